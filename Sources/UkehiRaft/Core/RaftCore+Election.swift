@@ -1,0 +1,221 @@
+// Roles and clocks: who campaigns when, and what each change of role starts over (Raft §5.2; thesis
+// §9.6 for the pre-vote).
+
+import UkehiBase
+
+/// What a campaign is for.
+enum Campaign {
+    /// Asks whether an election could be won, at the next term but without entering it.
+    case preElection
+    case election
+    /// The leader asked us to take over.
+    case transfer
+}
+
+extension RaftCore {
+    // MARK: Roles
+
+    /// What every change of role starts over.
+    mutating func reset(term newTerm: Term) {
+        if term != newTerm {
+            term = newTerm
+            vote = .none
+            mayHaveAbdicated = false
+        }
+        leader = .none
+        electionElapsed = 0
+        heartbeatElapsed = 0
+        resetElectionTimeout()
+        transferee = .none
+        votes.removeAll()
+        tracker.peers.removeAll()
+        pendingChangeIndex = .zero
+        uncommittedBytes = 0
+        reads.reset()
+        earlyReads.removeAll()
+    }
+
+    mutating func becomeFollower(term: Term, leader: PeerID) {
+        reset(term: term)
+        self.leader = leader
+        role = .follower
+    }
+
+    private mutating func becomeCandidate() {
+        invariant(role != .leader, "a leader can't become a candidate")
+        reset(term: Term(term.rawValue + 1))
+        vote = id
+        role = .candidate
+    }
+
+    private mutating func becomePreCandidate() {
+        invariant(role != .leader, "a leader can't become a pre-candidate")
+        // Neither term nor vote nor clock change: nothing is risked by asking.
+        votes.removeAll()
+        leader = .none
+        role = .preCandidate
+    }
+
+    mutating func becomeLeader() {
+        invariant(role != .follower, "a follower can't become the leader")
+        reset(term: term)
+        leader = id
+        role = .leader
+        tracker.start(configuration, leader: id, lastIndex: log.lastIndex)
+        if let own = tracker.slot(of: id) {
+            tracker.peers[own].becomeReplicate()
+            tracker.peers[own].recentActive = true
+        }
+        // There may be a membership change in the tail. Waiting for all of it is cheaper than looking.
+        pendingChangeIndex = log.lastIndex
+        // Only an entry of the own term can be committed by counting (§5.4.2), so there is one.
+        appendAsLeader(kind: .normal, data: Bytes())
+    }
+
+    mutating func resetElectionTimeout() {
+        randomizedElectionTimeout =
+            settings.electionTicks + jitter.next(below: settings.jitterTicks)
+    }
+
+    // MARK: Clocks
+
+    mutating func tick() {
+        now &+= 1
+        if role == .leader { tickLeader() } else { tickElection() }
+    }
+
+    private mutating func tickElection() {
+        if supportedUntil != 0 {
+            if isSupporting { return }
+            endSupport()
+        }
+        electionElapsed += 1
+        if electionElapsed >= randomizedElectionTimeout, isPromotable {
+            electionElapsed = 0
+            campaign()
+        } else if electionElapsed > 1 << 30 {
+            electionElapsed = 1 << 30
+        }
+    }
+
+    private mutating func tickLeader() {
+        heartbeatElapsed += 1
+        electionElapsed += 1
+        if electionElapsed >= settings.electionTicks {
+            electionElapsed = 0
+            if settings.flags.contains(.checkQuorum) { checkQuorum() }
+            // A transfer that takes longer than an election has failed; go on leading.
+            if role == .leader { transferee = .none }
+        }
+        guard role == .leader else { return }
+        if heartbeatElapsed >= settings.heartbeatTicks {
+            heartbeatElapsed = 0
+            broadcastHeartbeat(context: reads.heartbeatContext)
+        }
+    }
+
+    /// Steps down unless a quorum was heard from since the last check (thesis §6.2).
+    mutating func checkQuorum() {
+        if !tracker.isQuorumActive(configuration) {
+            becomeFollower(term: term, leader: .none)
+        }
+        for place in tracker.peers.indices where tracker.peers[place].id != id {
+            tracker.peers[place].recentActive = false
+        }
+    }
+
+    // MARK: Support (DESIGN 7; RULES 55)
+
+    /// Whether this peer's node has promised its leader not to help elect another.
+    var isSupporting: Bool { now < supportedUntil && supportTerm == term }
+
+    mutating func setSupport(until tick: UInt64) {
+        if tick > now {
+            supportedUntil = tick
+            supportTerm = term
+        } else if supportedUntil != 0 {
+            endSupport()
+        }
+    }
+
+    /// The time that passed while the leader was supported counts: what is left is the jitter.
+    private mutating func endSupport() {
+        if supportTerm == term { electionElapsed = max(electionElapsed, settings.electionTicks) }
+        supportedUntil = 0
+    }
+
+    // MARK: Campaigns
+
+    /// Starts an election, if this peer may.
+    mutating func campaign() {
+        start(settings.flags.contains(.preVote) ? .preElection : .election)
+    }
+
+    /// Starts a campaign unless this peer leads, can't lead, or does not know the membership yet: it
+    /// would count the votes of the wrong peers (RULES 10).
+    mutating func start(_ campaign: Campaign) {
+        guard role != .leader, isPromotable, term < RaftLimits.maxTerm else { return }
+        // The leader itself gives up its support by asking for a transfer.
+        if campaign != .transfer, isSupporting { return }
+        guard log.applied >= campaignBarrier else { return }
+        if log.applied < log.committed, log.hasUnappliedConfChange() != false { return }
+        run(campaign)
+    }
+
+    /// Enters the campaign and asks all voters, this peer first of all: its own vote counts once it
+    /// is durable, like any other.
+    private mutating func run(_ campaign: Campaign) {
+        let ask: MessageKind
+        let answer: MessageKind
+        let voteTerm: Term
+        if campaign == .preElection {
+            becomePreCandidate()
+            ask = .requestPreVote
+            answer = .requestPreVoteResponse
+            voteTerm = Term(term.rawValue + 1)
+        } else {
+            becomeCandidate()
+            ask = .requestVote
+            answer = .requestVoteResponse
+            voteTerm = term
+        }
+        let context = campaign == .transfer ? CampaignContext.transfer : Bytes()
+        for voter in configuration.allVoters.ids {
+            if voter == id {
+                messagesAfterAppend.append(
+                    Message(kind: answer, to: id, from: id, term: voteTerm))
+            } else {
+                messages.append(
+                    Message(
+                        kind: ask, to: voter, from: id, term: voteTerm, logTerm: log.lastTerm,
+                        index: log.lastIndex, context: context))
+            }
+        }
+    }
+
+    /// Counts an answer to this peer's campaign.
+    mutating func count(vote granted: Bool, of peer: PeerID) {
+        if !votes.contains(where: { $0.peer == peer }) { votes.append((peer, granted)) }
+        let result = Quorum.result(
+            incoming: configuration.voters, outgoing: configuration.outgoing
+        ) { voter in votes.first { $0.peer == voter }?.granted }
+        switch result {
+        case .pending:
+            break
+        case .lost:
+            becomeFollower(term: term, leader: .none)
+        case .won:
+            // A membership change applied meanwhile may have taken away the right to lead.
+            guard configuration.isVoter(id) else {
+                becomeFollower(term: term, leader: .none)
+                return
+            }
+            if role == .preCandidate {
+                run(.election)
+            } else {
+                becomeLeader()
+                broadcastAppend()
+            }
+        }
+    }
+}

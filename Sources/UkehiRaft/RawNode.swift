@@ -1,0 +1,188 @@
+// One peer of a Raft group, for the layer that has a network, a disk and a clock.
+//
+//   step, tick, propose … ──▶ RawNode ──▶ takeReady: messages, entries to persist and to apply
+//        ▲                                    │
+//        └── responses of the storage ────────┘ (asynchronous), or advance() (synchronous)
+//
+// The node calls nothing, waits for nothing and reads no clock: the same inputs give the same
+// outputs, on any machine. It is not copyable: two copies of a peer could vote twice.
+
+public import UkehiBase
+
+/// One peer of a Raft group. Used by one thread at a time.
+///
+/// Semantics of etcd-io/raft 3.7, message for message, and a few inputs of its own, off by default.
+public struct RawNode: ~Copyable {
+    var core: RaftCore
+    var previousSoftState: SoftState
+    var previousHardState: HardState
+    /// Synchronous mode: what ``advance()`` steps.
+    var stepsOnAdvance: [Message] = []
+
+    /// A peer that goes on from what `storage` has.
+    ///
+    /// - Throws: ``RaftError/invalidConfiguration(_:)`` or ``RaftError/inconsistentStorage(_:)``.
+    public init(
+        configuration: RaftConfiguration, storage: LogStorage
+    ) throws(RaftError) {
+        let core = try RaftCore.start(configuration, storage: storage)
+        self.init(core)
+    }
+
+    private init(_ core: consuming RaftCore) {
+        previousSoftState = core.softState
+        previousHardState = core.hardState
+        self.core = core
+    }
+
+    // MARK: Time
+
+    /// One tick of the clock that the settings count in.
+    public mutating func tick() { core.tick() }
+
+    /// Ticks since this node was made.
+    public var ticks: UInt64 { core.now }
+
+    /// Promises, for the rest of the current term, not to help elect another leader before ``ticks``
+    /// reaches `tick`: no campaign, no pre-vote, no vote. A tick that has passed takes the promise
+    /// back; the election timeout then counts as over, up to its jitter.
+    ///
+    /// The layer above persists promises before it makes them, and outwaits them after a restart. A
+    /// transfer that the leader asks for overrides them: see ``mayHaveAbdicated``.
+    public mutating func leaderSupported(until tick: UInt64) { core.setSupport(until: tick) }
+
+    /// Whether such a promise holds.
+    public var isSupportingLeader: Bool { core.isSupporting }
+
+    /// Whether this leader has told another peer, in this term, to take over. It may do so at any time
+    /// from then on, so that no lease counts any more.
+    public var mayHaveAbdicated: Bool { core.role == .leader && core.mayHaveAbdicated }
+
+    // MARK: Inputs
+
+    /// Starts an election; nothing happens on a leader, a learner, or while membership changes wait to
+    /// be applied.
+    public mutating func campaign() { core.campaign() }
+
+    /// Proposes one command.
+    ///
+    /// - Returns: Where it was appended; it is committed when an entry with this term and index is. Both
+    ///   zero when it was sent on to the leader.
+    /// - Throws: ``RaftError/proposalDropped(_:)``.
+    @discardableResult
+    public mutating func propose(
+        _ data: Bytes
+    ) throws(RaftError) -> (term: Term, index: LogIndex) {
+        try propose(kind: .normal, data: data)
+    }
+
+    /// Proposes several commands, one entry each, all or none; only on a leader.
+    ///
+    /// - Returns: The first entry's place; the others follow.
+    @discardableResult
+    public mutating func propose(
+        batch: [Bytes]
+    ) throws(RaftError) -> (term: Term, index: LogIndex) {
+        guard !batch.isEmpty else { throw .malformed(.noEntries) }
+        let first = try core.propose(batch: batch)
+        return (core.term, first)
+    }
+
+    /// Proposes a membership change.
+    ///
+    /// A change that looks wrong now becomes an empty entry, as in etcd, unless
+    /// ``RaftConfiguration/refuseInvalidConfChanges`` is set.
+    /// - Parameter legacy: Write it as an entry of kind `confChange`: one step, never joint.
+    @discardableResult
+    public mutating func proposeConfChange(
+        _ change: ConfigurationChange, legacy: Bool = false
+    ) throws(RaftError) -> (term: Term, index: LogIndex) {
+        guard change.steps.count <= ConfigurationChange.maxSteps, !legacy || change.isSingleStep
+        else { throw .proposalDropped(.invalidChange) }
+        return try propose(
+            kind: legacy ? .confChange : .confChangeV2, data: change.encoded())
+    }
+
+    private mutating func propose(
+        kind: EntryKind, data: Bytes
+    ) throws(RaftError) -> (term: Term, index: LogIndex) {
+        if core.role == .leader {
+            let index = try core.propose(kind: kind, data: data)
+            return (core.term, index)
+        }
+        try core.step(
+            Message(
+                kind: .propose, from: core.id,
+                entries: [Entry(term: .zero, index: .zero, kind: kind, data: data)]))
+        return (.zero, .zero)
+    }
+
+    /// Takes effect of a committed membership change; call it while applying its entry, unless the layer
+    /// above decides to reject the change.
+    ///
+    /// - Throws: ``RaftError/membership(_:)``; the entry is then to be skipped, as on every peer.
+    @discardableResult
+    public mutating func applyConfChange(
+        _ change: ConfigurationChange
+    ) throws(RaftError) -> ConfigurationState {
+        try core.apply(change)
+    }
+
+    /// Takes a message from another peer or a response of the storage.
+    ///
+    /// - Throws: Why it was refused; nothing was changed. A response of the storage that is refused is a
+    ///   mistake of the layer above.
+    public mutating func step(_ message: Message) throws(RaftError) {
+        try core.validate(message)
+        try core.step(message)
+    }
+
+    /// Asks for an index that, once applied, makes reads linearizable. The answer is a ``ReadState`` with
+    /// the same context, or none if leadership is lost.
+    ///
+    /// - Throws: ``RaftError/noLeader`` or ``RaftError/overloaded``.
+    public mutating func readIndex(context: Bytes) throws(RaftError) {
+        if core.role == .leader {
+            try core.readIndex(context: context, from: .none)
+        } else {
+            try core.step(Message(kind: .readIndex, context: context))
+        }
+    }
+
+    /// Hands leadership to `peer`, if it leads or knows who does. Proposals are refused until it is done or
+    /// an election timeout has passed.
+    public mutating func transferLeadership(to peer: PeerID) {
+        try? core.step(Message(kind: .transferLeader, from: peer))
+    }
+
+    /// Makes a follower forget its leader, so that it votes for another one at once.
+    public mutating func forgetLeader() {
+        try? core.step(Message(kind: .forgetLeader))
+    }
+
+    /// Reports that what was last sent to `peer` may be lost.
+    public mutating func reportUnreachable(_ peer: PeerID) {
+        try? core.step(Message(kind: .unreachable, from: peer))
+    }
+
+    /// Reports what became of the snapshot sent to `peer`.
+    public mutating func reportSnapshot(_ peer: PeerID, ok: Bool) {
+        try? core.step(Message(kind: .snapshotStatus, from: peer, reject: !ok))
+    }
+
+    /// Goes on after ``LogStorageError/temporarilyUnavailable``.
+    public mutating func storageFetched() { core.storageFetched() }
+
+    /// Sends the newest commit index to every follower that was not told it; see
+    /// ``RaftConfiguration/lazyCommitBroadcast``.
+    public mutating func flushCommit() { core.flushCommit() }
+
+    /// Gives back memory kept for speed; for a group that comes to rest.
+    public mutating func releaseBuffers() {
+        core.log.releaseBuffers()
+        if core.messages.isEmpty { core.messages = [] }
+        if core.messagesAfterAppend.isEmpty { core.messagesAfterAppend = [] }
+        if core.readStates.isEmpty { core.readStates = [] }
+        if stepsOnAdvance.isEmpty { stepsOnAdvance = [] }
+    }
+}
