@@ -1,0 +1,2 @@
+// The C interface of RocksDB, which keeps key-value state on disk.
+#include <rocksdb/c.h>

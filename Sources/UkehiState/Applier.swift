@@ -1,0 +1,126 @@
+// What a node applies committed entries with, and reads from.
+
+package import UkehiBase
+
+/// Results of an item's commands, grouped by entry, in two arrays however many entries there are.
+package struct ApplyResults: Sendable {
+    package private(set) var flat: [CommandResult] = []
+    private var ends: [Int] = []
+
+    package init() {}
+
+    /// Entries whose results are complete.
+    package var count: Int { ends.count }
+
+    /// Results of the `position`-th entry's commands, in their order; empty for an entry without
+    /// commands, such as an administrative one.
+    package subscript(position: Int) -> ArraySlice<CommandResult> {
+        flat[(position == 0 ? 0 : ends[position - 1])..<ends[position]]
+    }
+
+    mutating func reserve(entries: Int, commands: Int) {
+        ends.reserveCapacity(entries)
+        flat.reserveCapacity(commands)
+    }
+    @inline(__always)
+    mutating func append(_ result: CommandResult) { flat.append(result) }
+    mutating func append(_ result: CommandResult, times: Int) {
+        for _ in 0..<times { flat.append(result) }
+    }
+    mutating func endEntry() { ends.append(flat.count) }
+    mutating func removeAll() {
+        flat.removeAll(keepingCapacity: true)
+        ends.removeAll(keepingCapacity: true)
+    }
+}
+
+/// Consecutive committed entries of one region.
+package struct ApplyItem: Sendable {
+    package var region: RegionID
+    package var entries: [Entry]
+    /// Whether somebody here waits for results; otherwise `results` stays empty.
+    package var wantsResults: Bool
+    /// The region's epoch once the item is applied, stored with it; nil: as it was. A membership
+    /// change is the last entry of its item.
+    package var epochAfter: RegionEpoch?
+    /// Filled by apply: one group per entry if `wantsResults`.
+    package var results = ApplyResults()
+
+    package init(
+        region: RegionID, entries: [Entry], wantsResults: Bool, epochAfter: RegionEpoch? = nil
+    ) {
+        self.region = region
+        self.entries = entries
+        self.wantsResults = wantsResults
+        self.epochAfter = epochAfter
+    }
+}
+
+/// What one pass has to apply, in order.
+package struct ApplyBatch: Sendable {
+    package var items: [ApplyItem] = []
+
+    package init() {}
+    package var isEmpty: Bool { items.isEmpty }
+
+    package mutating func append(
+        region: RegionID, entries: [Entry], wantsResults: Bool, epochAfter: RegionEpoch? = nil
+    ) {
+        items.append(
+            ApplyItem(
+                region: region, entries: entries, wantsResults: wantsResults,
+                epochAfter: epochAfter))
+    }
+    package mutating func removeAll(keepingCapacity: Bool) {
+        items.removeAll(keepingCapacity: keepingCapacity)
+    }
+}
+
+/// Applies the committed entries of all regions of a node, and answers reads of what is applied.
+///
+/// A region's entries are applied in order by one thread at a time; reads and digests may come from
+/// any thread. An error of ``apply(_:)`` is fatal to the node: what it covers was not applied, and
+/// going on would leave a hole.
+open class Applier: @unchecked Sendable {
+    // Safety: no mutable state here; subclasses guard their own.
+
+    /// Whether apply is quick enough for the lane itself; otherwise it runs on an apply thread.
+    package let appliesInline: Bool
+
+    init(appliesInline: Bool) { self.appliesInline = appliesInline }
+
+    /// Makes a region known and returns its applied index: the log is replayed from there on.
+    /// `epoch` and `range` are the descriptor's; a stored epoch, if there is one, stands above it.
+    package func open(
+        region: RegionID, system: Bool, range: KeyRange, epoch: RegionEpoch
+    ) throws(StateError) -> LogIndex {
+        fatalError("an applier opens regions")
+    }
+
+    /// Applies every item, in order, the applied indexes in the same atomic write as the data.
+    package func apply(_ batch: inout ApplyBatch) throws(StateError) {
+        fatalError("an applier applies")
+    }
+
+    /// Reads what is applied; the caller has seen to it that this includes the read index.
+    package func read(region: RegionID, _ request: ReadRequest, tier: ReadTier) -> ReadOutcome {
+        fatalError("an applier reads")
+    }
+
+    /// The region's digest at its applied index. Reads all of the region's data: off the lane unless
+    /// ``appliesInline``.
+    package func digest(region: RegionID) throws(StateError) -> RegionDigest {
+        fatalError("an applier digests")
+    }
+
+    /// The index up to which the region's state survives a crash, at least; zero if it never does.
+    package func flushedAppliedIndex(region: RegionID) -> LogIndex {
+        fatalError("an applier knows what is flushed")
+    }
+
+    /// Starts making what is applied durable.
+    package func requestFlush() {}
+
+    /// Makes what is applied durable, if it can be, and ends.
+    package func close() {}
+}

@@ -1,0 +1,268 @@
+// Hot path. The built-in state machine: an ordered key-value store.
+//
+//   ApplyBatch ── items ── entries ── records ──▶ one StoreBatch ──▶ commit
+//                                                  data of all regions, and of each its state
+//
+// One store batch per apply batch, so that data and applied indexes are one atomic write however
+// many regions take part (RULES 39). Plain puts and deletes do not read. How each command is carried
+// out is in KeyValueApplier+Commands.swift.
+
+import Synchronization
+package import UkehiBase
+
+/// Applies entries of key-value commands to a ``StateStore``.
+package final class KeyValueApplier: Applier, @unchecked Sendable {
+    // Safety: the table and the pool have their own locks, the store is thread-safe, and a region's
+    // working state is touched by the one thread that applies it.
+    private let store: any StateStore
+    private let regions = RegionTable<OpenRegion>()
+    private let poolLock = Lock()
+    private var pool: [any StoreBatch] = []
+
+    /// Most bytes of keys and values in one page of a scan, unless one pair alone is larger.
+    static let maxPageBytes = 1 << 20
+
+    package init(store: any StateStore) {
+        self.store = store
+        super.init(appliesInline: store.isInMemory)
+    }
+
+    package override func open(
+        region: RegionID, system: Bool, range: KeyRange, epoch: RegionEpoch
+    ) throws(StateError) -> LogIndex {
+        let state: RegionState
+        if let stored = try store.regionState(region) {
+            state = try RegionState.decode(stored, region: region)
+        } else {
+            state = RegionState(epoch: epoch)
+        }
+        regions.insert(
+            OpenRegion(id: region, space: system ? .system : .user, range: range, state: state),
+            region)
+        return state.applied
+    }
+
+    // MARK: Apply
+
+    package override func apply(_ batch: inout ApplyBatch) throws(StateError) {
+        try apply(&batch.items, 0..<batch.items.count)
+    }
+
+    /// Applies some of a batch's items, as one atomic write.
+    func apply(_ items: inout [ApplyItem], _ range: Range<Int>) throws(StateError) {
+        let batch = takeBatch()
+        batch.begin()
+        do throws(StateError) {
+            for position in range {
+                try apply(&items[position], to: batch)
+            }
+            try commit(batch)
+        } catch {
+            batch.discard()
+            throw error
+        }
+        for position in range {
+            regions[items[position].region]?.publish()
+        }
+        poolLock.withLock { pool.append(batch) }
+    }
+
+    private func takeBatch() -> any StoreBatch {
+        poolLock.withLock { pool.popLast() } ?? store.makeBatch()
+    }
+
+    private func commit(_ batch: any StoreBatch) throws(StateError) {
+        while true {
+            do throws(StateError) {
+                return try batch.commit()
+            } catch {
+                guard error.code == .stalled else { throw error }
+                // The store flushes or compacts. This thread may wait, and what queues behind it
+                // makes the node refuse proposals.
+                store.relieveStall()
+            }
+        }
+    }
+
+    private func apply(
+        _ item: inout ApplyItem, to batch: any StoreBatch
+    ) throws(StateError) {
+        let region = try regions.find(item.region)
+        var state = region.working
+        var results = item.results
+        item.results = ApplyResults()
+        results.removeAll()
+        if item.wantsResults { results.reserve(entries: item.entries.count, commands: 0) }
+        for entry in item.entries {
+            invariant(
+                entry.index > state.applied,
+                "\(item.region) applies \(entry.index) after \(state.applied)")
+            if entry.kind == .normal, !entry.data.isEmpty {
+                try apply(
+                    entry, region, &state, batch, wantsResults: item.wantsResults, &results)
+            }
+            state.applied = entry.index
+            state.appliedTerm = entry.term
+            if item.wantsResults { results.endEntry() }
+        }
+        if let epoch = item.epochAfter { state.epoch = epoch }
+        region.working = state
+        batch.putRegionState(item.region, state)
+        item.results = results
+    }
+
+    private func apply(
+        _ entry: Entry, _ region: OpenRegion, _ state: inout RegionState,
+        _ batch: any StoreBatch, wantsResults: Bool, _ results: inout ApplyResults
+    ) throws(StateError) {
+        try entry.data.withUnsafeBytes { payload throws(StateError) in
+            let header: EntryPayload
+            do throws(EntryError) {
+                header = try EntryPayload(payload)
+                if header.kind == .admin { _ = try header.admin(payload) }
+            } catch {
+                throw StateError(error, entry, region.id)
+            }
+            state.loggedTime = max(state.loggedTime, header.loggedTime)
+            guard header.kind == .commands else { return }
+            // The version alone: a membership change does not move keys (RULES 22).
+            guard header.epoch.version == state.epoch.version else {
+                if wantsResults { results.append(.staleEpoch, times: header.count) }
+                return
+            }
+            var records = EntryRecords(header, in: payload)
+            var done = 0
+            while done < header.count, let record = records.next() {
+                let result = try run(record, region, &state, batch)
+                if wantsResults { results.append(result) }
+                done += 1
+            }
+            if wantsResults, done < header.count {
+                results.append(.invalid(.malformed), times: header.count - done)
+            }
+        }
+    }
+
+    // MARK: Reads
+
+    package override func read(
+        region id: RegionID, _ request: ReadRequest, tier: ReadTier
+    ) -> ReadOutcome {
+        do throws(StateError) {
+            let region = try regions.find(id)
+            switch request {
+            case .get(let key):
+                return try key.withUnsafeBytes { key throws(StateError) in
+                    try get(key, region, tier)
+                }
+            case .scan(let lower, let upper, let limit):
+                return .scan(try scan(lower, upper, limit, region, tier))
+            case .query:
+                throw StateError(
+                    .unsupported,
+                    "The region holds keys and values; it answers get and scan, not queries.")
+            }
+        } catch {
+            return error.code == .wouldBlock ? .wouldBlock : .failed(error)
+        }
+    }
+
+    private func get(
+        _ key: UnsafeRawBufferPointer, _ region: OpenRegion, _ tier: ReadTier
+    ) throws(StateError) -> ReadOutcome {
+        guard region.contains(key) else { throw KeyValueApplier.outside(region.id) }
+        let time = region.loggedTime.load(ordering: .acquiring)
+        guard let stored = try store.get(region.space, key, tier: tier), stored.isLive(at: time)
+        else { return .value(nil) }
+        return .value(VersionedValue(value: stored.value, version: stored.version))
+    }
+
+    private static func outside(_ region: RegionID) -> StateError {
+        StateError(
+            .outsideRegion, "Nothing was read: region \(region) does not own the key. Route again.")
+    }
+
+    private func scan(
+        _ lower: Bytes, _ upper: Bytes, _ limit: Int, _ region: OpenRegion, _ tier: ReadTier
+    ) throws(StateError) -> ScanPage {
+        guard lower.withUnsafeBytes({ region.contains($0) }) else {
+            throw KeyValueApplier.outside(region.id)
+        }
+        guard upper.isEmpty || lower < upper else { return ScanPage(pairs: [], next: nil) }
+        let isClipped = !region.upper.isEmpty && (upper.isEmpty || region.upper < upper)
+        let view = try store.openView(tier: tier)
+        defer { view.close() }
+        let time = try state(of: region, in: view).loggedTime
+        // One arena a page: a page is held and released as one.
+        var arena = ByteWriter(chunkCapacity: 16 << 10)
+        var pairs: [KeyValue] = []
+        var next: Bytes?
+        var bytes = 0
+        let limit = max(limit, 1)
+        try view.scan(region.space, from: lower, to: isClipped ? region.upper : upper) { entry in
+            guard entry.expiresAt == 0 || entry.expiresAt > time else { return true }
+            let size = entry.key.count + entry.value.count
+            if pairs.count >= limit
+                || (!pairs.isEmpty && bytes + size > KeyValueApplier.maxPageBytes)
+            {
+                next = Bytes(copying: entry.key)
+                return false
+            }
+            arena.append(entry.key)
+            let key = arena.take()
+            arena.append(entry.value)
+            pairs.append(KeyValue(key: key, value: arena.take(), version: entry.version))
+            bytes += size
+            return true
+        }
+        if next == nil, isClipped { next = region.upper }
+        return ScanPage(pairs: pairs, next: next)
+    }
+
+    /// The region's state in a view; a region that has applied nothing has none there yet.
+    private func state(
+        of region: OpenRegion, in view: any StateView
+    ) throws(StateError) -> RegionState {
+        guard let stored = try view.regionState(region.id) else {
+            var state = region.published
+            state = RegionState(epoch: state.epoch)
+            return state
+        }
+        return try RegionState.decode(stored, region: region.id)
+    }
+
+    package override func digest(region id: RegionID) throws(StateError) -> RegionDigest {
+        let region = try regions.find(id)
+        let view = try store.openView(tier: .any)
+        defer { view.close() }
+        let state = try state(of: region, in: view)
+        var digest = StateDigest()
+        digest.mix(state.revision, state.loggedTime)
+        digest.mix(state.epoch.confVersion, state.epoch.version)
+        try view.scan(region.space, from: region.lower, to: region.upper) { entry in
+            digest.mix(entry.key)
+            digest.mix(entry.value)
+            digest.mix(entry.version, entry.expiresAt)
+            return true
+        }
+        return RegionDigest(
+            region: id, applied: state.applied, high: digest.high, low: digest.low)
+    }
+
+    // MARK: Durability
+
+    package override func flushedAppliedIndex(region id: RegionID) -> LogIndex {
+        // An error here only keeps log longer; the next write or read reports it.
+        guard let stored = try? store.flushedRegionState(id),
+            let state = try? RegionState.decode(stored, region: id)
+        else { return .zero }
+        return state.applied
+    }
+
+    package override func requestFlush() {
+        // A flush that cannot start shows as a failed write.
+        try? store.requestFlush()
+    }
+
+    package override func close() { store.close() }
+}

@@ -1,0 +1,160 @@
+// Hot path. State in memory, for data that fits. Nothing survives the process: after a restart the
+// log is replayed.
+//
+// One lock: a batch holds it from begin to commit, so that lanes sharing the store take turns per
+// batch and readers see whole batches.
+
+package import UkehiBase
+
+/// A ``StateStore`` of radix trees.
+package final class MemoryStore: StateStore, @unchecked Sendable {
+    // Safety: everything below is behind `lock`; a batch or view that holds it hands the store's
+    // insides to one thread.
+    fileprivate let lock = Lock()
+    fileprivate let user = RadixTree()
+    fileprivate let system = RadixTree()
+    fileprivate var regions: [RegionID: RegionState] = [:]
+
+    package init() {}
+
+    package var isInMemory: Bool { true }
+
+    fileprivate func tree(_ space: StoreSpace) -> RadixTree {
+        switch space {
+        case .user: user
+        case .system: system
+        }
+    }
+
+    /// Keys in all spaces.
+    package var keyCount: Int { lock.withLock { user.count + system.count } }
+
+    package func makeBatch() -> any StoreBatch { MemoryBatch(self) }
+
+    package func get(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer, tier: ReadTier
+    ) -> StoredValue? {
+        lock.lock()
+        defer { lock.unlock() }
+        return tree(space).find(key)?.stored
+    }
+
+    package func openView(tier: ReadTier) -> any StateView {
+        lock.lock()
+        return MemoryView(self)
+    }
+
+    package func regionState(_ region: RegionID) -> Bytes? {
+        lock.withLock { regions[region]?.encoded() }
+    }
+
+    /// Writes everything to another store's open batch.
+    func copyAll(to batch: any StoreBatch) {
+        lock.withLock {
+            for space in [StoreSpace.user, .system] {
+                var cursor = RadixCursor(
+                    tree(space), from: UnsafeRawBufferPointer(start: nil, count: 0))
+                while let leaf = cursor.next() {
+                    batch.put(
+                        space, leaf.key, leaf.value, version: leaf.version,
+                        expiresAt: leaf.expiresAt)
+                }
+            }
+            for region in regions.keys.sorted() {
+                if let state = regions[region] { batch.putRegionState(region, state) }
+            }
+        }
+    }
+
+    package func flushedRegionState(_ region: RegionID) -> Bytes? { nil }
+    package func requestFlush() {}
+    package func relieveStall() {}
+
+    package func close() {
+        lock.withLock {
+            user.removeAll()
+            system.removeAll()
+            regions = [:]
+        }
+    }
+}
+
+extension Leaf {
+    /// The value, copied out: a slice of the leaf would change with the next put.
+    fileprivate var stored: StoredValue {
+        StoredValue(value: Bytes(copying: value), version: version, expiresAt: expiresAt)
+    }
+}
+
+/// Writes through to the trees under the store's lock.
+private final class MemoryBatch: StoreBatch {
+    private let store: MemoryStore
+    private var isOpen = false
+
+    init(_ store: MemoryStore) { self.store = store }
+
+    func begin() {
+        store.lock.lock()
+        isOpen = true
+    }
+    func put(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer,
+        version: UInt64, expiresAt: UInt64
+    ) {
+        store.tree(space).put(key, value, version: version, expiresAt: expiresAt)
+    }
+    func delete(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) {
+        store.tree(space).remove(key)
+    }
+    func deleteRange(
+        _ space: StoreSpace, _ lower: UnsafeRawBufferPointer, _ upper: UnsafeRawBufferPointer
+    ) {
+        store.tree(space).removeRange(lower, upper)
+    }
+    func get(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) -> StoredValue? {
+        store.tree(space).find(key)?.stored
+    }
+    func putRegionState(_ region: RegionID, _ state: RegionState) {
+        store.regions[region] = state
+    }
+    func commit() { discard() }
+    func discard() {
+        guard isOpen else { return }
+        isOpen = false
+        store.lock.unlock()
+    }
+}
+
+/// Holds the store's lock until closed.
+private final class MemoryView: StateView {
+    private let store: MemoryStore
+    private var isOpen = true
+
+    init(_ store: MemoryStore) { self.store = store }
+
+    func regionState(_ region: RegionID) -> Bytes? { store.regions[region]?.encoded() }
+    func get(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) -> StoredValue? {
+        store.tree(space).find(key)?.stored
+    }
+    func scan(
+        _ space: StoreSpace, from lower: Bytes, to upper: Bytes, _ visit: (StoredEntry) -> Bool
+    ) {
+        lower.withUnsafeBytes { lower in
+            upper.withUnsafeBytes { upper in
+                var cursor = RadixCursor(store.tree(space), from: lower)
+                while let leaf = cursor.next() {
+                    guard upper.isEmpty || order(leaf.key, upper) < 0 else { return }
+                    let entry = StoredEntry(
+                        key: leaf.key, value: leaf.value, version: leaf.version,
+                        expiresAt: leaf.expiresAt)
+                    guard visit(entry) else { return }
+                }
+            }
+        }
+    }
+    func close() {
+        guard isOpen else { return }
+        isOpen = false
+        store.lock.unlock()
+    }
+}

@@ -1,0 +1,85 @@
+// What a store keeps of each region beside its keys, written in the same batch as the data it
+// describes (RULES 39).
+//
+//   state | version u8 = 1 | flags u8 = 0 | 0 u16 | 0 u32 | applied index u64 | applied term u64 |
+//         | revision u64 | logged time u64 | epoch: confVersion u64, version u64 |
+//
+// Little-endian. Flags name sections that follow in the order of their bits (sessions will be one);
+// none exists yet, unknown ones are refused.
+
+package import UkehiBase
+
+/// A region's applied position, counters and epoch.
+package struct RegionState: Hashable, Sendable {
+    package var applied: LogIndex
+    package var appliedTerm: Term
+    /// Raised by each command that is carried out; the version of what it writes.
+    package var revision: UInt64
+    /// max over the entries applied, nanoseconds since 1970; expiry is judged by it alone (RULES 77).
+    package var loggedTime: UInt64
+    package var epoch: RegionEpoch
+
+    package init(
+        applied: LogIndex = .zero, appliedTerm: Term = .zero, revision: UInt64 = 0,
+        loggedTime: UInt64 = 0, epoch: RegionEpoch
+    ) {
+        self.applied = applied
+        self.appliedTerm = appliedTerm
+        self.revision = revision
+        self.loggedTime = loggedTime
+        self.epoch = epoch
+    }
+
+    static let formatVersion: UInt8 = 1
+    package static let encodedBytes = 56
+
+    /// Writes the state's ``encodedBytes`` bytes.
+    package func encode(into target: UnsafeMutableRawBufferPointer) {
+        func store(_ value: UInt64, _ position: Int) {
+            target.storeBytes(
+                of: value.littleEndian, toByteOffset: position * 8, as: UInt64.self)
+        }
+        store(UInt64(Self.formatVersion), 0)
+        store(applied.rawValue, 1)
+        store(appliedTerm.rawValue, 2)
+        store(revision, 3)
+        store(loggedTime, 4)
+        store(epoch.confVersion, 5)
+        store(epoch.version, 6)
+    }
+
+    /// The state's bytes.
+    package func encoded() -> Bytes {
+        withUnsafeTemporaryAllocation(byteCount: Self.encodedBytes, alignment: 8) { buffer in
+            encode(into: buffer)
+            return Bytes(copying: UnsafeRawBufferPointer(buffer))
+        }
+    }
+
+    /// Reads what a store returned for `region`.
+    package static func decode(_ bytes: Bytes, region: RegionID) throws(StateError) -> RegionState {
+        try bytes.withUnsafeBytes { bytes throws(StateError) in
+            guard bytes.count >= 2 else {
+                throw StateError(
+                    .corrupted, "The state of region \(region) is unreadable: it is cut short.")
+            }
+            guard bytes[0] == formatVersion, bytes[1] == 0 else {
+                throw StateError(
+                    .newerFormat,
+                    "Region \(region) is not opened: its state was written by a later version. "
+                        + "Start that version again.")
+            }
+            guard bytes.count == encodedBytes else {
+                throw StateError(
+                    .corrupted,
+                    "The state of region \(region) is unreadable: \(bytes.count) bytes instead of "
+                        + "\(encodedBytes).")
+            }
+            return RegionState(
+                applied: LogIndex(bytes.u64(at: 8)), appliedTerm: Term(bytes.u64(at: 16)),
+                revision: bytes.u64(at: 24), loggedTime: bytes.u64(at: 32),
+                epoch: RegionEpoch(
+                    confVersion: bytes.u64(at: 40), version: bytes.u64(at: 48)))
+        }
+    }
+}

@@ -1,0 +1,70 @@
+// The regions an applier has open, by id.
+
+import Synchronization
+import UkehiBase
+
+/// What an applier knows of one open region.
+///
+/// Safety: `working` is touched only by the thread that applies the region, one at a time; the
+/// published copies are behind `lock`.
+final class OpenRegion: @unchecked Sendable {
+    let id: RegionID
+    let space: StoreSpace
+    let lower: Bytes
+    let upper: Bytes
+    /// The state including what the batch in hand has applied.
+    var working: RegionState
+    private let lock = Lock()
+    private var publishedState: RegionState
+    /// Logged time, published for point reads without the lock.
+    let loggedTime: Atomic<UInt64>
+
+    init(id: RegionID, space: StoreSpace, range: KeyRange, state: RegionState) {
+        self.id = id
+        self.space = space
+        lower = range.lower
+        upper = range.upper
+        working = state
+        publishedState = state
+        loggedTime = Atomic(state.loggedTime)
+    }
+
+    /// The state as committed.
+    var published: RegionState { lock.withLock { publishedState } }
+
+    func publish() {
+        lock.withLock { publishedState = working }
+        loggedTime.store(working.loggedTime, ordering: .releasing)
+    }
+
+    /// Whether a key belongs to the region; most bounds of most regions are decided by a byte.
+    @inline(__always)
+    func contains(_ key: UnsafeRawBufferPointer) -> Bool {
+        if !lower.isEmpty, lower.withUnsafeBytes({ order(key, $0) }) < 0 { return false }
+        return upper.isEmpty || upper.withUnsafeBytes { order(key, $0) } < 0
+    }
+
+    /// Whether a range's end lies in the region; an empty one only where keys end.
+    func containsEnd(_ end: UnsafeRawBufferPointer) -> Bool {
+        if upper.isEmpty { return true }
+        return !end.isEmpty && upper.withUnsafeBytes { order(end, $0) } <= 0
+    }
+}
+
+/// Open regions; any thread.
+final class RegionTable<Region: Sendable>: @unchecked Sendable {
+    // Safety: `regions` is behind `lock`.
+    private let lock = Lock()
+    private var regions: [RegionID: Region] = [:]
+
+    subscript(id: RegionID) -> Region? { lock.withLock { regions[id] } }
+
+    func insert(_ region: Region, _ id: RegionID) { lock.withLock { regions[id] = region } }
+
+    func find(_ id: RegionID) throws(StateError) -> Region {
+        guard let region = self[id] else {
+            throw StateError(.unknownRegion, "Region \(id) is not open on this node.")
+        }
+        return region
+    }
+}

@@ -1,0 +1,119 @@
+// Where key-value state lives. One ordered key space in which prefix bytes keep apart what must not
+// mix:
+//
+//   0x00 name               the store's own facts: its format version
+//   0x01 region u64 (BE)    region state (RegionState.swift)
+//   0x02 key                user keys
+//   0x03 key                keys of the system region
+//
+//   stored value | version u64, bit 63: an expiry follows | [expires at u64] | value |
+//
+// Because data and region state share one ordered space, everything a store has flushed is a prefix
+// of the batches that were committed, and the flushed applied index tells which.
+
+package import UkehiBase
+
+/// The key spaces of a store; the raw value is the prefix byte.
+package enum StoreSpace: UInt8, Sendable, Hashable {
+    case user = 0x02
+    case system = 0x03
+}
+
+/// A stored value, copied out of the store.
+package struct StoredValue: Hashable, Sendable {
+    package var value: Bytes
+    package var version: UInt64
+    /// Nanoseconds since 1970; 0: never.
+    package var expiresAt: UInt64
+
+    package init(value: Bytes, version: UInt64, expiresAt: UInt64) {
+        self.value = value
+        self.version = version
+        self.expiresAt = expiresAt
+    }
+
+    /// Whether the value still counts at this logged time.
+    package func isLive(at time: UInt64) -> Bool { expiresAt == 0 || expiresAt > time }
+}
+
+/// A pair seen during a scan; the pointers are valid only during the visit.
+package struct StoredEntry {
+    package let key: UnsafeRawBufferPointer
+    package let value: UnsafeRawBufferPointer
+    package let version: UInt64
+    package let expiresAt: UInt64
+
+    package init(
+        key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, version: UInt64,
+        expiresAt: UInt64
+    ) {
+        self.key = key
+        self.value = value
+        self.version = version
+        self.expiresAt = expiresAt
+    }
+}
+
+/// Ordered state with atomic batches. Implementations are thread-safe.
+///
+/// A protocol and not a base class: its implementations live in several modules, and only `open`
+/// methods can be overridden in another one. Calls through it are per read and per write, not per byte.
+package protocol StateStore: AnyObject, Sendable {
+    /// Whether reads and batches are quick enough to run on a lane.
+    var isInMemory: Bool { get }
+    /// A batch for one thread at a time, to be reused.
+    func makeBatch() -> any StoreBatch
+    /// The value of a key; nil if there is none.
+    func get(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer, tier: ReadTier
+    ) throws(StateError) -> StoredValue?
+    /// A consistent view of what is committed now.
+    func openView(tier: ReadTier) throws(StateError) -> any StateView
+    /// The region's state as committed; nil for a region the store has never seen.
+    func regionState(_ region: RegionID) throws(StateError) -> Bytes?
+    /// The region's state as a crash now would leave it at least.
+    func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes?
+    /// Starts making everything committed so far durable; returns before it is.
+    func requestFlush() throws(StateError)
+    /// Called between attempts to commit a batch that was ``StateError/Code/stalled``: waits.
+    func relieveStall()
+    /// Makes everything durable where the store can, and closes it. No call may follow.
+    func close()
+}
+
+/// Writes that are committed together. Used by one thread at a time, between `begin` and `commit`
+/// or `discard`; an in-memory store is locked meanwhile.
+package protocol StoreBatch: AnyObject {
+    func begin()
+    func put(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer,
+        version: UInt64, expiresAt: UInt64)
+    func delete(_ space: StoreSpace, _ key: UnsafeRawBufferPointer)
+    /// Removes keys in `lower..<upper`; empty `upper`: to the end of the space.
+    func deleteRange(
+        _ space: StoreSpace, _ lower: UnsafeRawBufferPointer, _ upper: UnsafeRawBufferPointer)
+    /// The value of a key as the batch's writes so far leave it.
+    func get(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer
+    ) throws(StateError) -> StoredValue?
+    func putRegionState(_ region: RegionID, _ state: RegionState)
+    /// Makes the writes visible, all at once. After ``StateError/Code/stalled`` nothing was written
+    /// and it may be called again; after any other error the batch is gone.
+    func commit() throws(StateError)
+    /// Ends the batch after a failed read. An in-memory store may keep what was written: the caller
+    /// stops the node.
+    func discard()
+}
+
+/// A consistent view of a store. An in-memory store is locked until `close`: keep it short.
+package protocol StateView: AnyObject {
+    func regionState(_ region: RegionID) throws(StateError) -> Bytes?
+    func get(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer
+    ) throws(StateError) -> StoredValue?
+    /// Visits `lower..<upper` in key order until `visit` says false; empty `upper`: to the end.
+    func scan(
+        _ space: StoreSpace, from lower: Bytes, to upper: Bytes, _ visit: (StoredEntry) -> Bool
+    ) throws(StateError)
+    func close()
+}
