@@ -17,35 +17,40 @@ public struct DecodeError: Error, Hashable, Sendable, CustomStringConvertible {
 /// Reads little-endian integers and slices from ``Bytes``, front to back. Slices share the memory.
 public struct ByteReader: Sendable {
     @usableFromInline let bytes: Bytes
-    /// Bytes read so far.
-    public private(set) var offset: Int
+    @usableFromInline var position: Int
 
+    @inlinable
     public init(_ bytes: Bytes) {
         self.bytes = bytes
-        offset = 0
+        position = 0
     }
 
+    /// Bytes read so far.
+    @inlinable public var offset: Int { position }
+
     /// Bytes left.
-    public var remaining: Int { bytes.count - offset }
+    @inlinable public var remaining: Int { bytes.count - position }
 
     /// The next integer.
+    @inlinable
     public mutating func read<T: FixedWidthInteger>(_ type: T.Type = T.self) throws(DecodeError)
         -> T
     {
         let size = MemoryLayout<T>.size
         guard remaining >= size else { throw shortOf(size) }
-        let at = offset
-        offset += size
+        let at = position
+        position += size
         return bytes.withUnsafeBytes {
             T(littleEndian: $0.loadUnaligned(fromByteOffset: at, as: T.self))
         }
     }
 
     /// The next `count` bytes, shared.
+    @inlinable
     public mutating func readBytes(_ count: Int) throws(DecodeError) -> Bytes {
         guard count >= 0, remaining >= count else { throw shortOf(count) }
-        let slice = bytes[offset..<offset + count]
-        offset += count
+        let slice = bytes[position..<position + count]
+        position += count
         return slice
     }
 
@@ -63,8 +68,8 @@ public struct ByteReader: Sendable {
 
     /// Everything left, shared.
     public mutating func readRest() -> Bytes {
-        let slice = bytes[offset..<bytes.count]
-        offset = bytes.count
+        let slice = bytes[position..<bytes.count]
+        position = bytes.count
         return slice
     }
 
@@ -78,7 +83,8 @@ public struct ByteReader: Sendable {
     /// An error at the current place.
     public func failure(_ reason: String) -> DecodeError { DecodeError(reason, offset: offset) }
 
-    private func shortOf(_ wanted: Int) -> DecodeError {
+    @usableFromInline
+    func shortOf(_ wanted: Int) -> DecodeError {
         DecodeError("\(wanted) bytes wanted, \(remaining) left", offset: offset)
     }
 }

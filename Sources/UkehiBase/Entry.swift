@@ -49,6 +49,22 @@ extension Entry {
         writer.append(data)
     }
 
+    /// Writes the entry's record at `target`, which has room for it; returns ``recordBytes``.
+    @inlinable
+    @discardableResult
+    public func encodeRecord(to target: UnsafeMutableRawPointer) -> Int {
+        target.storeBytes(of: UInt32(data.count).littleEndian, as: UInt32.self)
+        target.storeBytes(
+            of: UInt32(kind.rawValue).littleEndian, toByteOffset: 4, as: UInt32.self)
+        target.storeBytes(of: term.rawValue.littleEndian, toByteOffset: 8, as: UInt64.self)
+        data.withUnsafeBytes { source in
+            if let base = source.baseAddress {
+                (target + Entry.recordHeaderBytes).copyMemory(from: base, byteCount: source.count)
+            }
+        }
+        return recordBytes
+    }
+
     /// Reads one record; its data shares the reader's memory.
     public static func decodeRecord(
         from reader: inout ByteReader, index: LogIndex

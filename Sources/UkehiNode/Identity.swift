@@ -1,0 +1,142 @@
+// Who this directory is: the file `identity`, replaced atomically, never rewritten in place.
+//
+//   identity | magic "UKEHIID1" | stage u8 | incarnation u64 | node u64 | name (len u32, bytes) |
+//            | cluster record (len u32, bytes; empty while fresh) | crc32c u32 of all before |
+//
+// Stages: `fresh` (an incarnation, no cluster), `joining` (a record, its regions' births perhaps not
+// yet in the log), `member` (the log holds every birth: from now on a missing log is a loss, not a
+// beginning). Invariant: the stage only ever goes forward.
+
+package import UkehiBase
+package import UkehiEnvironment
+
+/// What a data directory knows of itself.
+package struct Identity: Hashable, Sendable {
+    /// How far the directory has come.
+    package enum Stage: UInt8, Sendable, Hashable {
+        case fresh = 0
+        case joining = 1
+        case member = 2
+    }
+    package var stage: Stage
+    package var incarnation: Incarnation
+    package var name: String
+    /// Nil while fresh.
+    package var node: NodeID?
+    package var record: ClusterRecord?
+
+    package static func fresh(name: String, incarnation: Incarnation) -> Identity {
+        Identity(stage: .fresh, incarnation: incarnation, name: name, node: nil, record: nil)
+    }
+}
+
+extension Identity {
+    package static let fileName = "identity"
+    private static let magic = "UKEHIID1"
+
+    /// Reads the directory's identity; nil if there is none.
+    package static func load(
+        _ fileSystem: any FileSystem, directory: String
+    ) throws(NodeError) -> Identity? {
+        let path = directory + "/" + fileName
+        guard fileSystem.exists(path) else { return nil }
+        let bytes: Bytes
+        do {
+            let file = try fileSystem.open(path, .read)
+            defer { file.close() }
+            let size = try file.size()
+            guard size <= UInt64(Limits.maxBootstrapBytes) else {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "The identity file \(path) has \(size) bytes, more than it can have. "
+                        + "Restore it from a backup of this directory.")
+            }
+            let buffer = UnsafeMutableRawBufferPointer.allocate(
+                byteCount: max(Int(size), 1), alignment: 16)
+            defer { buffer.deallocate() }
+            let count = try file.read(
+                into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(size)]), at: 0)
+            bytes = Bytes(copying: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+        } catch let error as FileError {
+            throw NodeError(
+                code: .ioFailed, message: "The identity file could not be read: \(error).")
+        } catch let error as NodeError {
+            throw error
+        } catch {
+            throw NodeError(code: .ioFailed, message: "\(error)")
+        }
+        do {
+            return try decode(bytes)
+        } catch {
+            throw NodeError(
+                code: .corrupted,
+                message: "The identity file \(path) is damaged (\(error)). Nothing was changed. "
+                    + "Restore the file from a backup, or remove this node and join it anew.")
+        }
+    }
+
+    static func decode(_ bytes: Bytes) throws(DecodeError) -> Identity {
+        guard bytes.count > 12 else { throw DecodeError("too short", offset: bytes.count) }
+        let body = bytes[0..<bytes.count - 4]
+        var tail = ByteReader(bytes[bytes.count - 4..<bytes.count])
+        guard try tail.read(UInt32.self) == CRC32C.checksum(body) else {
+            throw DecodeError("checksum mismatch", offset: body.count)
+        }
+        var reader = ByteReader(body)
+        guard try reader.readBytes(8) == Bytes(magic) else {
+            throw DecodeError("not an identity file of format 1", offset: 0)
+        }
+        guard let stage = Stage(rawValue: try reader.read(UInt8.self)) else {
+            throw reader.failure("unknown stage")
+        }
+        let incarnation = Incarnation(try reader.read(UInt64.self))
+        let node = NodeID(try reader.read(UInt64.self))
+        let name = String(decoding: try reader.readLengthPrefixed().array, as: UTF8.self)
+        let recordBytes = try reader.readLengthPrefixed()
+        try reader.expectEnd()
+        if stage == .fresh {
+            return .fresh(name: name, incarnation: incarnation)
+        }
+        let record = try ClusterRecord.decode(recordBytes)
+        guard record.node(node)?.incarnation == incarnation else {
+            throw DecodeError("the cluster record does not list this node", offset: 0)
+        }
+        return Identity(
+            stage: stage, incarnation: incarnation, name: name, node: node, record: record)
+    }
+
+    func encoded() -> Bytes {
+        var writer = ByteWriter(chunkCapacity: 4096)
+        writer.append(Bytes(Self.magic))
+        writer.append(stage.rawValue)
+        writer.append(incarnation.rawValue)
+        writer.append((node ?? NodeID(0)).rawValue)
+        writer.appendLengthPrefixed(Bytes(name))
+        writer.appendLengthPrefixed(record?.encoded() ?? Bytes())
+        writer.append(writer.withUnsafeBytes { CRC32C.checksum($0) })
+        return writer.take()
+    }
+
+    /// Replaces the directory's identity; durable, name included, at return (RULES 1; a name is
+    /// durable only once its directory is synced).
+    package func store(
+        _ fileSystem: any FileSystem, directory: String
+    ) throws(NodeError) {
+        let path = directory + "/" + Self.fileName
+        let temporary = path + ".new"
+        do {
+            if fileSystem.exists(temporary) { try fileSystem.remove(temporary) }
+            let file = try fileSystem.open(temporary, .createNew)
+            defer { file.close() }
+            let bytes = encoded()
+            try bytes.withUnsafeBytes { (raw) throws(FileError) in try file.write(raw, at: 0) }
+            try file.sync()
+            try fileSystem.rename(temporary, to: path)
+            try fileSystem.syncDirectory(directory)
+        } catch {
+            throw NodeError(
+                code: error.kind == .noSpace ? .diskFull : .ioFailed,
+                message: "The identity file could not be written: \(error). The node stops.")
+        }
+    }
+}

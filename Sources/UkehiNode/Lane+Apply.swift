@@ -1,0 +1,135 @@
+// Hot path. Committed entries to the state machine, and results back to who waits.
+
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+import UkehiWAL
+
+extension Lane {
+    /// Adds a group's committed entries to the pass's apply batch.
+    func handToApply(_ message: Message, _ region: Region) {
+        guard let first = message.entries.first, let last = message.entries.last else { return }
+        invariant(
+            first.index == region.handedToApply + 1,
+            "\(region.id) applies \(first.index) after \(region.handedToApply)")
+        region.handedToApply = last.index
+        var bytes = 0
+        for entry in message.entries {
+            bytes += entry.recordBytes
+            if case .compactLog(let index)? = EntryPayload.admin(of: entry.data) {
+                region.compactionTarget = max(region.compactionTarget, index)
+            }
+        }
+        applyBytes += bytes
+        applyBatch.append(
+            region: region.id, entries: message.entries, wantsResults: !region.proposals.isEmpty)
+    }
+
+    /// Applies the pass's batch: here if the state machine is quick, else on the apply thread.
+    func startApply() {
+        if applier.appliesInline {
+            // Applying can make more committed entries available: the bound is one page each.
+            while !applyBatch.isEmpty {
+                var batch = applyBatch
+                applyBatch = ApplyBatch()
+                do {
+                    try applier.apply(&batch)
+                } catch {
+                    return host.failed(NodeError(error))
+                }
+                completeApply(batch)
+            }
+            return
+        }
+        guard !isApplying, !applyBatch.isEmpty else { return }
+        isApplying = true
+        let batch = applyBatch
+        applyBatch = ApplyBatch()
+        apply(batch)
+    }
+
+    /// Applies on the apply thread, which may block.
+    func apply(_ batch: ApplyBatch) {
+        let lane = self
+        applyWorker.run {
+            var batch = batch
+            do throws(StateError) {
+                try lane.applier.apply(&batch)
+            } catch  where error.code == .stalled {
+                // The store is behind with its own work: try again at the next tick, while the
+                // queue fills and new writes are refused.
+                return lane.post(.applyStalled(batch))
+            } catch {
+                return lane.host.failed(NodeError(error))
+            }
+            lane.post(applied: batch)
+        }
+    }
+
+    /// A batch is applied: tells the groups, answers waiting clients and reads.
+    func completeApply(_ batch: ApplyBatch) {
+        if !applier.appliesInline { isApplying = false }
+        for item in batch.items {
+            guard let region = regions[item.region], let last = item.entries.last else { continue }
+            for entry in item.entries { applyBytes -= entry.recordBytes }
+            invariant(
+                last.index > region.applied,
+                "\(region.id) applied \(last.index) after \(region.applied)")
+            region.applied = last.index
+            // As the core's own storageApply message asks to be answered.
+            step(
+                Message(
+                    kind: .storageApplyResponse, to: region.peer, from: .localApply,
+                    entries: item.entries), region)
+            answer(item, region)
+            serveApplied(region)
+            trimCache(region)
+        }
+    }
+
+    /// Gives each waiting client its command's result.
+    private func answer(_ item: ApplyItem, _ region: Region) {
+        while let proposal = region.proposals.first, let last = item.entries.last,
+            proposal.index <= last.index
+        {
+            region.proposals.removeFirst()
+            guard let first = item.entries.first, proposal.index >= first.index else {
+                invariant(false, "a proposal at \(proposal.index) was passed over")
+                return
+            }
+            let position = Int(proposal.index - first.index)
+            guard item.entries[position].term == proposal.term else {
+                // Another leader's entry was committed in its place: it can never be applied.
+                for waiter in proposal.waiters {
+                    reply(.failed(region.notLeader), waiter.sink, waiter.tag)
+                }
+                continue
+            }
+            guard !proposal.waiters.isEmpty else { continue }
+            let results = item.results[position]
+            invariant(
+                results.count == proposal.waiters.count,
+                "\(results.count) results for \(proposal.waiters.count) commands")
+            for (waiter, result) in zip(proposal.waiters, results) {
+                if case .staleEpoch = result {
+                    // The range changed between proposing and applying: nothing ran.
+                    let current = [region.descriptor.info(leader: region.leaderNode)]
+                    reply(
+                        .failed(.rejected(.staleEpoch(current: current))), waiter.sink, waiter.tag)
+                } else {
+                    reply(.command(result), waiter.sink, waiter.tag)
+                }
+            }
+        }
+    }
+
+    /// Applied entries are kept in memory only for peers that still need them, within a bound.
+    private func trimCache(_ region: Region) {
+        if !region.isLeader || region.log.isOverBound {
+            region.log.evict(upTo: region.applied)
+        } else {
+            region.log.evict(upTo: region.compactableIndex())
+        }
+    }
+}

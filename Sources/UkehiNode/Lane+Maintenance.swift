@@ -1,0 +1,196 @@
+// What a lane does by the clock: Raft's ticks, patience, log compaction; and rare events.
+
+import DequeModule
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+import UkehiWAL
+
+extension Lane {
+    /// One tick of every group's timers; then a pass. On the lane's thread.
+    package func tick() {
+        guard !isStopped else { return }
+        ticks += 1
+        for region in orderedRegions {
+            region.raft.tick()
+            if region.firstCampaigns > 0 {
+                region.firstCampaigns -= 1
+                if region.leader != .none {
+                    region.firstCampaigns = 0
+                } else if region.firstCampaigns % 3 == 0 {
+                    region.raft.campaign()
+                }
+            }
+            // Followers learn a quiet leader's last commit now rather than at the next heartbeat.
+            region.raft.flushCommit()
+            markDirty(region)
+        }
+        if let batch = stalled {
+            stalled = nil
+            apply(batch)
+        }
+        let ticksPerSecond = UInt64(max(1, 1000 / options.tickMilliseconds))
+        if ticks % ticksPerSecond == 0 { maintain() }
+        runPass()
+    }
+
+    /// Once a second.
+    private func maintain() {
+        let now = clock.now()
+        for region in orderedRegions {
+            expire(region, now)
+            proposeCompaction(region)
+        }
+        if orderedRegions.contains(where: { $0.compactionTarget >= $0.log.firstIndex }) {
+            askFlushed()
+        }
+        if wantsPurge {
+            wantsPurge = false
+            let log = log
+            let host = host
+            maintenanceWorker.run {
+                do throws(WALError) {
+                    try log.purge()
+                } catch {
+                    host.failed(NodeError(error))
+                }
+            }
+        }
+        if index == 0 { flushBehind() }
+    }
+
+    /// Asks the state store to flush when too much log is unflushed: it bounds replay at restart.
+    private func flushBehind() {
+        let written = log.statistics.bytesWritten
+        guard written >= flushedAtBytes + UInt64(options.maxUnflushedLogBytes) else { return }
+        flushedAtBytes = written
+        let applier = applier
+        maintenanceWorker.run { applier.requestFlush() }
+    }
+
+    /// Clients whose deadline passed no longer wait: a proposed write may yet be applied.
+    private func expire(_ region: Region, _ now: MonotonicTime) {
+        for position in region.proposals.indices where region.proposals[position].deadline < now {
+            for waiter in region.proposals[position].waiters {
+                reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
+            }
+            region.proposals[position].waiters = []
+            region.proposals[position].deadline = MonotonicTime(nanoseconds: .max)
+        }
+        if region.pendingReads.contains(where: { $0.deadline < now }) {
+            for read in region.pendingReads where read.deadline < now {
+                reply(.failed(.rejected(.timedOut)), read.sink, read.tag)
+            }
+            region.pendingReads.removeAll { $0.deadline < now }
+        }
+        for position in region.roundsInFlight.indices {
+            for read in region.roundsInFlight[position].reads where read.deadline < now {
+                reply(.failed(.rejected(.timedOut)), read.sink, read.tag)
+            }
+            region.roundsInFlight[position].reads.removeAll { $0.deadline < now }
+        }
+    }
+
+    // MARK: Compaction
+
+    /// A leader lets the group agree to drop what every peer holds and it has applied.
+    private func proposeCompaction(_ region: Region) {
+        guard region.isLeader, region.proposedCompaction <= region.applied else { return }
+        let index = region.compactableIndex()
+        let last = max(region.compactionTarget, region.log.firstIndex - 1)
+        guard index >= last + UInt64(options.compactionInterval) else { return }
+        let payload = EntryPayload.encode(
+            admin: .compactLog(upTo: index), epoch: region.descriptor.epoch,
+            time: clock.wallNanoseconds())
+        if let position = try? region.raft.propose(payload) {
+            region.proposals.append(
+                Proposal(
+                    index: position.index, term: position.term,
+                    deadline: MonotonicTime(nanoseconds: .max), waiters: []))
+            region.proposedCompaction = position.index
+            markDirty(region)
+        }
+    }
+
+    /// Asks the state store, off the lane, what of each region is flushed (the flush barrier: log
+    /// goes only when the state that replaces it is durable; DESIGN 5, RULES 40).
+    private func askFlushed() {
+        let ids = orderedRegions.filter { $0.compactionTarget >= $0.log.firstIndex }.map(\.id)
+        let applier = applier
+        let lane = self
+        maintenanceWorker.run {
+            lane.post(.flushed(ids.map { ($0, applier.flushedAppliedIndex(region: $0)) }))
+        }
+    }
+
+    private func compact(_ region: Region, flushed: LogIndex) {
+        let index = min(region.compactionTarget, flushed, region.applied)
+        guard index >= region.log.firstIndex else { return }
+        guard let term = try? region.log.term(at: index) else { return }
+        batch.compact(region: region.id, firstIndex: index + 1, term: term)
+        wantsPurge = true
+        do {
+            try region.log.compact(upTo: index)
+        } catch {
+            invariant(false, "compaction of \(region.id) to \(index) failed: \(error)")
+        }
+    }
+
+    // MARK: Events
+
+    func handle(_ event: LaneEvent) {
+        switch event {
+        case .unreachable(let node):
+            for region in orderedRegions {
+                guard let peer = region.descriptor.peer(on: node), peer.peer != region.peer else {
+                    continue
+                }
+                region.raft.reportUnreachable(peer.peer)
+                markDirty(region)
+            }
+        case .fetched(let id, let entries):
+            guard let region = regions[id] else { return }
+            region.log.finishFetch(entries)
+            region.raft.storageFetched()
+            markDirty(region)
+        case .readDone(let replies):
+            for deferred in replies { reply(deferred.reply, deferred.sink, deferred.tag) }
+        case .flushed(let indexes):
+            for (id, applied) in indexes {
+                if let region = regions[id] { compact(region, flushed: applied) }
+            }
+        case .install(let seeds, let node, let router):
+            do {
+                try install(seeds, node: node, router: router)
+            } catch {
+                host.failed(error)
+            }
+        case .applyStalled(let batch):
+            stalled = batch
+        case .stop:
+            stop()
+        }
+    }
+
+    /// Answers everybody who waits; from now on requests are refused.
+    private func stop() {
+        isStopped = true
+        let stopped = RequestError.rejected(.unavailable("The node is stopping."))
+        for region in orderedRegions {
+            for write in region.pendingWrites { reply(.failed(stopped), write.sink, write.tag) }
+            region.pendingWrites = []
+            while let proposal = region.proposals.popFirst() {
+                for waiter in proposal.waiters {
+                    reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
+                }
+            }
+            var reads = region.pendingReads
+            while let round = region.roundsInFlight.popFirst() { reads += round.reads }
+            while let round = region.roundsToApply.popFirst() { reads += round.reads }
+            region.pendingReads = []
+            for read in reads { reply(.failed(stopped), read.sink, read.tag) }
+        }
+        flushSinks()
+    }
+}

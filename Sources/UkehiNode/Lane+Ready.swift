@@ -1,0 +1,187 @@
+// Hot path. What groups want done: messages in, Ready out, log batches and what waits for them.
+
+import Logging
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+import UkehiWAL
+
+extension Lane {
+    /// Messages from one peer node.
+    func receive(_ delivery: PeerDelivery) {
+        guard let slot = outboxes.firstIndex(where: { $0.node == delivery.from }) else { return }
+        // A full log cannot take more: dropped appends are sent again (RULES 70).
+        let isFull = batch.encodedBytes > Limits.maxUnsubmittedBytes
+        for message in delivery.messages {
+            // A node speaks only for its own peers, and of the region as it is (RULES 18).
+            guard let region = regions[message.region],
+                region.slot(of: message.message.from) == slot,
+                region.descriptor.epoch == message.epoch
+            else { continue }
+            if isFull && message.message.kind == .appendEntries && !message.message.entries.isEmpty
+            {
+                continue
+            }
+            step(message.message, region)
+        }
+    }
+
+    /// Hands a message from outside to its group. What the core refuses is dropped: peers repair.
+    func step(_ message: Message, _ region: Region) {
+        guard message.to == region.peer else { return }
+        do {
+            try region.raft.step(message)
+        } catch {
+            logger.debug(
+                "message refused", metadata: ["region": "\(region.id)", "reason": "\(error)"])
+        }
+        markDirty(region)
+    }
+
+    /// Takes what the group wants done, until nothing is left.
+    func takeReady(_ region: Region) {
+        while region.raft.hasReady {
+            region.raft.takeReady(into: &ready)
+            if let soft = ready.softState { leadershipChanged(soft, region) }
+            for state in ready.readStates { finishRound(state, region) }
+            for position in ready.messages.indices {
+                switch ready.messages[position].kind {
+                case .storageAppend: handToLog(ready.messages[position], region)
+                case .storageApply: handToApply(ready.messages[position], region)
+                default: send(ready.messages[position], region)
+                }
+            }
+            ready.messages.removeAll(keepingCapacity: true)
+        }
+        if let fetch = region.log.startFetch() { startFetch(fetch, region) }
+    }
+
+    /// Puts a message in its node's outbox, or steps it if it is to this peer.
+    func send(_ message: Message, _ region: Region) {
+        if message.to == region.peer {
+            step(message, region)
+            return
+        }
+        guard let slot = region.slot(of: message.to) else { return }
+        outboxes[slot].messages.append(
+            RegionMessage(region: region.id, epoch: region.descriptor.epoch, message: message))
+    }
+
+    // MARK: The log
+
+    /// Adds what must become durable to this pass's log batch; its responses wait for that.
+    private func handToLog(_ message: Message, _ region: Region) {
+        let hasVote =
+            message.term > .zero
+            && (message.term != region.persistedTerm || message.vote != region.persistedVote)
+        guard !message.entries.isEmpty || hasVote else {
+            // Nothing to persist: a changed commit alone travels with the next entries. Only the
+            // order behind appends of this region that are still under way is to be kept.
+            if region.appendsInFlight == 0 {
+                for response in message.responses { send(response, region) }
+            } else if !message.responses.isEmpty {
+                wait(InFlightBatch.Item(region: region, entries: [], responses: message.responses))
+            }
+            return
+        }
+        if message.term > .zero {
+            region.persistedTerm = message.term
+            region.persistedVote = message.vote
+        }
+        // The batch carries the commit index as of now (DESIGN 4).
+        batch.append(
+            region: region.id,
+            hardState: HardState(
+                term: region.persistedTerm, vote: region.persistedVote,
+                commit: region.raft.committed),
+            entries: message.entries)
+        wait(
+            InFlightBatch.Item(
+                region: region, entries: message.entries, responses: message.responses))
+    }
+
+    /// Keeps responses back until this pass's batch is durable.
+    private func wait(_ item: InFlightBatch.Item) {
+        item.region.appendsInFlight += 1
+        batchItems.append(item)
+    }
+
+    /// Hands the pass's batch to the log. Full: it stays, grows, and is tried again when a sync ends.
+    func submitBatch() {
+        guard !batchItems.isEmpty || !batch.isEmpty else { return }
+        if batch.isEmpty {
+            // Only responses, behind what is in flight already.
+            invariant(!inFlight.isEmpty, "responses wait for a batch that does not exist")
+            inFlight.append(InFlightBatch(ticket: lastTicket, items: batchItems))
+        } else {
+            do throws(WALError) {
+                lastTicket = try log.submit(&batch, lane: index)
+                inFlight.append(InFlightBatch(ticket: lastTicket, items: batchItems))
+                isDiskFull = false
+            } catch {
+                switch error.code {
+                case .overloaded: return
+                case .diskFull:
+                    isDiskFull = true
+                    return
+                default: return host.failed(NodeError(error))
+                }
+            }
+        }
+        batchItems = []
+        batchItems.reserveCapacity(orderedRegions.count < 256 ? orderedRegions.count : 256)
+    }
+
+    /// Everything up to the ticket is durable: entries enter the groups' logs, responses go out.
+    func completeDurable(upTo ticket: Ticket) {
+        while let next = inFlight.first, next.ticket <= ticket {
+            inFlight.removeFirst()
+            for item in next.items {
+                let region = item.region
+                region.appendsInFlight -= 1
+                invariant(region.appendsInFlight >= 0, "an append of \(region.id) ended twice")
+                region.log.append(item.entries)
+                for response in item.responses { send(response, region) }
+                markDirty(region)
+            }
+        }
+    }
+
+    // MARK: Leadership
+
+    private func leadershipChanged(_ state: SoftState, _ region: Region) {
+        let isLeader = state.role == .leader
+        region.leader = state.leader
+        if region.isLeader && !isLeader {
+            region.isLeader = false
+            failReads(region)
+            for write in region.pendingWrites {
+                reply(.failed(region.notLeader), write.sink, write.tag)
+            }
+            region.pendingWrites.removeAll(keepingCapacity: true)
+            region.pendingWriteBytes = 0
+            region.proposedCompaction = .zero
+        }
+        region.isLeader = isLeader
+        host.leaderChanged(region: region.id, leader: region.leaderNode, isLocal: isLeader)
+    }
+
+    // MARK: Older entries
+
+    private func startFetch(_ fetch: LogFetch, _ region: Region) {
+        let log = log
+        let id = region.id
+        let lane = self
+        readWorker.run {
+            do throws(WALError) {
+                let entries = try log.entries(
+                    region: id, from: fetch.from, to: fetch.to,
+                    maxBytes: Int(clamping: fetch.maxBytes))
+                lane.post(.fetched(id, entries))
+            } catch {
+                lane.host.failed(NodeError(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+// Hot path. What clients ask: routing by key, packing the writes of one pass into one entry per
+// region, one read index for the reads of one pass.
+
+import DequeModule
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+import UkehiWAL
+
+extension Lane {
+    /// Sorts one request to its region, or answers it.
+    func accept(_ request: ClientRequest) {
+        guard let region = region(for: request) else { return }
+        switch request.operation {
+        case .write(let record):
+            guard region.isLeader else {
+                return reply(.failed(region.notLeader), request.sink, request.tag)
+            }
+            // A record that lies about its length would spoil its neighbours in the entry.
+            do throws(CommandError) {
+                _ = try CommandRecord.validate(record)
+            } catch {
+                return reply(
+                    .failed(.rejected(.invalid("\(error)"))), request.sink, request.tag)
+            }
+            guard !isDiskFull else {
+                return reply(.failed(.rejected(.diskFull)), request.sink, request.tag)
+            }
+            guard !isOverloaded,
+                region.pendingWriteBytes + record.count <= Limits.maxQueuedRequestBytes
+            else { return reply(.failed(.rejected(.overloaded)), request.sink, request.tag) }
+            region.pendingWriteBytes += record.count
+            region.pendingWrites.append(
+                PendingWrite(
+                    record: record, sink: request.sink, tag: request.tag,
+                    deadline: request.deadline))
+            markDirty(region)
+        case .get(let mode), .scan(_, _, let mode), .query(_, let mode):
+            let read = PendingRead(
+                operation: request.operation, key: request.key, sink: request.sink,
+                tag: request.tag, deadline: request.deadline)
+            if mode == .stale { return serve(read, region) }
+            guard region.isLeader else {
+                return reply(.failed(region.notLeader), request.sink, request.tag)
+            }
+            guard region.pendingReads.count < Limits.maxQueuedRequests else {
+                return reply(.failed(.rejected(.overloaded)), request.sink, request.tag)
+            }
+            // Lease reads take the same round until leases exist: slower than promised to a
+            // caller who trusts clocks, never staler.
+            region.pendingReads.append(read)
+            markDirty(region)
+        case .digest:
+            digest(region, request)
+        case .topology:
+            reply(
+                .failed(.rejected(.invalid("Topology is asked of a node, not of a region."))),
+                request.sink, request.tag)
+        }
+    }
+
+    /// The region that is asked, after checking what the client believes; nil: answered.
+    private func region(for request: ClientRequest) -> Region? {
+        if let expected = request.expected {
+            guard let region = regions[expected.region] else {
+                reply(
+                    .failed(.rejected(.staleEpoch(current: current(for: request.key)))),
+                    request.sink, request.tag)
+                return nil
+            }
+            // Equality, not order (RULES 22).
+            guard region.descriptor.epoch == expected.epoch,
+                region.descriptor.range.contains(request.key)
+            else {
+                reply(
+                    .failed(
+                        .rejected(
+                            .staleEpoch(current: [region.descriptor.info(leader: region.leaderNode)]
+                            ))
+                    ), request.sink, request.tag)
+                return nil
+            }
+            return region
+        }
+        guard let route = router.route(for: request.key), let region = regions[route.region] else {
+            reply(
+                .failed(.rejected(.unavailable("No region of this node holds the key."))),
+                request.sink, request.tag)
+            return nil
+        }
+        return region
+    }
+
+    private func current(for key: Bytes) -> [RegionInfo] {
+        guard let route = router.route(for: key), let region = regions[route.region] else {
+            return []
+        }
+        return [region.descriptor.info(leader: region.leaderNode)]
+    }
+
+    /// Log or apply queue are behind: new writes are refused until they catch up.
+    var isOverloaded: Bool {
+        batch.encodedBytes > Limits.maxUnsubmittedBytes || applyBytes > Limits.maxQueuedRequestBytes
+    }
+
+    // MARK: Writes
+
+    /// Packs the region's waiting writes into entries, at most 256 commands and 1 MiB each, or one
+    /// larger command alone, and proposes them.
+    func proposePending(_ region: Region) {
+        let writes = region.pendingWrites
+        // A fresh array is cheaper than a copy: the old one becomes the waiters of an entry.
+        region.pendingWrites = []
+        region.pendingWrites.reserveCapacity(min(writes.count, Limits.maxCommandsPerEntry))
+        region.pendingWriteBytes = 0
+        guard region.isLeader else {
+            for write in writes { reply(.failed(region.notLeader), write.sink, write.tag) }
+            return
+        }
+        let now = clock.now()
+        let time = clock.wallNanoseconds()
+        var start = 0
+        while start < writes.count {
+            packer.begin(epoch: region.descriptor.epoch, time: time)
+            var end = start
+            var expired = false
+            var deadline = MonotonicTime(nanoseconds: .max)
+            while end < writes.count, packer.count < Limits.maxCommandsPerEntry {
+                let write = writes[end]
+                if write.deadline < now {
+                    expired = true
+                    break
+                }
+                if packer.count > 0,
+                    packer.byteCount + write.record.count > Limits.maxPackedEntryBytes
+                {
+                    break
+                }
+                packer.append(write.record)
+                deadline = min(deadline, write.deadline)
+                end += 1
+            }
+            if packer.count > 0 {
+                let waiters =
+                    start == 0 && end == writes.count ? writes : Array(writes[start..<end])
+                propose(packer.finish(), waiters, deadline: deadline, region)
+            } else {
+                packer.cancel()
+            }
+            if expired {
+                reply(.failed(.rejected(.timedOut)), writes[end].sink, writes[end].tag)
+                end += 1
+            }
+            start = end
+        }
+    }
+
+    private func propose(
+        _ payload: Bytes, _ waiters: [PendingWrite], deadline: MonotonicTime, _ region: Region
+    ) {
+        do {
+            let position = try region.raft.propose(payload)
+            // Older proposals at or past it were cut off by another leader. Whether a peer that
+            // still has them ever leads is not known here.
+            while let last = region.proposals.last, last.index >= position.index {
+                region.proposals.removeLast()
+                for waiter in last.waiters {
+                    reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
+                }
+            }
+            region.proposals.append(
+                Proposal(
+                    index: position.index, term: position.term, deadline: deadline,
+                    waiters: waiters))
+        } catch {
+            // Refused before anything was appended: full of uncommitted entries, no longer the
+            // leader, or handing leadership over.
+            let answer: RequestError =
+                region.raft.isLeader ? .rejected(.overloaded) : region.notLeader
+            for waiter in waiters { reply(.failed(answer), waiter.sink, waiter.tag) }
+        }
+    }
+
+    // MARK: Reads
+
+    /// Starts one read-index round for the region's waiting reads; while one is under way they
+    /// collect (RULES 52: a round serves only reads queued before it was sent).
+    func askReadIndex(_ region: Region) {
+        guard region.isLeader else { return failReads(region) }
+        guard region.roundsInFlight.isEmpty else { return }
+        let context = region.nextReadContext
+        region.nextReadContext += 1
+        contexts.append(context)
+        let reads = region.pendingReads
+        region.pendingReads = []
+        region.pendingReads.reserveCapacity(reads.count)
+        region.roundsInFlight.append(ReadRound(context: context, reads: reads))
+        do {
+            try region.raft.readIndex(context: contexts.take())
+        } catch {
+            failReads(region)
+        }
+    }
+
+    /// A quorum confirmed the leader: its reads wait for the index only.
+    func finishRound(_ state: ReadState, _ region: Region) {
+        var reader = ByteReader(state.context)
+        guard let context = try? reader.read(UInt64.self) else { return }
+        while let round = region.roundsInFlight.first, round.context <= context {
+            region.roundsInFlight.removeFirst()
+            if state.index <= region.applied {
+                for read in round.reads { serve(read, region) }
+            } else {
+                region.roundsToApply.append((state.index, round.reads))
+            }
+        }
+        if !region.pendingReads.isEmpty { markDirty(region) }
+    }
+
+    /// Serves the reads whose index is applied now.
+    func serveApplied(_ region: Region) {
+        while let next = region.roundsToApply.first, next.index <= region.applied {
+            region.roundsToApply.removeFirst()
+            for read in next.reads { serve(read, region) }
+        }
+    }
+
+    /// Leadership is gone: unserved reads go elsewhere. Rounds whose index is known stay, they
+    /// were linearizable when the quorum answered.
+    func failReads(_ region: Region) {
+        let answer = Reply.failed(region.notLeader)
+        for read in region.pendingReads { reply(answer, read.sink, read.tag) }
+        region.pendingReads.removeAll(keepingCapacity: true)
+        while let round = region.roundsInFlight.popFirst() {
+            for read in round.reads { reply(answer, read.sink, read.tag) }
+        }
+    }
+
+    /// Reads what is applied: from memory here, from disk on the read thread.
+    func serve(_ read: PendingRead, _ region: Region) {
+        guard let request = readRequest(read) else { return }
+        switch applier.read(region: region.id, request, tier: .cacheOnly) {
+        case .wouldBlock:
+            let applier = applier
+            let id = region.id
+            let lane = self
+            readWorker.run {
+                let outcome = applier.read(region: id, request, tier: .any)
+                lane.post(
+                    .readDone([
+                        DeferredReply(
+                            sink: read.sink, tag: read.tag, reply: Lane.reply(for: outcome))
+                    ]))
+            }
+        case let outcome:
+            reply(Lane.reply(for: outcome), read.sink, read.tag)
+        }
+    }
+
+    /// The digest reads all of a region: on the read thread, unless the state is in memory.
+    private func digest(_ region: Region, _ request: ClientRequest) {
+        let applier = applier
+        let id = region.id
+        @Sendable func answer() -> Reply {
+            do {
+                return .digest(try applier.digest(region: id))
+            } catch {
+                return .failed(.rejected(.unavailable("\(error)")))
+            }
+        }
+        if applier.appliesInline { return reply(answer(), request.sink, request.tag) }
+        let lane = self
+        readWorker.run {
+            lane.post(
+                .readDone([
+                    DeferredReply(sink: request.sink, tag: request.tag, reply: answer())
+                ]))
+        }
+    }
+
+    private func readRequest(_ read: PendingRead) -> ReadRequest? {
+        switch read.operation {
+        case .get: .get(read.key)
+        case .scan(let upper, let limit, _): .scan(lower: read.key, upper: upper, limit: limit)
+        case .query(let body, _): .query(key: read.key, body)
+        default: nil
+        }
+    }
+
+    static func reply(for outcome: ReadOutcome) -> Reply {
+        switch outcome {
+        case .value(let value): .value(value)
+        case .scan(let page): .scan(page)
+        case .query(let bytes): .query(bytes)
+        case .failed(let error): .failed(.rejected(.unavailable("\(error)")))
+        case .wouldBlock: .failed(.rejected(.overloaded))
+        }
+    }
+}

@@ -1,0 +1,265 @@
+// Hot path. A lane: one event loop's share of a node's regions, and the pass that drives them.
+//
+//   mailbox ──> step every event into its group ──> propose what clients brought
+//           ──> take each dirty group's Ready:  one log batch for all of them
+//                                               one send per destination node
+//                                               one apply batch
+//           ──> answer clients
+//
+// While a sync is in flight the next pass collects, so batches follow the load without a timer. A
+// lane never blocks, sleeps or takes a lock that is held across I/O. Everything in this class runs
+// on the lane's thread, except `post…` and `submit`.
+//
+// Invariant: log batches of this lane become durable in the order they were submitted, and responses
+// that wait for one are delivered in that order.
+
+import DequeModule
+package import Logging
+package import UkehiBase
+package import UkehiEnvironment
+import UkehiRaft
+package import UkehiState
+package import UkehiWAL
+
+/// Runs a lane's passes on its thread; an event loop in production, virtual time in the simulator.
+package protocol LaneExecutor: AnyObject, Sendable {
+    /// Whether the caller is on the lane's thread.
+    var inLane: Bool { get }
+    /// Runs ``Lane/runPass()`` soon, on the lane's thread. The lane asks once per pass.
+    func wake(_ lane: Lane)
+    /// Calls ``Lane/tick()`` on the lane's thread at this interval until stopped.
+    func startTicks(everyNanoseconds interval: UInt64, lane: Lane)
+    /// Ends ticks and wakes.
+    func stop()
+}
+
+/// What a lane needs of its node.
+package protocol LaneHost: AnyObject, Sendable {
+    /// A group of this node has another leader now; any thread may ask for topology afterwards.
+    func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool)
+    /// The node cannot go on: log or state store failed.
+    func failed(_ error: NodeError)
+}
+
+/// A log batch that is on its way to disk, and what waits for it.
+struct InFlightBatch {
+    struct Item {
+        var region: Region
+        var entries: [Entry]
+        var responses: [Message]
+    }
+    var ticket: Ticket
+    var items: [Item]
+}
+
+package final class Lane: @unchecked Sendable {
+    // Safety: all stored state but the mailbox is confined to the executor's thread.
+    package let index: Int
+    let options: NodeOptions
+    let executor: any LaneExecutor
+    let mailbox = Mailbox()
+    let clock: any NodeClock
+    let log: WriteAheadLog
+    let applier: Applier
+    let transport: Transport
+    let applyWorker: any Worker
+    let readWorker: any Worker
+    /// Flushes, purges, and what else takes long.
+    let maintenanceWorker: any Worker
+    unowned let host: any LaneHost
+    let logger: Logger
+
+    var regions: [RegionID: Region] = [:]
+    /// Ascending by id: the order of ticks and maintenance never depends on hashing.
+    var orderedRegions: [Region] = []
+    var router = Router([])
+    /// Other nodes' messages of this pass, by slot.
+    var outboxes: [(node: NodeID, messages: [RegionMessage])] = []
+
+    var dirty: [Region] = []
+    var spareDirty: [Region] = []
+    var inbox = MailboxContents()
+    var ready = Ready()
+    var batch = LogBatch()
+    var batchItems: [InFlightBatch.Item] = []
+    var inFlight = Deque<InFlightBatch>()
+    var lastTicket: Ticket = 0
+    /// The log volume has no room: writes are refused until a batch is taken again.
+    var isDiskFull = false
+    var applyBatch = ApplyBatch()
+    var applyBytes = 0
+    var isApplying = false
+    /// Log bytes written when the store was last asked to flush.
+    var flushedAtBytes: UInt64 = 0
+    /// A compaction was handed to the log since the last purge.
+    var wantsPurge = false
+    /// A batch the state store could not take; tried again at the next tick.
+    var stalled: ApplyBatch?
+    var packer = EntryPacker()
+    var contexts = ByteWriter(chunkCapacity: 4096)
+    var touchedSinks: [ReplySink] = []
+    /// Requests from this thread: they need no lock.
+    var localRequests: [ClientRequest] = []
+    var spareRequests: [ClientRequest] = []
+    var isInPass = false
+    var isPassScheduled = false
+    var isStopped = false
+    var ticks: UInt64 = 0
+    package private(set) var passes: UInt64 = 0
+
+    package init(
+        index: Int, options: NodeOptions, executor: any LaneExecutor, clock: any NodeClock,
+        log: WriteAheadLog, applier: Applier, transport: Transport, applyWorker: any Worker,
+        readWorker: any Worker, maintenanceWorker: any Worker, host: any LaneHost, logger: Logger
+    ) {
+        self.index = index
+        self.options = options
+        self.executor = executor
+        self.clock = clock
+        self.log = log
+        self.applier = applier
+        self.transport = transport
+        self.applyWorker = applyWorker
+        self.readWorker = readWorker
+        self.maintenanceWorker = maintenanceWorker
+        self.host = host
+        self.logger = logger
+    }
+
+    // MARK: From any thread
+
+    /// Takes a request, or answers `overloaded` at once.
+    package func submit(_ request: ClientRequest) {
+        if executor.inLane {
+            guard localRequests.count < Limits.maxQueuedRequests else {
+                return refuse(request)
+            }
+            localRequests.append(request)
+            if !isInPass { scheduleLocally() }
+            return
+        }
+        var bytes = request.key.count
+        if case .write(let record) = request.operation { bytes += record.count }
+        switch mailbox.post(request, bytes: bytes) {
+        case nil: refuse(request)
+        case true?: executor.wake(self)
+        case false?: break
+        }
+    }
+
+    private func refuse(_ request: ClientRequest) {
+        request.sink.reply(.failed(.rejected(.overloaded)), tag: request.tag)
+        request.sink.flush()
+    }
+
+    package func post(_ messages: [RegionMessage], from node: NodeID) {
+        var bytes = 0
+        for message in messages {
+            for entry in message.message.entries { bytes += entry.recordBytes }
+        }
+        let delivery = PeerDelivery(from: node, messages: messages)
+        if mailbox.post(delivery, bytes: bytes) { executor.wake(self) }
+    }
+
+    package func post(durable ticket: Ticket) {
+        if mailbox.post(durable: ticket) { executor.wake(self) }
+    }
+
+    func post(applied batch: ApplyBatch) {
+        if mailbox.post(applied: batch) { executor.wake(self) }
+    }
+
+    package func post(_ event: LaneEvent) {
+        if mailbox.post(event) { executor.wake(self) }
+    }
+
+    // MARK: The pass
+
+    private func scheduleLocally() {
+        guard !isPassScheduled else { return }
+        isPassScheduled = true
+        executor.wake(self)
+    }
+
+    func markDirty(_ region: Region) {
+        guard !region.isDirty else { return }
+        region.isDirty = true
+        dirty.append(region)
+    }
+
+    /// Drains the mailbox and does everything that follows from it. On the lane's thread.
+    package func runPass() {
+        isPassScheduled = false
+        guard !isStopped else { return refuseAll() }
+        isInPass = true
+        passes &+= 1
+        mailbox.drain(into: &inbox)
+        if let ticket = inbox.durable { completeDurable(upTo: ticket) }
+        for batch in inbox.applied { completeApply(batch) }
+        for delivery in inbox.deliveries { receive(delivery) }
+        for event in inbox.events { handle(event) }
+        for request in inbox.requests { accept(request) }
+        swap(&localRequests, &spareRequests)
+        for request in spareRequests { accept(request) }
+        spareRequests.removeAll(keepingCapacity: true)
+        reset(&inbox)
+        driveDirty()
+        submitBatch()
+        sendOutboxes()
+        startApply()
+        flushSinks()
+        isInPass = false
+        if !localRequests.isEmpty || !dirty.isEmpty { scheduleLocally() }
+    }
+
+    private func reset(_ contents: inout MailboxContents) {
+        contents.requests.removeAll(keepingCapacity: true)
+        contents.deliveries.removeAll(keepingCapacity: true)
+        contents.applied.removeAll(keepingCapacity: true)
+        contents.events.removeAll(keepingCapacity: true)
+        contents.requestBytes = 0
+        contents.messageBytes = 0
+        contents.durable = nil
+    }
+
+    private func refuseAll() {
+        mailbox.drain(into: &inbox)
+        let stopped = Reply.failed(.rejected(.unavailable("The node is stopping.")))
+        for request in inbox.requests + localRequests { reply(stopped, request.sink, request.tag) }
+        localRequests.removeAll()
+        reset(&inbox)
+        flushSinks()
+    }
+
+    /// Proposes, asks for read indexes, and takes the Ready of each dirty group.
+    private func driveDirty() {
+        swap(&dirty, &spareDirty)
+        for region in spareDirty {
+            region.isDirty = false
+            if !region.pendingWrites.isEmpty { proposePending(region) }
+            if !region.pendingReads.isEmpty { askReadIndex(region) }
+            takeReady(region)
+        }
+        spareDirty.removeAll(keepingCapacity: true)
+    }
+
+    func reply(_ reply: Reply, _ sink: ReplySink, _ tag: UInt64) {
+        sink.reply(reply, tag: tag)
+        if touchedSinks.last !== sink && !touchedSinks.contains(where: { $0 === sink }) {
+            touchedSinks.append(sink)
+        }
+    }
+
+    func flushSinks() {
+        guard !touchedSinks.isEmpty else { return }
+        for sink in touchedSinks { sink.flush() }
+        touchedSinks.removeAll(keepingCapacity: true)
+    }
+
+    private func sendOutboxes() {
+        for slot in outboxes.indices where !outboxes[slot].messages.isEmpty {
+            transport.send(outboxes[slot].messages, to: outboxes[slot].node, lane: index)
+            outboxes[slot].messages.removeAll(keepingCapacity: true)
+        }
+    }
+}

@@ -1,0 +1,36 @@
+// Every bound of the node, in one place, with its reason.
+
+/// Bounds that are not configuration because nobody could choose them well.
+package enum Limits {
+    /// Longest key: an index block of keys stays small, a router compares quickly.
+    package static let maxKeyBytes = 4 << 10
+    /// Largest value: one entry must fit in a frame with room to spare.
+    package static let maxValueBytes = 8 << 20
+    /// Commands in one entry: bounds how long one apply holds a lane.
+    package static let maxCommandsPerEntry = 256
+    /// Bytes of commands in one entry, unless a single command is larger.
+    package static let maxPackedEntryBytes = 1 << 20
+    /// Requests waiting for a lane.
+    package static let maxQueuedRequests = 1 << 16
+    /// Bytes of requests waiting for a lane.
+    package static let maxQueuedRequestBytes = 64 << 20
+    /// Messages from peers waiting for a lane, in bytes of entries; what is over is dropped, since
+    /// Raft repairs losses.
+    package static let maxQueuedMessageBytes = 64 << 20
+    /// Uncommitted bytes of one region's leader (RULES 8).
+    package static let maxUncommittedBytes: UInt64 = 32 << 20
+    /// Entry bytes in one appendEntries.
+    package static let maxMessageBytes: UInt64 = 1 << 20
+    /// appendEntries in flight to one peer.
+    package static let maxInflightMessages = 256
+    /// Entry bytes in flight to one peer (RULES 7).
+    package static let maxInflightBytes: UInt64 = 16 << 20
+    /// Committed bytes taken from a group at once, so that one pass stays short.
+    package static let maxCommittedBytesPerReady: UInt64 = 4 << 20
+    /// Entry bytes one region keeps in memory for peers that lag; older ones are read from the log.
+    package static let maxCachedBytesPerRegion = 4 << 20
+    /// Largest bootstrap record: 10,000 regions of three peers with 4 KiB keys would not be static.
+    package static let maxBootstrapBytes = 8 << 20
+    /// Log bytes that a node may hold un-acknowledged before its regions refuse proposals.
+    package static let maxUnsubmittedBytes = 32 << 20
+}

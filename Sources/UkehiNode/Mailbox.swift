@@ -1,0 +1,110 @@
+// What other threads hand to a lane. Bounded where clients and peers write (typed refusals, dropped
+// messages); unbounded only for completions, which answer work that was itself bounded.
+
+import Synchronization
+package import UkehiBase
+package import UkehiState
+package import UkehiWAL
+
+/// Rare events, one enum.
+package enum LaneEvent: Sendable {
+    case unreachable(NodeID)
+    /// A fetch of older entries has ended.
+    case fetched(RegionID, [Entry])
+    /// A read that missed the cache has been answered by the read thread.
+    case readDone([DeferredReply])
+    /// Flushed applied indexes, as asked of the state store.
+    case flushed([(region: RegionID, applied: LogIndex)])
+    /// Regions to open, with the router that finds them.
+    case install([RegionSeed], node: NodeID, router: Router)
+    /// The state store refused to stall the apply thread.
+    case applyStalled(ApplyBatch)
+    case stop
+}
+
+/// What one node sent to this lane's regions.
+package struct PeerDelivery: Sendable {
+    package var from: NodeID
+    package var messages: [RegionMessage]
+}
+
+/// A reply that was made on another thread.
+package struct DeferredReply: Sendable {
+    package var sink: ReplySink
+    package var tag: UInt64
+    package var reply: Reply
+}
+
+/// Everything that waits for a lane.
+package struct MailboxContents: Sendable {
+    package var requests: [ClientRequest] = []
+    package var requestBytes = 0
+    package var deliveries: [PeerDelivery] = []
+    package var messageBytes = 0
+    package var durable: Ticket?
+    package var applied: [ApplyBatch] = []
+    package var events: [LaneEvent] = []
+    package init() {}
+}
+
+/// A lane's in-tray. All methods any thread; the lock is held for a few instructions.
+package final class Mailbox: Sendable {
+    private struct State: Sendable {
+        var contents = MailboxContents()
+        var isWaking = false
+    }
+    private let state = Mutex(State())
+
+    package init() {}
+
+    /// Runs `body` on the contents; returns whether the caller has to wake the lane.
+    private func post(_ body: (inout MailboxContents) -> Void) -> Bool {
+        state.withLock { state in
+            body(&state.contents)
+            defer { state.isWaking = true }
+            return !state.isWaking
+        }
+    }
+
+    /// Whether the lane must be woken; nil: the queue is full and nothing was taken.
+    package func post(_ request: ClientRequest, bytes: Int) -> Bool? {
+        state.withLock { state in
+            guard state.contents.requests.count < Limits.maxQueuedRequests,
+                state.contents.requestBytes + bytes <= Limits.maxQueuedRequestBytes
+            else { return nil }
+            state.contents.requests.append(request)
+            state.contents.requestBytes += bytes
+            defer { state.isWaking = true }
+            return !state.isWaking
+        }
+    }
+
+    /// Messages over the bound are dropped: Raft repairs losses.
+    package func post(_ delivery: PeerDelivery, bytes: Int) -> Bool {
+        post { contents in
+            guard contents.messageBytes + bytes <= Limits.maxQueuedMessageBytes else { return }
+            contents.deliveries.append(delivery)
+            contents.messageBytes += bytes
+        }
+    }
+
+    package func post(durable ticket: Ticket) -> Bool {
+        post { contents in contents.durable = max(contents.durable ?? ticket, ticket) }
+    }
+
+    package func post(applied batch: ApplyBatch) -> Bool {
+        post { contents in contents.applied.append(batch) }
+    }
+
+    package func post(_ event: LaneEvent) -> Bool {
+        post { contents in contents.events.append(event) }
+    }
+
+    /// Takes everything by swapping it with `empty`; from now on a post wakes again.
+    package func drain(into empty: inout MailboxContents) {
+        state.withLock { state in
+            swap(&state.contents, &empty)
+            state.isWaking = false
+        }
+    }
+}

@@ -1,0 +1,544 @@
+// One node: directory, identity, log, state, lanes and transport put together and kept together.
+//
+//   start    lock, identity, log recovery ──> member: open regions
+//                                        └──> fresh: bootstrap with the configured peers, then open
+//   running  requests and messages go to lanes; durable and applied positions come back to them
+//   failed   a failed sync or store ends the node: nothing later is acknowledged (RULES 1)
+
+package import Logging
+import Synchronization
+package import UkehiBase
+package import UkehiEnvironment
+import UkehiRaft
+package import UkehiState
+package import UkehiWAL
+
+/// What the world offers a node.
+package struct NodeEnvironment: Sendable {
+    package var fileSystem: any FileSystem
+    package var clock: any NodeClock
+    package var random: any RandomSource
+    /// Whether the log writes on threads of its own; a simulator drives it by hand.
+    package var usesThreads: Bool
+    /// Makes a worker of this name.
+    package var makeWorker: @Sendable (String) -> any Worker
+
+    package init(
+        fileSystem: any FileSystem, clock: any NodeClock, random: any RandomSource,
+        usesThreads: Bool = true, makeWorker: @escaping @Sendable (String) -> any Worker
+    ) {
+        self.fileSystem = fileSystem
+        self.clock = clock
+        self.random = random
+        self.usesThreads = usesThreads
+        self.makeWorker = makeWorker
+    }
+}
+
+/// The multi-Raft runtime of one process and directory.
+package final class NodeCore: @unchecked Sendable {
+    // Safety: `state` is behind its mutex; everything else is set in `init` or `start()`, before
+    // other threads are given this object, and never changed.
+    package let options: NodeOptions
+    package let directory: String
+    package let environment: NodeEnvironment
+    /// Opened after lock and identity are checked: another node's state is never touched.
+    package let applier: Applier
+    package let transport: Transport
+    package let logger: Logger
+    package private(set) var lanes: [Lane] = []
+    package let log: WriteAheadLog
+    private let recovered: [RecoveredRegion]
+    private let executors: [any LaneExecutor]
+    private let lock: any FileLock
+    private let readWorker: any Worker
+    private let applyWorkers: [any Worker]
+    private let bootWorker: any Worker
+    private let maintenanceWorker: any Worker
+    private let onFailure: @Sendable (NodeError) -> Void
+
+    struct State {
+        var identity: Identity
+        var address: String
+        var bootstrap: Bootstrap
+        var router = Router([])
+        /// Ascending by range; user regions of this node.
+        var descriptors: [RegionDescriptor] = []
+        var leaders: [RegionID: NodeID] = [:]
+        var isStarted = false
+        var isStopping = false
+        var failure: NodeError?
+        /// Goes on with the bootstrap when the regions' births are durable.
+        var joining: ClusterRecord?
+        var isOpen = false
+        var openWaiters: [@Sendable (Result<Void, NodeError>) -> Void] = []
+    }
+    let state: Mutex<State>
+
+    /// Takes the directory and recovers its log; touches the network only at ``start()``.
+    ///
+    /// - Parameter onFailure: Called once, on any thread, when the node cannot go on; the process
+    ///   should end with the error's exit code.
+    /// - Throws: ``NodeError``: the directory is in use, of another node, or damaged.
+    package init(
+        options: NodeOptions, directory: String, environment: NodeEnvironment,
+        walOptions: WALOptions, makeApplier: () throws(NodeError) -> Applier, transport: Transport,
+        executors: [any LaneExecutor], logger: Logger,
+        onFailure: @escaping @Sendable (NodeError) -> Void
+    ) throws(NodeError) {
+        invariant(executors.count == options.laneCount, "one executor per lane")
+        self.options = options
+        self.directory = directory
+        self.environment = environment
+        self.transport = transport
+        self.executors = executors
+        self.logger = logger
+        self.onFailure = onFailure
+        let fileSystem = environment.fileSystem
+        lock = try NodeCore.lock(fileSystem, directory)
+        do {
+            let identity = try NodeCore.identity(
+                fileSystem, directory: directory, name: options.name, random: environment.random)
+            (log, recovered) = try NodeCore.openLog(
+                environment, directory: directory, options: walOptions)
+            applier = try makeApplier()
+            let cluster = ClusterID(
+                high: environment.random.next(), low: environment.random.next())
+            let hello = Hello(
+                name: options.name, address: options.address, incarnation: identity.incarnation,
+                cluster: nil, node: nil)
+            state = Mutex(
+                State(
+                    identity: identity, address: options.address,
+                    bootstrap: Bootstrap(
+                        local: hello, peers: options.peers, ranges: options.initialRanges,
+                        newCluster: cluster, record: identity.record)))
+        } catch {
+            lock.release()
+            throw error
+        }
+        readWorker = environment.makeWorker("ukehi-read")
+        bootWorker = environment.makeWorker("ukehi-boot")
+        maintenanceWorker = environment.makeWorker("ukehi-maintain")
+        applyWorkers = (0..<options.laneCount).map { environment.makeWorker("ukehi-apply-\($0)") }
+        lanes = (0..<options.laneCount).map { index in
+            Lane(
+                index: index, options: options, executor: executors[index],
+                clock: environment.clock, log: log, applier: applier, transport: transport,
+                applyWorker: applyWorkers[index], readWorker: readWorker,
+                maintenanceWorker: maintenanceWorker, host: self, logger: logger)
+        }
+    }
+
+    private static func lock(
+        _ fileSystem: any FileSystem, _ directory: String
+    ) throws(NodeError) -> any FileLock {
+        do {
+            try fileSystem.createDirectory(directory)
+            return try fileSystem.lock(directory + "/lock")
+        } catch {
+            guard error.kind == .locked else { throw NodeError(error, directory: directory) }
+            throw NodeError(
+                code: .identity,
+                message: "The data directory \(directory) is in use by another process. "
+                    + "Nothing was touched. Stop that process, or give this node its own data_dir.")
+        }
+    }
+
+    private static func identity(
+        _ fileSystem: any FileSystem, directory: String, name: String, random: any RandomSource
+    ) throws(NodeError) -> Identity {
+        if let identity = try Identity.load(fileSystem, directory: directory) {
+            guard identity.name == name else {
+                throw NodeError(
+                    code: .identity,
+                    message: "The data directory \(directory) belongs to node \(identity.name), "
+                        + "this node is called \(name). Nothing was touched. Correct node_id or "
+                        + "data_dir.")
+            }
+            return identity
+        }
+        // Without an identity the directory must be new: a log without one is somebody's data.
+        if let names = try? fileSystem.list(directory + "/wal"), !names.isEmpty {
+            throw NodeError(
+                code: .identity,
+                message: "The data directory \(directory) holds a log but no identity file. "
+                    + "Nothing was touched. Restore the identity file from a backup, or move the "
+                    + "directory away and join as a new node.")
+        }
+        let identity = Identity.fresh(name: name, incarnation: Incarnation(random.next() | 1))
+        try identity.store(fileSystem, directory: directory)
+        return identity
+    }
+
+    private static func openLog(
+        _ environment: NodeEnvironment, directory: String, options: WALOptions
+    ) throws(NodeError) -> (WriteAheadLog, [RecoveredRegion]) {
+        do {
+            return try WriteAheadLog.open(
+                fileSystem: environment.fileSystem, directory: directory + "/wal",
+                options: options, random: environment.random, clock: environment.clock)
+        } catch {
+            throw NodeError(error)
+        }
+    }
+
+    // MARK: Start and stop
+
+    /// Opens what the directory holds, starts the network and, if the directory is new, the
+    /// bootstrap. Returns at once; ``whenOpen(_:)`` tells when requests can be served.
+    package func start() throws(NodeError) {
+        log.start(
+            threads: environment.usesThreads,
+            durable: { [self] lane, ticket in
+                if lane < lanes.count { lanes[lane].post(durable: ticket) } else { birthsDurable() }
+            },
+            failed: { [self] error in failed(NodeError(error)) })
+        let identity = state.withLock { state in
+            state.isStarted = true
+            return state.identity
+        }
+        do {
+            try transport.start(self, peers: options.peers)
+        } catch {
+            throw NodeError(
+                code: .unavailable,
+                message: "The node cannot listen on \(options.address): \(error). Free the port "
+                    + "or configure another one.")
+        }
+        if let bound = transport.boundAddress {
+            state.withLock { state in
+                state.address = bound
+                state.bootstrap.reached(at: bound)
+            }
+        }
+        switch (identity.stage, identity.record) {
+        case (.member, let record?):
+            bootWorker.run { [self] in open(record, isNew: false) }
+        case (.joining, let record?):
+            bootWorker.run { [self] in birth(record) }
+        default:
+            perform(state.withLock { $0.bootstrap.start() })
+        }
+    }
+
+    /// Calls back when regions are open, or the node failed; at once if that is so already.
+    package func whenOpen(_ body: @escaping @Sendable (Result<Void, NodeError>) -> Void) {
+        let now: Result<Void, NodeError>? = state.withLock { state in
+            if let failure = state.failure { return .failure(failure) }
+            if state.isOpen { return .success(()) }
+            state.openWaiters.append(body)
+            return nil
+        }
+        if let now { body(now) }
+    }
+
+    /// Stops serving, then everything else; what was acknowledged stays.
+    package func stop() async {
+        let isFirst = state.withLock { state in
+            defer { state.isStopping = true }
+            return !state.isStopping
+        }
+        guard isFirst else { return }
+        for lane in lanes { lane.post(.stop) }
+        await transport.stop()
+        for executor in executors { executor.stop() }
+        for worker in applyWorkers { worker.stop() }
+        readWorker.stop()
+        bootWorker.stop()
+        maintenanceWorker.stop()
+        log.stop()
+        applier.close()
+        lock.release()
+        let waiters = state.withLock { state in
+            defer { state.openWaiters = [] }
+            return state.openWaiters
+        }
+        let stopped = NodeError(code: .unavailable, message: "The node was stopped.")
+        for waiter in waiters { waiter(.failure(stopped)) }
+    }
+
+    // MARK: Bootstrap
+
+    private func perform(_ actions: [BootstrapAction]) {
+        for action in actions {
+            switch action {
+            case .join(let record):
+                bootWorker.run { [self] in join(record) }
+            case .offer(let bytes, let address):
+                // Behind the join: an offer is made only of a record that is durable here.
+                bootWorker.run { [self] in transport.sendControl(bytes, to: address) }
+            }
+        }
+    }
+
+    /// The record becomes this directory's: durable before its regions are born.
+    private func join(_ record: ClusterRecord) {
+        do {
+            var identity = state.withLock { $0.identity }
+            guard let node = record.node(named: options.name)?.node else { return }
+            identity.stage = .joining
+            identity.node = node
+            identity.record = record
+            try identity.store(environment.fileSystem, directory: directory)
+            state.withLock { $0.identity = identity }
+            logger.info(
+                "joined a new cluster",
+                metadata: ["cluster": "\(record.cluster)", "node": "\(node)"])
+            birth(record)
+        } catch {
+            failed(error)
+        }
+    }
+
+    /// Births the regions in the log; no group exists before that is durable. Repeats itself after
+    /// a crash: nothing was said by peers that were not born.
+    private func birth(_ record: ClusterRecord) {
+        guard let node = state.withLock({ $0.identity.node }) else { return }
+        state.withLock { $0.joining = record }
+        var births = LogBatch()
+        for descriptor in record.regions where descriptor.peer(on: node) != nil {
+            births.birth(
+                region: descriptor.region, payload: descriptor.encoded(), hardState: .empty)
+        }
+        do {
+            _ = try log.submit(&births, lane: options.laneCount)
+        } catch {
+            failed(NodeError(error))
+        }
+    }
+
+    private func birthsDurable() {
+        guard let record = state.withLock({ $0.joining }) else { return }
+        bootWorker.run { [self] in
+            do throws(NodeError) {
+                var identity = state.withLock { $0.identity }
+                identity.stage = .member
+                try identity.store(environment.fileSystem, directory: directory)
+                state.withLock { $0.identity = identity }
+                open(record, isNew: true)
+            } catch {
+                failed(error)
+            }
+        }
+    }
+
+    // MARK: Opening regions
+
+    /// Opens this node's regions from what the log recovered, or, just born, from nothing.
+    private func open(_ record: ClusterRecord, isNew: Bool) {
+        do {
+            guard let node = state.withLock({ $0.identity.node }) else { return }
+            var seeds: [RegionSeed] = []
+            for (position, born) in record.regions.enumerated() where born.peer(on: node) != nil {
+                // The position spreads the first leaders over the nodes.
+                let preferred = record.nodes[position % record.nodes.count].node
+                seeds.append(
+                    try seed(born, node: node, isNew: isNew, isPreferred: preferred == node))
+            }
+            let routes = seeds.filter { !$0.descriptor.isSystem }.map {
+                Router.Route(
+                    region: $0.descriptor.region, range: $0.descriptor.range,
+                    lane: lane(of: $0.descriptor.region))
+            }
+            let router = Router(routes)
+            let userRegions = seeds.map(\.descriptor).filter { !$0.isSystem }
+            state.withLock { state in
+                state.router = router
+                state.descriptors = userRegions.sorted { $0.range.lower < $1.range.lower }
+            }
+            for lane in lanes {
+                let own = seeds.filter { self.lane(of: $0.descriptor.region) == lane.index }
+                lane.post(.install(own, node: node, router: router))
+                executors[lane.index].startTicks(
+                    everyNanoseconds: UInt64(options.tickMilliseconds) * 1_000_000, lane: lane)
+            }
+            let waiters = state.withLock { state in
+                state.isOpen = true
+                defer { state.openWaiters = [] }
+                return state.openWaiters
+            }
+            for waiter in waiters { waiter(.success(())) }
+        } catch {
+            failed(error)
+        }
+    }
+
+    private func seed(
+        _ born: RegionDescriptor, node: NodeID, isNew: Bool, isPreferred: Bool
+    ) throws(NodeError) -> RegionSeed {
+        let applied: LogIndex
+        do {
+            applied = try applier.open(
+                region: born.region, system: born.isSystem, range: born.range, epoch: born.epoch)
+        } catch {
+            throw NodeError(error)
+        }
+        if isNew {
+            return RegionSeed(
+                descriptor: born, hardState: .empty, firstIndex: LogIndex(1), lastIndex: .zero,
+                compactedTerm: .zero, terms: [], applied: applied, campaignsFirst: isPreferred)
+        }
+        guard let found = recovered.first(where: { $0.region == born.region }),
+            let birth = found.birth
+        else {
+            throw NodeError(
+                code: .corrupted,
+                message: "The log has lost region \(born.region), of which this node is a member. "
+                    + "It must not vote as if it had never been. Restore the log, or remove this "
+                    + "node and join it anew.")
+        }
+        var reader = ByteReader(birth)
+        guard let descriptor = try? RegionDescriptor.decode(from: &reader) else {
+            throw NodeError(
+                code: .corrupted,
+                message: "The birth record of region \(born.region) cannot be read.")
+        }
+        return RegionSeed(
+            descriptor: descriptor, hardState: found.hardState, firstIndex: found.firstIndex,
+            lastIndex: found.lastIndex, compactedTerm: found.compactedTerm,
+            terms: found.terms, applied: applied,
+            campaignsFirst: false)
+    }
+
+    /// The lane that owns a region; lane numbers never leave the node.
+    package func lane(of region: RegionID) -> Int {
+        Int(region.rawValue % UInt64(options.laneCount))
+    }
+}
+
+// MARK: - Lanes report
+
+extension NodeCore: LaneHost {
+    package func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool) {
+        state.withLock { $0.leaders[region] = leader }
+        if region == .system && isLocal { recordCluster() }
+    }
+
+    package func failed(_ error: NodeError) {
+        let waiters: [@Sendable (Result<Void, NodeError>) -> Void]? = state.withLock { state in
+            guard state.failure == nil, !state.isStopping else { return nil }
+            state.failure = error
+            defer { state.openWaiters = [] }
+            return state.openWaiters
+        }
+        guard let waiters else { return }
+        logger.critical("the node stops", metadata: ["reason": "\(error)"])
+        for lane in lanes { lane.post(.stop) }
+        for waiter in waiters { waiter(.failure(error)) }
+        onFailure(error)
+    }
+}
+
+// MARK: - The transport reports
+
+extension NodeCore: TransportEvents {
+    package func localHello() -> Hello {
+        state.withLock { state in
+            Hello(
+                name: options.name, address: state.address,
+                incarnation: state.identity.incarnation, cluster: state.identity.record?.cluster,
+                node: state.identity.node)
+        }
+    }
+
+    package func judge(_ remote: Hello, dialed: String?) -> HandshakeVerdict {
+        state.withLock { $0.bootstrap.judge(remote) }
+    }
+
+    package func connected(_ remote: Hello, dialed: String) {
+        perform(state.withLock { $0.bootstrap.connected(remote, dialed: dialed) })
+    }
+
+    package func received(control: Bytes, from remote: Hello) {
+        do {
+            perform(
+                try state.withLock { state throws(DecodeError) in
+                    try state.bootstrap.offered(control)
+                })
+        } catch {
+            logger.warning(
+                "an offer to join a cluster was refused",
+                metadata: ["from": "\(remote.name)", "reason": "\(error)"])
+        }
+    }
+
+    package func received(_ messages: [RegionMessage], from node: NodeID) {
+        if lanes.count == 1 { return lanes[0].post(messages, from: node) }
+        for lane in lanes {
+            let own = messages.filter { self.lane(of: $0.region) == lane.index }
+            if !own.isEmpty { lane.post(own, from: node) }
+        }
+    }
+
+    package func unreachable(_ node: NodeID) {
+        for lane in lanes { lane.post(.unreachable(node)) }
+    }
+
+    package func submit(_ request: ClientRequest) {
+        guard request.expected?.region != .system else {
+            let reason = "The system region takes no requests."
+            request.sink.reply(.failed(.rejected(.invalid(reason))), tag: request.tag)
+            return request.sink.flush()
+        }
+        if case .topology = request.operation {
+            if let topology {
+                request.sink.reply(.topology(topology), tag: request.tag)
+            } else {
+                let reason = "The node is not part of a cluster yet."
+                request.sink.reply(.failed(.rejected(.unavailable(reason))), tag: request.tag)
+            }
+            return request.sink.flush()
+        }
+        if lanes.count == 1 { return lanes[0].submit(request) }
+        let target: Int? =
+            if let expected = request.expected {
+                lane(of: expected.region)
+            } else {
+                state.withLock { $0.router }.route(for: request.key)?.lane
+            }
+        guard let target else {
+            let reason = "No region of this node holds the key."
+            request.sink.reply(.failed(.rejected(.unavailable(reason))), tag: request.tag)
+            return request.sink.flush()
+        }
+        lanes[target].submit(request)
+    }
+}
+
+// MARK: - Questions
+
+extension NodeCore {
+    /// The cluster as this node knows it; nil before it is part of one.
+    package var topology: Topology? {
+        state.withLock { state in
+            guard let record = state.identity.record, let node = state.identity.node else {
+                return nil
+            }
+            return Topology(
+                cluster: record.cluster, node: node,
+                nodes: record.nodes.map {
+                    NodeAddress(node: $0.node, name: $0.name, address: $0.address)
+                },
+                regions: state.descriptors.map { $0.info(leader: state.leaders[$0.region]) })
+        }
+    }
+
+    /// This node's id; nil before it is part of a cluster.
+    package var nodeID: NodeID? { state.withLock { $0.identity.node } }
+
+    /// Whether this node leads the system region, as far as it knows.
+    package var isLeader: Bool {
+        state.withLock { $0.identity.node != nil && $0.leaders[.system] == $0.identity.node }
+    }
+
+    /// Whether this node leads the region of `key`, as far as it knows.
+    package func leads(_ key: Bytes) -> Bool {
+        state.withLock { state in
+            guard let node = state.identity.node, let route = state.router.route(for: key) else {
+                return false
+            }
+            return state.leaders[route.region] == node
+        }
+    }
+}

@@ -1,0 +1,38 @@
+// A node's settings, checked by whoever reads them from people (Ukehi.Configuration).
+
+package import UkehiBase
+
+/// What a node needs to be told.
+package struct NodeOptions: Sendable {
+    package var name: String
+    /// Where others reach this node, `host:port`.
+    package var address: String
+    /// Addresses of the other nodes; empty for a cluster of one.
+    package var peers: [String]
+    package var electionTimeoutMilliseconds: Int
+    package var heartbeatIntervalMilliseconds: Int
+    /// The user regions that a new cluster begins with.
+    package var initialRanges: [KeyRange]
+    /// Applied entries between compactions of a region's log.
+    package var compactionInterval: Int
+    /// Log bytes above which the state store is asked to flush.
+    package var maxUnflushedLogBytes: Int
+    package var laneCount: Int
+
+    package init(name: String, address: String = "", peers: [String] = []) {
+        self.name = name
+        self.address = address
+        self.peers = peers
+        electionTimeoutMilliseconds = 1000
+        heartbeatIntervalMilliseconds = 100
+        initialRanges = StaticRanges.ranges(count: 16)
+        compactionInterval = 1000
+        maxUnflushedLogBytes = 256 << 20
+        laneCount = 1
+    }
+
+    /// The tick that Raft's timers count in: fine enough that jitter tells candidates apart.
+    package var tickMilliseconds: Int {
+        max(1, min(heartbeatIntervalMilliseconds, electionTimeoutMilliseconds / 20))
+    }
+}

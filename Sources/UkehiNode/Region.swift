@@ -1,0 +1,124 @@
+// One region on this node: its Raft core, the requests that wait on it, and what it has applied.
+//
+// A region belongs to one lane and is touched by no other thread. It only keeps state and answers
+// small questions; the lane drives it (Lane.swift).
+
+import DequeModule
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+
+/// A write that waits to be proposed or to be applied.
+struct PendingWrite {
+    var record: Bytes
+    var sink: ReplySink
+    var tag: UInt64
+    var deadline: MonotonicTime
+}
+
+/// A read that waits for its read index, then for that index to be applied.
+struct PendingRead {
+    var operation: ClientOperation
+    var key: Bytes
+    var sink: ReplySink
+    var tag: UInt64
+    var deadline: MonotonicTime
+}
+
+/// An entry this peer proposed and whose commands' clients wait for.
+struct Proposal {
+    var index: LogIndex
+    var term: Term
+    var deadline: MonotonicTime
+    /// In the order of the entry's commands; emptied once answered early.
+    var waiters: [PendingWrite]
+}
+
+/// Reads that share one read index.
+struct ReadRound {
+    /// Unique per leader and term: a counter of this peer's (RULES 52).
+    var context: UInt64
+    var reads: [PendingRead]
+}
+
+final class Region {
+    let descriptor: RegionDescriptor
+    let peer: PeerID
+    var raft: RawNode
+    let log: RegionLog
+    /// Where each other peer lives: index into the lane's outboxes.
+    let outboxSlots: [(peer: PeerID, slot: Int)]
+
+    var id: RegionID { descriptor.region }
+
+    /// Whether the region has news and stands in the lane's list for this pass.
+    var isDirty = false
+    /// Log batches of this region handed to the log and not durable yet.
+    var appendsInFlight = 0
+    /// Term and vote as last handed to the log; a change of the commit alone is not written, it
+    /// travels with the next entries.
+    var persistedTerm: Term
+    var persistedVote: PeerID
+
+    /// Invariant: applied <= handedToApply <= committed.
+    var applied: LogIndex
+    var handedToApply: LogIndex
+
+    var pendingWrites: [PendingWrite] = []
+    var pendingWriteBytes = 0
+    var proposals = Deque<Proposal>()
+
+    var pendingReads: [PendingRead] = []
+    var roundsInFlight = Deque<ReadRound>()
+    var roundsToApply = Deque<(index: LogIndex, reads: [PendingRead])>()
+    var nextReadContext: UInt64 = 1
+
+    var leader: PeerID = .none
+    var isLeader = false
+
+    /// The group agreed that the log up to here may go; it goes once the state is flushed past it.
+    var compactionTarget: LogIndex = .zero
+    /// A compaction entry that this leader proposed and has not applied yet.
+    var proposedCompaction: LogIndex = .zero
+    /// Ticks during which this peer campaigns ahead of the others: in a new cluster, so that leaders
+    /// spread over the nodes; in a group of one, since nobody else can.
+    var firstCampaigns: Int
+
+    init(
+        descriptor: RegionDescriptor, peer: PeerID, raft: consuming RawNode, log: RegionLog,
+        hardState: HardState, outboxSlots: [(peer: PeerID, slot: Int)], applied: LogIndex,
+        firstCampaigns: Int
+    ) {
+        self.descriptor = descriptor
+        self.peer = peer
+        self.raft = raft
+        self.log = log
+        self.outboxSlots = outboxSlots
+        self.applied = applied
+        self.handedToApply = applied
+        self.persistedTerm = hardState.term
+        self.persistedVote = hardState.vote
+        self.firstCampaigns = firstCampaigns
+    }
+
+    /// The outbox of another peer's node; nil for a peer that is no member.
+    func slot(of peer: PeerID) -> Int? {
+        for entry in outboxSlots where entry.peer == peer { return entry.slot }
+        return nil
+    }
+
+    /// The leader's node as far as this peer knows.
+    var leaderNode: NodeID? { leader == .none ? nil : descriptor.node(of: leader) }
+
+    /// How a client that asked the wrong node is sent on.
+    var notLeader: RequestError {
+        .rejected(.notLeader(descriptor.info(leader: leaderNode)))
+    }
+
+    /// What can be compacted now without leaving any peer behind: the least index that every peer
+    /// holds and this one has applied (RULES 40).
+    func compactableIndex() -> LogIndex {
+        min(applied, raft.lowestMatch ?? applied)
+    }
+}

@@ -1,0 +1,103 @@
+// What a lane needs to open a region: facts gathered off the lane, where blocking is allowed.
+
+package import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+package import UkehiWAL
+
+/// A region about to be opened by its lane.
+package struct RegionSeed: Sendable {
+    package var descriptor: RegionDescriptor
+    package var hardState: HardState
+    package var firstIndex: LogIndex
+    package var lastIndex: LogIndex
+    package var compactedTerm: Term
+    package var terms: [TermRun]
+    /// What the state store holds of it.
+    package var applied: LogIndex
+    /// Whether this peer should be its new region's first leader.
+    package var campaignsFirst: Bool
+}
+
+extension Lane {
+    /// Opens regions, and the router that finds them. On the lane's thread.
+    func install(_ seeds: [RegionSeed], node: NodeID, router: Router) throws(NodeError) {
+        self.router = router
+        for seed in seeds {
+            guard let own = seed.descriptor.peer(on: node) else { continue }
+            guard regions[seed.descriptor.region] == nil else { continue }
+            for other in seed.descriptor.peers where other.node != node {
+                if !outboxes.contains(where: { $0.node == other.node }) {
+                    outboxes.append((other.node, []))
+                }
+            }
+            let region = try open(seed, own)
+            regions[region.id] = region
+            orderedRegions.append(region)
+            markDirty(region)
+        }
+        orderedRegions.sort { $0.id < $1.id }
+    }
+
+    private func open(_ seed: RegionSeed, _ own: PeerDescriptor) throws(NodeError) -> Region {
+        // The log always reaches what was applied: state is applied only from durable entries.
+        guard seed.applied <= seed.lastIndex, seed.applied + 1 >= seed.firstIndex else {
+            throw NodeError(
+                code: .corrupted,
+                message: "Region \(seed.descriptor.region): the state store has applied "
+                    + "\(seed.applied), the log holds \(seed.firstIndex) to \(seed.lastIndex). "
+                    + "Log and state are of different times; restore both from one backup, or "
+                    + "remove this node and join it anew.")
+        }
+        var hardState = seed.hardState
+        hardState.commit = max(hardState.commit, seed.applied)
+        let log = RegionLog(
+            hardState: hardState, configuration: seed.descriptor.configuration,
+            first: seed.firstIndex, last: seed.lastIndex, compactedTerm: seed.compactedTerm,
+            runs: seed.terms)
+        let timing = RaftTiming(
+            electionTimeoutMilliseconds: options.electionTimeoutMilliseconds,
+            heartbeatMilliseconds: options.heartbeatIntervalMilliseconds,
+            tickMilliseconds: options.tickMilliseconds)
+        var configuration = RaftConfiguration(
+            id: own.peer, electionTicks: timing.electionTicks,
+            heartbeatTicks: timing.heartbeatTicks)
+        configuration.electionJitterTicks = timing.electionJitterTicks
+        configuration.applied = seed.applied
+        configuration.asyncStorageWrites = true
+        configuration.checkQuorum = true
+        configuration.preVote = true
+        configuration.disableProposalForwarding = true
+        configuration.stepDownOnRemoval = true
+        configuration.refuseInvalidConfChanges = true
+        configuration.lazyCommitBroadcast = true
+        configuration.lazyCommitPersistence = true
+        configuration.restartCampaignBarrier = true
+        configuration.maxMessageBytes = Limits.maxMessageBytes
+        configuration.maxCommittedBytesPerReady = Limits.maxCommittedBytesPerReady
+        configuration.maxUncommittedBytes = Limits.maxUncommittedBytes
+        configuration.maxInflightMessages = Limits.maxInflightMessages
+        configuration.maxInflightBytes = Limits.maxInflightBytes
+        // Peers of one region draw different timeouts, peers of one node's regions too.
+        configuration.seed = own.peer.rawValue &* 0x9E37_79B9_7F4A_7C15 ^ clock.now().nanoseconds
+        let raft: RawNode
+        do {
+            raft = try RawNode(configuration: configuration, storage: log)
+        } catch {
+            throw NodeError(
+                code: .corrupted,
+                message: "Region \(seed.descriptor.region) cannot be opened: \(error).")
+        }
+        let slots = seed.descriptor.peers.compactMap { peer -> (peer: PeerID, slot: Int)? in
+            guard let slot = outboxes.firstIndex(where: { $0.node == peer.node }) else {
+                return nil
+            }
+            return (peer.peer, slot)
+        }
+        return Region(
+            descriptor: seed.descriptor, peer: own.peer, raft: raft, log: log,
+            hardState: hardState, outboxSlots: slots, applied: seed.applied,
+            firstCampaigns: seed.descriptor.peers.count == 1 ? 1 : seed.campaignsFirst ? 9 : 0)
+    }
+}

@@ -1,0 +1,151 @@
+import Testing
+import UkehiBase
+
+@testable import UkehiNode
+
+private func hello(_ name: String, incarnation: UInt64, cluster: ClusterID? = nil) -> Hello {
+    Hello(
+        name: name, address: "\(name):7878", incarnation: Incarnation(incarnation),
+        cluster: cluster, node: nil)
+}
+
+private let cluster = ClusterID(high: 1, low: 2)
+
+private func bootstrap(
+    _ name: String, incarnation: UInt64, peers: [String], record: ClusterRecord? = nil
+) -> Bootstrap {
+    Bootstrap(
+        local: hello(name, incarnation: incarnation), peers: peers.map { "\($0):7878" },
+        ranges: StaticRanges.ranges(count: 4), newCluster: cluster, record: record)
+}
+
+/// DESIGN 7: an empty directory never invents a cluster by itself.
+@Suite("Bootstrap")
+struct BootstrapTests {
+    @Test("a node without peers is its own cluster at once")
+    func alone() throws {
+        var core = bootstrap("a", incarnation: 1, peers: [])
+        let actions = core.start()
+        guard case .join(let record)? = actions.first, actions.count == 1 else {
+            Issue.record("no join: \(actions)")
+            return
+        }
+        #expect(record.cluster == cluster)
+        #expect(record.regions.count == 5)
+        #expect(record.regions.allSatisfy { $0.peers.count == 1 })
+    }
+
+    @Test("only the lowest name makes the record, and only when every peer has answered")
+    func lowestMakes() throws {
+        var a = bootstrap("a", incarnation: 1, peers: ["b", "c"])
+        var b = bootstrap("b", incarnation: 2, peers: ["a", "c"])
+        #expect(a.start().isEmpty)
+        #expect(a.connected(hello("b", incarnation: 2), dialed: "b:7878").isEmpty)
+        #expect(b.connected(hello("a", incarnation: 1), dialed: "a:7878").isEmpty)
+        #expect(b.connected(hello("c", incarnation: 3), dialed: "c:7878").isEmpty)
+
+        let actions = a.connected(hello("c", incarnation: 3), dialed: "c:7878")
+        guard case .join(let record)? = actions.first else {
+            Issue.record("no join: \(actions)")
+            return
+        }
+        #expect(record.nodes.map(\.name) == ["a", "b", "c"])
+        #expect(
+            Array(actions.dropFirst()) == [
+                .offer(record.encoded(), to: "b:7878"), .offer(record.encoded(), to: "c:7878"),
+            ])
+        #expect(try b.offered(record.encoded()) == [.join(record)])
+        // A second offer changes nothing.
+        #expect(try b.offered(record.encoded()).isEmpty)
+    }
+
+    @Test("while one peer belongs to a cluster, nobody makes another")
+    func memberPreventsNewCluster() {
+        var a = bootstrap("a", incarnation: 1, peers: ["b", "c"])
+        let member = ClusterID(high: 9, low: 9)
+        #expect(a.connected(hello("b", incarnation: 2, cluster: member), dialed: "b:7878").isEmpty)
+        #expect(a.connected(hello("c", incarnation: 3), dialed: "c:7878").isEmpty)
+    }
+
+    @Test("an offer that lists another directory under this name is refused (RULES 16)")
+    func foreignOffer() {
+        var a = bootstrap("a", incarnation: 1, peers: ["b"])
+        let actions = a.connected(hello("b", incarnation: 2), dialed: "b:7878")
+        guard case .join(let record)? = actions.first else {
+            Issue.record("no join")
+            return
+        }
+        var wiped = bootstrap("b", incarnation: 77, peers: ["a"])
+        #expect(throws: DecodeError.self) { _ = try wiped.offered(record.encoded()) }
+    }
+
+    @Test("a wiped member, a stranger, another cluster and a namesake are refused")
+    func judgement() throws {
+        var a = bootstrap("a", incarnation: 1, peers: ["b"])
+        guard
+            case .join(let record)? = a.connected(hello("b", incarnation: 2), dialed: "b:7878")
+                .first
+        else {
+            Issue.record("no join")
+            return
+        }
+        let member = bootstrap("a", incarnation: 1, peers: ["b"], record: record)
+        func isRefused(_ hello: Hello) -> Bool {
+            if case .refuse = member.judge(hello) { true } else { false }
+        }
+        #expect(!isRefused(hello("b", incarnation: 2)))
+        #expect(!isRefused(hello("b", incarnation: 2, cluster: record.cluster)))
+        #expect(isRefused(hello("b", incarnation: 3)))
+        #expect(isRefused(hello("b", incarnation: 3, cluster: record.cluster)))
+        #expect(isRefused(hello("x", incarnation: 4)))
+        #expect(isRefused(hello("b", incarnation: 2, cluster: ClusterID(high: 5, low: 5))))
+        #expect(isRefused(hello("a", incarnation: 1)))
+    }
+
+    @Test("a member offers its record again to a listed peer that lacks it")
+    func offersAgain() {
+        var a = bootstrap("a", incarnation: 1, peers: ["b"])
+        guard
+            case .join(let record)? = a.connected(hello("b", incarnation: 2), dialed: "b:7878")
+                .first
+        else {
+            Issue.record("no join")
+            return
+        }
+        var again = bootstrap("a", incarnation: 1, peers: ["b"], record: record)
+        #expect(
+            again.connected(hello("b", incarnation: 2), dialed: "b:7878") == [
+                .offer(record.encoded(), to: "b:7878")
+            ])
+        #expect(
+            again.connected(hello("b", incarnation: 2, cluster: record.cluster), dialed: "b:7878")
+                .isEmpty)
+    }
+
+    @Test(
+        "a record survives its encoding; every truncation and flip is refused or decodes to a record"
+    )
+    func recordCodec() throws {
+        let record = ClusterRecord.make(
+            cluster: cluster,
+            members: [("b", "b:1", Incarnation(2)), ("a", "a:1", Incarnation(1))],
+            ranges: StaticRanges.ranges(count: 3))
+        let bytes = record.encoded()
+        #expect(try ClusterRecord.decode(bytes) == record)
+        for length in 0..<bytes.count {
+            #expect(throws: DecodeError.self) { _ = try ClusterRecord.decode(bytes[0..<length]) }
+        }
+        var survived = 0
+        for position in 0..<bytes.count {
+            var flipped = bytes.array
+            flipped[position] ^= 0xFF
+            if (try? ClusterRecord.decode(Bytes(flipped))) != nil { survived += 1 }
+        }
+        // Ids and addresses may be anything; structure may not.
+        #expect(survived < bytes.count)
+        // No id means two things.
+        let ids = record.regions.flatMap { $0.peers.map(\.peer.rawValue) + [$0.region.rawValue] }
+        #expect(Set(ids).count == ids.count)
+        #expect(ids.allSatisfy { $0 < record.nextID })
+    }
+}

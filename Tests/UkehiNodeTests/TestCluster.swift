@@ -1,0 +1,286 @@
+// Nodes on one thread: a network of queues, a disk in memory, a clock that only the test moves.
+// Only the log's writer threads are real; the cluster waits for them, never for time.
+
+import Logging
+import Synchronization
+import UkehiBase
+import UkehiEnvironment
+import UkehiState
+import _UkehiTestSupport
+
+@testable import UkehiNode
+@testable import UkehiWAL
+
+/// Time as the test says.
+final class ManualClock: NodeClock {
+    private let nanoseconds = Atomic<UInt64>(1_000_000_000)
+    func now() -> MonotonicTime { MonotonicTime(nanoseconds: nanoseconds.load(ordering: .relaxed)) }
+    func wallNanoseconds() -> UInt64 { nanoseconds.load(ordering: .relaxed) }
+    func advance(milliseconds: Int) {
+        nanoseconds.add(UInt64(milliseconds) * 1_000_000, ordering: .relaxed)
+    }
+}
+
+/// A seeded sequence (splitmix64).
+final class NodeRandom: RandomSource {
+    private let state: Mutex<UInt64>
+    init(seed: UInt64) { state = Mutex(seed) }
+    func next() -> UInt64 {
+        state.withLock { state in
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var z = state
+            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+            return z ^ (z >> 31)
+        }
+    }
+}
+
+/// Does work at once, on the caller's thread.
+final class InlineWorker: Worker {
+    func run(_ work: @escaping @Sendable () -> Void) { work() }
+    func stop() {}
+}
+
+/// Wakes are remembered; the cluster runs the passes.
+final class ManualExecutor: LaneExecutor, @unchecked Sendable {
+    // Safety: `lanes` and `isStopped` are touched under the board's lock or on the test's thread.
+    let board: WakeBoard
+    private(set) var ticking: Lane?
+    init(board: WakeBoard) { self.board = board }
+    var inLane: Bool { false }
+    func wake(_ lane: Lane) { board.wake(lane) }
+    func startTicks(everyNanoseconds interval: UInt64, lane: Lane) { ticking = lane }
+    func stop() { ticking = nil }
+}
+
+/// The lanes that have something to do; other threads add to it.
+final class WakeBoard: @unchecked Sendable {
+    // Safety: `lanes` is touched only under `lock`.
+    private let lock = Mutex(())
+    private var lanes: [Lane] = []
+
+    func wake(_ lane: Lane) {
+        lock.withLock { _ in
+            if !lanes.contains(where: { $0 === lane }) { lanes.append(lane) }
+        }
+    }
+    func next() -> Lane? {
+        lock.withLock { _ in lanes.isEmpty ? nil : lanes.removeFirst() }
+    }
+}
+
+/// Delivers what the test lets through.
+final class QueueNetwork: @unchecked Sendable {
+    // Safety: used on the test's thread only.
+    struct Packet {
+        var from: NodeID
+        var to: NodeID
+        var messages: [RegionMessage]
+    }
+    var packets: [Packet] = []
+    var transports: [String: QueueTransport] = [:]
+    /// Whether a packet is dropped.
+    var drops: (Packet) -> Bool = { _ in false }
+}
+
+final class QueueTransport: Transport, @unchecked Sendable {
+    // Safety: used on the test's thread only.
+    let network: QueueNetwork
+    let address: String
+    var events: (any TransportEvents)?
+    var dialed: [String] = []
+    var refusals: [String] = []
+
+    init(network: QueueNetwork, address: String) {
+        self.network = network
+        self.address = address
+        super.init()
+    }
+    override func start(_ events: any TransportEvents, peers: [String]) {
+        self.events = events
+        dialed = peers
+        network.transports[address] = self
+    }
+    /// Makes every connection that can be made; the hello on both sides.
+    func dial() {
+        guard let events else { return }
+        for peer in dialed {
+            guard let other = network.transports[peer], let remote = other.events else { continue }
+            if case .refuse(let reason) = remote.judge(events.localHello(), dialed: nil) {
+                refusals.append(reason)
+                continue
+            }
+            if case .refuse(let reason) = events.judge(remote.localHello(), dialed: peer) {
+                refusals.append(reason)
+                continue
+            }
+            events.connected(remote.localHello(), dialed: peer)
+        }
+    }
+    override func send(_ messages: [RegionMessage], to node: NodeID, lane: Int) {
+        guard let from = events?.localHello().node else { return }
+        network.packets.append(QueueNetwork.Packet(from: from, to: node, messages: messages))
+    }
+    override func sendControl(_ bytes: Bytes, to address: String) {
+        guard let events, let other = network.transports[address]?.events else { return }
+        other.received(control: bytes, from: events.localHello())
+    }
+    override func stop() async { network.transports[address] = nil }
+}
+
+/// Collects replies by tag.
+final class CollectingSink: ReplySink, @unchecked Sendable {
+    // Safety: replies come on the test's thread.
+    var replies: [UInt64: Reply] = [:]
+    override func reply(_ reply: Reply, tag: UInt64) {
+        replies[tag] = reply
+    }
+}
+
+/// What nodes died of.
+final class Failures: Sendable {
+    private let errors = Mutex<[NodeError]>([])
+    func add(_ error: NodeError) { errors.withLock { $0.append(error) } }
+    var isEmpty: Bool { errors.withLock { $0.isEmpty } }
+}
+
+/// Several nodes, driven by hand.
+final class TestCluster {
+    struct Member {
+        let name: String
+        var fileSystem: SimulatedFileSystem
+        var core: NodeCore?
+        var transport: QueueTransport
+        var executor: ManualExecutor
+    }
+    let network = QueueNetwork()
+    let clock = ManualClock()
+    let board = WakeBoard()
+    let sink = CollectingSink()
+    var members: [Member] = []
+    let failures = Failures()
+    private var nextTag: UInt64 = 1
+    private let ranges: [KeyRange]
+    let options: (inout NodeOptions) -> Void
+
+    init(nodes: Int, regions: Int = 4, options: @escaping (inout NodeOptions) -> Void = { _ in }) {
+        ranges = StaticRanges.ranges(count: regions)
+        self.options = options
+        for number in 0..<nodes {
+            let name = "node-\(number + 1)"
+            members.append(
+                Member(
+                    name: name, fileSystem: SimulatedFileSystem(), core: nil,
+                    transport: QueueTransport(network: network, address: name),
+                    executor: ManualExecutor(board: board)))
+        }
+    }
+
+    /// Starts a member on what its disk holds.
+    func start(_ number: Int, name: String? = nil) throws {
+        var member = members[number]
+        member.transport = QueueTransport(network: network, address: member.name)
+        member.executor = ManualExecutor(board: board)
+        var nodeOptions = NodeOptions(
+            name: name ?? member.name, address: member.name,
+            peers: members.map(\.name).filter { $0 != member.name })
+        nodeOptions.initialRanges = ranges
+        options(&nodeOptions)
+        var walOptions = WALOptions()
+        walOptions.segmentBytes = 1 << 20
+        let random = NodeRandom(seed: UInt64(number) &* 77 &+ clock.now().nanoseconds)
+        let core = try NodeCore(
+            options: nodeOptions, directory: "data",
+            environment: NodeEnvironment(
+                fileSystem: member.fileSystem, clock: clock, random: random, usesThreads: false,
+                makeWorker: { _ in InlineWorker() }),
+            walOptions: walOptions, makeApplier: { KeyValueApplier(store: MemoryStore()) },
+            transport: member.transport, executors: [member.executor],
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+            onFailure: { [failures] error in failures.add(error) })
+        member.core = core
+        members[number] = member
+        try core.start()
+    }
+
+    func startAll() throws {
+        for number in members.indices { try start(number) }
+    }
+
+    /// Takes a member away as a power cut does: what was not synced may be gone.
+    func crash(_ number: Int, seed: UInt64) {
+        var random = _UkehiTestSupport.SeededRandom(seed: seed)
+        members[number].core = nil
+        network.transports[members[number].name] = nil
+        members[number].fileSystem = members[number].fileSystem.crashed(using: &random)
+    }
+
+    /// Delivers and runs until nothing moves.
+    func settle() {
+        var moved = true
+        while moved {
+            moved = false
+            while let lane = board.next() {
+                lane.runPass()
+                moved = true
+            }
+            for member in members {
+                guard let log = member.core?.log else { continue }
+                while let work = log.takeWork() {
+                    log.perform(work)
+                    moved = true
+                }
+                while log.prepareStep() { moved = true }
+            }
+            let packets = network.packets
+            network.packets.removeAll()
+            for packet in packets where !network.drops(packet) {
+                guard let member = members.first(where: { $0.core?.nodeID == packet.to }) else {
+                    continue
+                }
+                member.core?.received(packet.messages, from: packet.from)
+                moved = true
+            }
+        }
+    }
+
+    /// Lets time pass, one tick of every node at a time.
+    func pass(milliseconds: Int) {
+        for _ in 0..<max(1, milliseconds / 50) {
+            clock.advance(milliseconds: 50)
+            for member in members { member.transport.dial() }
+            for member in members { member.executor.ticking?.tick() }
+            settle()
+        }
+    }
+
+    /// Hands in a request at a member and returns its tag.
+    @discardableResult
+    func submit(_ number: Int, _ operation: ClientOperation, key: Bytes) -> UInt64 {
+        let tag = nextTag
+        nextTag += 1
+        members[number].core?.submit(
+            ClientRequest(operation: operation, key: key, sink: sink, tag: tag))
+        return tag
+    }
+
+    /// Writes through whoever leads the key's region, and lets everything settle.
+    func write(_ command: Command) throws -> Reply? {
+        guard let leader = leader(of: command.key) else { return nil }
+        let tag = submit(leader, .write(record: try command.encoded()), key: command.key)
+        settle()
+        return sink.replies[tag]
+    }
+
+    func read(_ key: Bytes, at number: Int, _ mode: ReadMode = .linearizable) -> Reply? {
+        let tag = submit(number, .get(mode), key: key)
+        settle()
+        return sink.replies[tag]
+    }
+
+    /// The member that leads the key's region and knows it.
+    func leader(of key: Bytes) -> Int? {
+        members.indices.first { members[$0].core?.leads(key) ?? false }
+    }
+}
