@@ -1,0 +1,211 @@
+// Serves one native client: requests in, replies out in any order, both bounded.
+//
+//   frame ─ requests ─▶ slot each ─▶ TransportEvents.submit      (over the bounds: `overloaded`)
+//   any thread ─ reply(tag) ─▶ ConnectionSink ─ one hop per flush ─▶ frame of replies
+
+import NIOCore
+import Synchronization
+import UkehiBase
+import UkehiEnvironment
+import UkehiNode
+
+/// Confined to its connection's event loop.
+final class ClientService {
+    private struct Slot {
+        var id: UInt64
+        var bytes: Int
+        var isUsed: Bool
+    }
+
+    /// Replies above this size may be turned away when the client reads too slowly.
+    private static let largeReply = 64 << 10
+
+    private unowned let wire: WireHandler
+    private let events: any TransportEvents
+    private let clock: any NodeClock
+    private let sink: ConnectionSink
+    private var slots: [Slot] = []
+    private var freeSlots: [Int] = []
+    private var inflightBytes = 0
+    private var lastRequestAt: NIODeadline
+    private var writer = ByteWriter(chunkCapacity: 16 << 10)
+
+    init?(wire: WireHandler, events: any TransportEvents, clock: any NodeClock) {
+        guard let loop = wire.eventLoop else { return nil }
+        self.wire = wire
+        self.events = events
+        self.clock = clock
+        lastRequestAt = wire.now
+        sink = ConnectionSink(loop: loop)
+        sink.service = self
+    }
+
+    /// While requests are handed over, replies wait for the end of the read: one frame for all.
+    private(set) var isReceiving = false
+
+    private var inflight: Int { slots.count - freeSlots.count }
+
+    func received(_ payload: Bytes) throws(WireError) {
+        isReceiving = true
+        lastRequestAt = wire.now
+        let now = clock.now()
+        do throws(DecodeError) {
+            try RequestCodec.decode(payload) { request, bytes in admit(request, bytes, now) }
+        } catch {
+            throw WireError(error, in: "requests frame")
+        }
+    }
+
+    /// Sends what was answered while the requests of one read were handed over.
+    func burstEnded() {
+        isReceiving = false
+        sink.drain()
+        sendReplies()
+    }
+
+    private func admit(_ request: WireRequest, _ bytes: Int, _ now: MonotonicTime) {
+        wire.report.received(requests: 1)
+        let limits = wire.limits
+        guard inflight < limits.maxInflightRequests,
+            inflight == 0 || inflightBytes + bytes <= limits.maxInflightRequestBytes
+        else {
+            refuse(request, .overloaded)
+            return
+        }
+        var deadline = MonotonicTime(nanoseconds: .max)
+        if request.deadlineMicroseconds > 0 {
+            let (nanoseconds, overflow) =
+                request.deadlineMicroseconds.multipliedReportingOverflow(by: 1000)
+            deadline = now + (overflow ? .max : nanoseconds)
+        }
+        let slot = Slot(id: request.id, bytes: bytes, isUsed: true)
+        inflightBytes += bytes
+        let tag: Int
+        if let free = freeSlots.popLast() {
+            slots[free] = slot
+            tag = free
+        } else {
+            tag = slots.count
+            slots.append(slot)
+        }
+        events.submit(
+            ClientRequest(
+                operation: request.operation, key: request.key, expected: request.expected,
+                deadline: deadline, sink: sink, tag: UInt64(tag)))
+    }
+
+    private func refuse(_ request: WireRequest, _ rejection: RequestError.Rejection) {
+        wire.report.refusedRequest()
+        append(.failed(.rejected(rejection)), id: request.id)
+    }
+
+    /// Replies that the sink has collected.
+    func deliver(_ replies: [(tag: UInt64, reply: Reply)]) {
+        for (tag, reply) in replies {
+            guard let index = Int(exactly: tag), slots.indices.contains(index),
+                slots[index].isUsed
+            else { continue }
+            slots[index].isUsed = false
+            inflightBytes -= slots[index].bytes
+            freeSlots.append(index)
+            append(reply, id: slots[index].id)
+        }
+        sendReplies()
+    }
+
+    private func append(_ reply: Reply, id: UInt64) {
+        let start = writer.count
+        ReplyCodec.encode(reply, id: id, into: &writer)
+        let bytes = writer.count - start
+        if bytes > ClientService.largeReply {
+            let substitute = substitute(for: reply, of: bytes)
+            writer.truncate(to: start)
+            // A large reply and those before it may not fit in one frame together.
+            sendReplies()
+            ReplyCodec.encode(substitute ?? reply, id: id, into: &writer)
+        }
+        if writer.count >= wire.limits.batchBytes { sendReplies() }
+    }
+
+    /// What to say in place of a large reply that this client cannot be sent.
+    private func substitute(for reply: Reply, of bytes: Int) -> Reply? {
+        let limits = wire.limits
+        let isTooLarge = bytes > limits.maxPayload
+        guard isTooLarge || wire.pendingBytes + bytes > limits.maxPendingReplyBytes else {
+            return nil
+        }
+        // The command of a `command` reply was applied: saying otherwise could repeat it.
+        if case .command = reply { return isTooLarge ? .failed(.outcomeUnknown) : nil }
+        return .failed(
+            .rejected(
+                isTooLarge
+                    ? .invalid("The answer of \(bytes) bytes does not fit in a frame.")
+                    : .overloaded))
+    }
+
+    private func sendReplies() {
+        guard writer.count > 0 else { return }
+        let isLarge = writer.count > wire.limits.batchBytes
+        writer.withUnsafeBytes { raw in
+            wire.send(.replies, payloadBytes: raw.count) { $0.put(raw) }
+        }
+        writer.discard()
+        if isLarge { writer = ByteWriter(chunkCapacity: 16 << 10) }
+    }
+
+    func writabilityChanged(_ isWritable: Bool) {
+        // Who does not read replies gets no more requests in.
+        wire.holdsReads = !isWritable
+    }
+
+    func tick(_ now: NIODeadline) throws(WireError) {
+        if inflight == 0, now - lastRequestAt >= wire.limits.clientIdleTimeout {
+            throw WireError(.ended, "no request for a long time")
+        }
+    }
+
+    func closed() { sink.service = nil }
+}
+
+/// Collects replies from any thread for one connection.
+///
+/// Safety: replies are guarded by the mutex; `service` is touched on the event loop only.
+final class ConnectionSink: ReplySink, @unchecked Sendable {
+    private struct State {
+        var replies: [(tag: UInt64, reply: Reply)] = []
+        var isHopping = false
+    }
+    private let loop: any EventLoop
+    private let state = Mutex(State())
+    weak var service: ClientService?
+
+    init(loop: any EventLoop) { self.loop = loop }
+
+    override func reply(_ reply: Reply, tag: UInt64) {
+        state.withLock { $0.replies.append((tag, reply)) }
+    }
+
+    override func flush() {
+        if loop.inEventLoop {
+            if service?.isReceiving != true { drain() }
+            return
+        }
+        let hops = state.withLock { state in
+            if state.isHopping || state.replies.isEmpty { return false }
+            state.isHopping = true
+            return true
+        }
+        if hops { loop.execute { self.drain() } }
+    }
+
+    /// On the event loop.
+    func drain() {
+        let replies = state.withLock { state in
+            state.isHopping = false
+            let replies = state.replies
+            state.replies = []
+            return replies
+        }
+        if !replies.isEmpty { service?.deliver(replies) }
+    }
+}

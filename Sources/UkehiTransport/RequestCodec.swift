@@ -1,0 +1,157 @@
+// What native clients ask, on the wire.
+//
+//   requests  | count u32 | request × count |
+//   request   | id u64 | deadline u64 | operation u8 | flags u8 | read mode u8 | 0 u8 | key u32 + bytes
+//             | region u64, confVersion u64, version u64, if flags & 1
+//             | what the operation needs |
+//   deadline  | microseconds from now after which the client no longer waits; 0: none |
+//   operation | 1 write: record u32 + bytes  | 2 get
+//             | 3 scan: upper u32 + bytes, limit u32 | 4 query: u32 + bytes | 5 topology | 6 digest |
+//
+// The command record of a write, which also says its session, is not looked into here. Ids are the client's, given back with the
+// reply; replies come in any order.
+
+package import UkehiBase
+package import UkehiNode
+
+/// One request as it travels.
+package struct WireRequest: Sendable {
+    package var id: UInt64
+    /// 0: none.
+    package var deadlineMicroseconds: UInt64
+    package var operation: ClientOperation
+    package var key: Bytes
+    package var expected: (region: RegionID, epoch: RegionEpoch)?
+
+    package init(
+        id: UInt64, deadlineMicroseconds: UInt64 = 0, operation: ClientOperation, key: Bytes,
+        expected: (region: RegionID, epoch: RegionEpoch)? = nil
+    ) {
+        self.id = id
+        self.deadlineMicroseconds = deadlineMicroseconds
+        self.operation = operation
+        self.key = key
+        self.expected = expected
+    }
+}
+
+package enum RequestCodec {
+    static let fixedBytes = 24
+    private enum Code {
+        static let write: UInt8 = 1
+        static let get: UInt8 = 2
+        static let scan: UInt8 = 3
+        static let query: UInt8 = 4
+        static let topology: UInt8 = 5
+        static let digest: UInt8 = 6
+    }
+    private static let hasExpected: UInt8 = 1
+
+    /// Encoded bytes.
+    package static func bytes(of request: WireRequest) -> Int {
+        var total = fixedBytes + request.key.count
+        if request.expected != nil { total += 24 }
+        switch request.operation {
+        case .write(let record): total += 4 + record.count
+        case .scan(let upper, _, _): total += 8 + upper.count
+        case .query(let query, _): total += 4 + query.count
+        case .get, .topology, .digest: break
+        }
+        return total
+    }
+
+    package static func encode(_ request: WireRequest, into writer: inout RawWriter) {
+        writer.put(request.id)
+        writer.put(request.deadlineMicroseconds)
+        let (code, mode) = header(of: request.operation)
+        writer.put(code)
+        writer.put(request.expected == nil ? UInt8(0) : hasExpected)
+        writer.put(mode.rawValue)
+        writer.put(UInt8(0))
+        writer.putLengthPrefixed(request.key)
+        if let expected = request.expected {
+            writer.put(expected.region.rawValue)
+            writer.put(expected.epoch.confVersion)
+            writer.put(expected.epoch.version)
+        }
+        switch request.operation {
+        case .write(let record): writer.putLengthPrefixed(record)
+        case .scan(let upper, let limit, _):
+            writer.putLengthPrefixed(upper)
+            writer.put(UInt32(clamping: limit))
+        case .query(let query, _): writer.putLengthPrefixed(query)
+        case .get, .topology, .digest: break
+        }
+    }
+
+    private static func header(of operation: ClientOperation) -> (code: UInt8, mode: ReadMode) {
+        switch operation {
+        case .write: (Code.write, .linearizable)
+        case .get(let mode): (Code.get, mode)
+        case .scan(_, _, let mode): (Code.scan, mode)
+        case .query(_, let mode): (Code.query, mode)
+        case .topology: (Code.topology, .stale)
+        case .digest: (Code.digest, .stale)
+        }
+    }
+
+    /// Calls `body` with each request of one frame; their payloads are slices of `payload`.
+    package static func decode(
+        _ payload: Bytes, _ body: (WireRequest, _ bytes: Int) -> Void
+    ) throws(DecodeError) {
+        var reader = ByteReader(payload)
+        let count = Int(try reader.read(UInt32.self))
+        guard count <= reader.remaining / fixedBytes else {
+            throw reader.failure("\(count) requests claimed in \(reader.remaining) bytes")
+        }
+        for _ in 0..<count {
+            let start = reader.offset
+            let request = try decodeOne(&reader)
+            body(request, reader.offset - start)
+        }
+        try reader.expectEnd()
+    }
+
+    private static func decodeOne(_ reader: inout ByteReader) throws(DecodeError) -> WireRequest {
+        let id = try reader.read(UInt64.self)
+        let deadline = try reader.read(UInt64.self)
+        let code = try reader.read(UInt8.self)
+        let flags = try reader.read(UInt8.self)
+        let rawMode = try reader.read(UInt8.self)
+        guard let mode = ReadMode(rawValue: rawMode) else {
+            throw reader.failure("unknown read mode \(rawMode)")
+        }
+        guard flags & ~hasExpected == 0, try reader.read(UInt8.self) == 0 else {
+            throw reader.failure("unknown request flags")
+        }
+        let key = try reader.readLengthPrefixed()
+        var expected: (RegionID, RegionEpoch)?
+        if flags & hasExpected != 0 {
+            let region = RegionID(try reader.read(UInt64.self))
+            let confVersion = try reader.read(UInt64.self)
+            expected = (
+                region,
+                RegionEpoch(confVersion: confVersion, version: try reader.read(UInt64.self))
+            )
+        }
+        return WireRequest(
+            id: id, deadlineMicroseconds: deadline,
+            operation: try operation(code, mode, &reader), key: key, expected: expected)
+    }
+
+    private static func operation(
+        _ code: UInt8, _ mode: ReadMode, _ reader: inout ByteReader
+    ) throws(DecodeError) -> ClientOperation {
+        switch code {
+        case Code.write: return .write(record: try reader.readLengthPrefixed())
+        case Code.get: return .get(mode)
+        case Code.scan:
+            let upper = try reader.readLengthPrefixed()
+            return .scan(upper: upper, limit: Int(try reader.read(UInt32.self)), mode)
+        case Code.query: return .query(try reader.readLengthPrefixed(), mode)
+        case Code.topology: return .topology
+        case Code.digest: return .digest
+        default: throw reader.failure("unknown operation \(code)")
+        }
+    }
+}

@@ -1,0 +1,130 @@
+import Testing
+import UkehiBase
+import UkehiNode
+import UkehiState
+
+@testable import UkehiTransport
+
+/// Requests and replies survive the wire; what is not one is an error, never a trap.
+@Suite("Requests and replies on the wire")
+struct ClientCodecTests {
+    private static let region = RegionInfo(
+        region: RegionID(4), range: KeyRange(lower: "a", upper: "b"),
+        epoch: RegionEpoch(confVersion: 2, version: 3), leader: NodeID(1),
+        nodes: [NodeID(1), NodeID(2)])
+
+    static let requests: [WireRequest] = [
+        WireRequest(id: 1, operation: .write(record: "a record"), key: "k"),
+        WireRequest(
+            id: 2, deadlineMicroseconds: 5, operation: .get(.lease), key: "",
+            expected: (RegionID(3), RegionEpoch(confVersion: 1, version: 9))),
+        WireRequest(
+            id: .max, operation: .scan(upper: "z", limit: 77, .stale), key: "a"),
+        WireRequest(id: 4, operation: .query("what?", .linearizable), key: "k"),
+        WireRequest(id: 5, operation: .topology, key: ""),
+        WireRequest(id: 6, operation: .digest, key: "k"),
+    ]
+
+    static let replies: [Reply] = [
+        .command(.applied(version: 5)), .command(.counter(value: -3, version: 6)),
+        .command(.conditionFailed(current: 9)), .command(.conditionFailed(current: nil)),
+        .command(.response("answer")), .command(.invalid(.keyTooLong)), .command(.staleEpoch),
+        .value(nil), .value(VersionedValue(value: "", version: 1)),
+        .value(VersionedValue(value: "value", version: 2)),
+        .scan(ScanPage(pairs: [], next: nil)),
+        .scan(
+            ScanPage(
+                pairs: [
+                    KeyValue(key: "a", value: "1", version: 4),
+                    KeyValue(key: "b", value: "", version: 5),
+                ], next: "c")),
+        .query("bytes"), .query(""),
+        .topology(
+            Topology(
+                cluster: ClusterID(high: 3, low: 4), node: NodeID(2),
+                nodes: [NodeAddress(node: NodeID(1), name: "n-ü", address: "h:1")],
+                regions: [region])),
+        .digest(RegionDigest(region: RegionID(1), applied: LogIndex(2), high: 3, low: 4)),
+        .failed(.outcomeUnknown), .failed(.rejected(.notLeader(region))),
+        .failed(.rejected(.staleEpoch(current: [region, region]))),
+        .failed(.rejected(.overloaded)), .failed(.rejected(.unavailable("why"))),
+        .failed(.rejected(.invalid("why not"))), .failed(.rejected(.timedOut)),
+        .failed(.rejected(.diskFull)),
+    ]
+
+    private func encode(_ requests: [WireRequest]) -> Bytes {
+        encodeExactly(4 + requests.map { RequestCodec.bytes(of: $0) }.reduce(0, +)) { writer in
+            writer.put(UInt32(requests.count))
+            for request in requests { RequestCodec.encode(request, into: &writer) }
+        }
+    }
+
+    private func encode(_ replies: [Reply]) -> Bytes {
+        var writer = ByteWriter()
+        for (id, reply) in replies.enumerated() {
+            ReplyCodec.encode(reply, id: UInt64(id), into: &writer)
+        }
+        return writer.take()
+    }
+
+    private func requests(_ payload: Bytes) throws(DecodeError) -> [WireRequest] {
+        var all: [WireRequest] = []
+        try RequestCodec.decode(payload) { request, _ in all.append(request) }
+        return all
+    }
+
+    private func replies(_ payload: Bytes) throws(DecodeError) -> [Reply] {
+        var all: [Reply] = []
+        try ReplyCodec.decode(payload) { id, reply in
+            #expect(id == UInt64(all.count))
+            all.append(reply)
+        }
+        return all
+    }
+
+    @Test("come out as they went in")
+    func roundTrip() throws {
+        let gotRequests = try requests(encode(Self.requests))
+        #expect(gotRequests.map { "\($0)" } == Self.requests.map { "\($0)" })
+        #expect(encode(gotRequests) == encode(Self.requests))
+        let gotReplies = try replies(encode(Self.replies))
+        #expect(gotReplies.map { "\($0)" } == Self.replies.map { "\($0)" })
+        #expect(encode(gotReplies) == encode(Self.replies))
+    }
+
+    @Test("cut anywhere, they are refused or fewer")
+    func truncated() {
+        let asked = encode(Self.requests)
+        for length in 0..<asked.count {
+            #expect(throws: DecodeError.self) { try requests(asked[0..<length]) }
+        }
+        let said = encode(Self.replies)
+        for length in 0..<said.count {
+            if let got = try? replies(said[0..<length]) { #expect(got.count < Self.replies.count) }
+        }
+    }
+
+    @Test("damaged anywhere, they never trap")
+    func damaged() {
+        var random = SeededRandom(6)
+        let asked = encode(Self.requests).array
+        let said = encode(Self.replies).array
+        for _ in 0..<20_000 {
+            var bytes = asked
+            bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(
+                in: 0...255, using: &random)
+            _ = try? requests(Bytes(bytes))
+            bytes = said
+            bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(
+                in: 0...255, using: &random)
+            try? ReplyCodec.decode(Bytes(bytes)) { _, _ in }
+        }
+    }
+
+    @Test("counts are believed only as far as there are bytes")
+    func lyingCounts() {
+        var bytes = encode([Self.requests[0]]).array
+        bytes.replaceSubrange(0..<4, with: [0xff, 0xff, 0xff, 0xff])
+        #expect(throws: DecodeError.self) { try requests(Bytes(bytes)) }
+    }
+}
