@@ -2,7 +2,6 @@
 // writes, explicit durability of data and of names. UkehiPOSIX implements it on the real disk, the
 // simulator on one that crashes, tears, lies and fails. All calls block the calling thread.
 
-
 /// What failed at the disk, as an operator needs it.
 public struct FileError: Error, Sendable, Hashable, CustomStringConvertible {
     /// The kinds that callers treat differently.

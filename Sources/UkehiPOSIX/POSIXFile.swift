@@ -1,0 +1,153 @@
+// One open file: positioned reads and writes, each complete or an error.
+//
+// A durable write is one call, pwritev2 with RWF_DSYNC, which syncs what it wrote and no more; where
+// the kernel or file system does not know it, a write and an fdatasync. The calls that the system's
+// headers hide behind GNU extensions are looked up by name, once.
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+import Synchronization
+import UkehiEnvironment
+
+final class POSIXFile: File {
+    private let descriptor: OwnedDescriptor
+    private let path: String
+
+    init(descriptor: Int32, path: String) {
+        self.descriptor = OwnedDescriptor(descriptor)
+        self.path = path
+    }
+
+    func read(
+        into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
+    ) throws(FileError) -> Int {
+        guard let base = buffer.baseAddress else { return 0 }
+        var done = 0
+        while done < buffer.count {
+            let got = retrying {
+                pread(
+                    descriptor.value, base + done, buffer.count - done, off_t(offset) + off_t(done))
+            }
+            guard got >= 0 else { throw FileError.last("pread", path) }
+            if got == 0 { break }
+            done += got
+        }
+        return done
+    }
+
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(FileError) {
+        guard let base = bytes.baseAddress else { return }
+        var done = 0
+        while done < bytes.count {
+            let put = retrying {
+                pwrite(
+                    descriptor.value, base + done, bytes.count - done, off_t(offset) + off_t(done))
+            }
+            guard put >= 0 else { throw FileError.last("pwrite", path) }
+            // A regular file takes at least a byte or says why not.
+            guard put > 0 else {
+                throw FileError(kind: .ioFailed, operation: "pwrite", path: path)
+            }
+            done += put
+        }
+    }
+
+    func writeDurably(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(FileError) {
+        guard let base = bytes.baseAddress else { return }
+        guard let pwritev2 = SystemCalls.pwritev2, SystemCalls.knowsDurableWrites else {
+            try write(bytes, at: offset)
+            return try sync()
+        }
+        var done = 0
+        while done < bytes.count {
+            var vector = iovec(
+                iov_base: UnsafeMutableRawPointer(mutating: base + done),
+                iov_len: bytes.count - done)
+            let put = retrying {
+                pwritev2(
+                    descriptor.value, &vector, 1, off_t(offset) + off_t(done),
+                    SystemCalls.durableWriteFlag)
+            }
+            if put < 0, errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL {
+                SystemCalls.durableWritesAreUnknown()
+                try write(
+                    UnsafeRawBufferPointer(start: base + done, count: bytes.count - done),
+                    at: offset + UInt64(done))
+                return try sync()
+            }
+            guard put >= 0 else { throw FileError.last("pwritev2", path) }
+            guard put > 0 else {
+                throw FileError(kind: .ioFailed, operation: "pwritev2", path: path)
+            }
+            done += put
+        }
+    }
+
+    func sync() throws(FileError) {
+        // Not repeated when it fails: the kernel may have dropped what it could not write.
+        guard fdatasync(descriptor.value) == 0 else { throw FileError.last("fdatasync", path) }
+    }
+
+    func truncate(to byteCount: UInt64) throws(FileError) {
+        guard retrying({ ftruncate(descriptor.value, off_t(byteCount)) }) == 0 else {
+            throw FileError.last("ftruncate", path)
+        }
+    }
+
+    func allocate(byteCount: UInt64) throws(FileError) {
+        guard let fallocate = SystemCalls.fallocate else {
+            throw FileError(kind: .unsupported, operation: "fallocate", path: path)
+        }
+        guard retrying({ fallocate(descriptor.value, 0, 0, off_t(byteCount)) }) == 0 else {
+            throw FileError.last("fallocate", path)
+        }
+    }
+
+    func size() throws(FileError) -> UInt64 {
+        var status = stat()
+        guard fstat(descriptor.value, &status) == 0 else { throw FileError.last("fstat", path) }
+        return UInt64(status.st_size)
+    }
+
+    func close() { descriptor.close() }
+}
+
+/// A descriptor that is closed once: by ``close()`` or with its owner.
+final class OwnedDescriptor: Sendable {
+    let value: Int32
+    private let isOpen = Atomic<Bool>(true)
+
+    init(_ value: Int32) { self.value = value }
+
+    deinit { close() }
+
+    func close() {
+        if isOpen.exchange(false, ordering: .acquiringAndReleasing) { closeDescriptor(value) }
+    }
+}
+
+private func closeDescriptor(_ descriptor: Int32) { close(descriptor) }
+
+/// Calls that are looked up by name.
+private enum SystemCalls {
+    typealias PwriteV2 =
+        @convention(c) (Int32, UnsafePointer<iovec>?, Int32, off_t, Int32) -> Int
+    typealias Fallocate = @convention(c) (Int32, Int32, off_t, off_t) -> Int32
+
+    static let pwritev2: PwriteV2? = find("pwritev2")
+    static let fallocate: Fallocate? = find("fallocate")
+    static let durableWriteFlag: Int32 = 2  // RWF_DSYNC
+
+    private static let isKnown = Atomic<Bool>(true)
+    static var knowsDurableWrites: Bool { isKnown.load(ordering: .relaxed) }
+    static func durableWritesAreUnknown() { isKnown.store(false, ordering: .relaxed) }
+
+    private static func find<F>(_ name: String) -> F? {
+        guard let address = dlsym(nil, name) else { return nil }
+        // Safety: the symbol is the C library's function of that name, whose type is F.
+        return unsafeBitCast(address, to: F.self)
+    }
+}

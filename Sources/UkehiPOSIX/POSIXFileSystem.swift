@@ -1,0 +1,142 @@
+// Names and locks on the real disk.
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+public import UkehiEnvironment
+
+/// The system's files. Paths are as the operator named them, relative ones to the working directory.
+public final class POSIXFileSystem: FileSystem {
+    public init() {}
+
+    public func open(_ path: String, _ mode: OpenMode) throws(FileError) -> any File {
+        let flags =
+            switch mode {
+            case .read: O_RDONLY
+            case .readWrite: O_RDWR
+            case .createNew: O_RDWR | O_CREAT | O_EXCL
+            }
+        let descriptor = retrying { Self.openat(path, flags | O_NOFOLLOW, 0o640) }
+        guard descriptor >= 0 else { throw FileError.last("open", path) }
+        return POSIXFile(descriptor: descriptor, path: path)
+    }
+
+    public func rename(_ source: String, to target: String) throws(FileError) {
+        guard Self.rename(from: source, to: target) == 0 else {
+            throw FileError.last("rename", source)
+        }
+    }
+
+    public func remove(_ path: String) throws(FileError) {
+        guard unlink(path) == 0 else { throw FileError.last("unlink", path) }
+    }
+
+    public func createDirectory(_ path: String) throws(FileError) {
+        guard mkdir(path, 0o750) != 0 else { return }
+        let error = FileError.last("mkdir", path)
+        var status = stat()
+        guard error.kind == .alreadyExists, stat(path, &status) == 0,
+            status.st_mode & S_IFMT == S_IFDIR
+        else { throw error }
+    }
+
+    public func list(_ directory: String) throws(FileError) -> [String] {
+        guard let stream = opendir(directory) else { throw FileError.last("opendir", directory) }
+        defer { closedir(stream) }
+        var names: [String] = []
+        errno = 0
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(
+                    to: CChar.self, capacity: MemoryLayout.size(ofValue: entry.pointee.d_name)
+                ) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+            errno = 0
+        }
+        guard errno == 0 else { throw FileError.last("readdir", directory) }
+        return names.sorted()
+    }
+
+    public func syncDirectory(_ path: String) throws(FileError) {
+        let descriptor = retrying { Self.openat(path, O_RDONLY | O_DIRECTORY, 0) }
+        guard descriptor >= 0 else { throw FileError.last("open", path) }
+        defer { close(descriptor) }
+        guard fsync(descriptor) == 0 else { throw FileError.last("fsync", path) }
+    }
+
+    public func exists(_ path: String) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0
+    }
+
+    public func lock(_ path: String) throws(FileError) -> any FileLock {
+        let descriptor = retrying { Self.openat(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o640) }
+        guard descriptor >= 0 else { throw FileError.last("open", path) }
+        guard retrying({ flock(descriptor, LOCK_EX | LOCK_NB) }) == 0 else {
+            let error =
+                errno == EWOULDBLOCK
+                ? FileError(kind: .locked, operation: "flock", path: path, errno: errno)
+                : FileError.last("flock", path)
+            close(descriptor)
+            throw error
+        }
+        return POSIXFileLock(descriptor)
+    }
+
+    private static func openat(_ path: String, _ flags: Int32, _ mode: mode_t) -> Int32 {
+        #if canImport(Glibc)
+            Glibc.openat(AT_FDCWD, path, flags | O_CLOEXEC, mode)
+        #else
+            Musl.openat(AT_FDCWD, path, flags | O_CLOEXEC, mode)
+        #endif
+    }
+
+    private static func rename(from source: String, to target: String) -> Int32 {
+        #if canImport(Glibc)
+            Glibc.rename(source, target)
+        #else
+            Musl.rename(source, target)
+        #endif
+    }
+}
+
+/// A `flock` on its own descriptor: it ends with the process, however that ends.
+///
+/// Safety: the descriptor is released under a flag that only the first caller gets.
+private final class POSIXFileLock: FileLock, @unchecked Sendable {
+    private let descriptor: OwnedDescriptor
+
+    init(_ descriptor: Int32) { self.descriptor = OwnedDescriptor(descriptor) }
+
+    func release() { descriptor.close() }
+}
+
+/// Repeats a call that a signal interrupted.
+func retrying<R: SignedInteger>(_ call: () -> R) -> R {
+    while true {
+        let result = call()
+        if result != -1 || errno != EINTR { return result }
+    }
+}
+
+private func lastErrorNumber() -> Int32 { errno }
+
+extension FileError {
+    /// The error that the last call left in `errno`.
+    static func last(_ operation: String, _ path: String) -> FileError {
+        let number = lastErrorNumber()
+        let kind: Kind =
+            switch number {
+            case ENOENT: .notFound
+            case EEXIST: .alreadyExists
+            case ENOSPC, EDQUOT, EFBIG: .noSpace
+            case EACCES, EPERM, EROFS, ELOOP: .denied
+            case EOPNOTSUPP, ENOSYS: .unsupported
+            default: .ioFailed
+            }
+        return FileError(kind: kind, operation: operation, path: path, errno: number)
+    }
+}

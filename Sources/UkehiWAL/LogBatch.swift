@@ -1,0 +1,211 @@
+// Hot path: no allocation per entry or batch in the steady state.
+//
+// A lane's records on their way into the log, already in their final bytes.
+//
+//   LogBatch       what a lane fills; it stays with the lane
+//   BatchStorage   the memory behind it: directory items, bodies one after another. `submit` takes
+//                  it whole and leaves an empty one, so that handing over copies nothing
+//
+// Encoding and checksums happen here, on the lane's thread; what is left for the log is to stamp
+// each item with its region's previous LSN and to copy the bodies once into a frame.
+
+package import UkehiBase
+
+/// Records of any regions, in order, to be made durable together.
+///
+/// A batch is atomic: recovery finds all of it or nothing.
+package struct LogBatch: ~Copyable {
+    var storage = BatchStorage()
+
+    package init() {}
+
+    package var isEmpty: Bool { storage.itemCount == 0 }
+    /// Bytes it will take in a frame.
+    package var encodedBytes: Int { storage.encodedBytes }
+
+    /// Adds entries of one region, superseding what the log holds at and past the first one, and
+    /// the hard state if it changed. Indexes must be consecutive.
+    ///
+    /// The commit index should travel whenever entries do: recovery uses the highest it finds.
+    package mutating func append(region: RegionID, hardState: HardState?, entries: [Entry]) {
+        guard let first = entries.first, let last = entries.last else {
+            guard let hardState else { return }
+            var item = BatchItem(region: region, kind: .append)
+            item.set(hardState)
+            storage.add(&item, bodyFrom: storage.bodyBytes)
+            return
+        }
+        var item = BatchItem(region: region, kind: .append)
+        if let hardState { item.set(hardState) }
+        item.count = UInt32(entries.count)
+        item.firstIndex = first.index
+        item.lastTerm = last.term
+        let start = storage.bodyBytes
+        var expected = first.index
+        for position in entries.indices {
+            invariant(
+                entries[position].index == expected,
+                "\(region): entry \(entries[position].index) where \(expected) was due")
+            expected = expected + 1
+            storage.appendRecord(entries[position])
+        }
+        storage.add(&item, bodyFrom: start)
+    }
+
+    /// Adds the record that a region came to be on this node, with its first hard state. Its log
+    /// begins at index 1 unless a ``reset(region:index:term:)`` in the same batch says otherwise.
+    package mutating func birth(region: RegionID, payload: Bytes, hardState: HardState) {
+        var item = BatchItem(region: region, kind: .birth)
+        item.set(hardState)
+        add(&item, payload)
+    }
+
+    /// Adds the record that entries below `firstIndex` are no longer needed; `term` is that of the
+    /// entry before it. Only once the state is durable past them (RULES 40).
+    package mutating func compact(region: RegionID, firstIndex: LogIndex, term: Term) {
+        var item = BatchItem(region: region, kind: .compact)
+        item.firstIndex = firstIndex
+        item.lastTerm = term
+        add(&item, Bytes())
+    }
+
+    /// Adds the record that a snapshot at (`index`, `term`) replaced the log: it is empty and goes
+    /// on at `index + 1`.
+    package mutating func reset(
+        region: RegionID, index: LogIndex, term: Term, hardState: HardState? = nil
+    ) {
+        var item = BatchItem(region: region, kind: .reset)
+        item.firstIndex = index + 1
+        item.lastTerm = term
+        if let hardState { item.set(hardState) }
+        add(&item, Bytes())
+    }
+
+    /// Adds the record that the region is gone from this node, with its log. The hard state stays.
+    package mutating func tombstone(region: RegionID, payload: Bytes) {
+        var item = BatchItem(region: region, kind: .tombstone)
+        add(&item, payload)
+    }
+
+    /// Says again what is so, see ``RecordKind/carry``.
+    mutating func carry(region: RegionID, state: RegionState) {
+        var item = BatchItem(region: region, kind: .carry)
+        item.set(state.hardState)
+        item.firstIndex = state.firstIndex
+        item.lastTerm = state.compactedTerm
+        add(&item, CarriedIdentity(birth: state.birth, tombstone: state.tombstone).encode())
+    }
+
+    /// Forgets everything added since the last submit.
+    package mutating func removeAll() { storage.removeAll() }
+
+    private mutating func add(_ item: inout BatchItem, _ payload: Bytes) {
+        let start = storage.bodyBytes
+        payload.withUnsafeBytes { storage.appendBody($0) }
+        storage.add(&item, bodyFrom: start)
+    }
+}
+
+extension BatchItem {
+    fileprivate mutating func set(_ hardState: HardState) {
+        self.hardState = hardState
+        flags |= BatchItem.hasHardState
+    }
+}
+
+/// Encoded items and bodies of one batch.
+///
+/// Safety: owned by one side at a time: the lane until submit, then the log until it is durable.
+final class BatchStorage: @unchecked Sendable {
+    private(set) var items: UnsafeMutableRawPointer
+    private(set) var body: UnsafeMutableRawPointer
+    private(set) var itemCount = 0
+    private(set) var bodyBytes = 0
+    private var itemCapacity = 64
+    private var bodyCapacity = 16 << 10
+    /// The region table's slot of each item, set at submit.
+    var slots: ContiguousArray<Int32> = []
+
+    init() {
+        items = .allocate(byteCount: 64 * FrameFormat.itemBytes, alignment: 16)
+        body = .allocate(byteCount: 16 << 10, alignment: 16)
+    }
+
+    deinit {
+        items.deallocate()
+        body.deallocate()
+    }
+
+    var encodedBytes: Int { itemCount * FrameFormat.itemBytes + bodyBytes }
+    var capacityBytes: Int { itemCapacity * FrameFormat.itemBytes + bodyCapacity }
+
+    func removeAll() {
+        itemCount = 0
+        bodyBytes = 0
+        slots.removeAll(keepingCapacity: true)
+    }
+
+    func item(at position: Int) -> UnsafeMutableRawPointer {
+        items + position * FrameFormat.itemBytes
+    }
+
+    @inline(__always)
+    func appendRecord(_ entry: Entry) {
+        let length = entry.data.count
+        let size = Entry.recordHeaderBytes + length
+        if bodyCapacity - bodyBytes < size { growBody(by: size) }
+        let at = body + bodyBytes
+        at.put(UInt32(truncatingIfNeeded: length), at: 0)
+        at.put(UInt32(entry.kind.rawValue), at: 4)
+        at.put(entry.term.rawValue, at: 8)
+        if length > 0 {
+            entry.data.withUnsafeBytes { data in
+                guard let source = data.baseAddress else { return }
+                (at + Entry.recordHeaderBytes).copyMemory(from: source, byteCount: length)
+            }
+        }
+        bodyBytes += size
+    }
+
+    func appendBody(_ bytes: UnsafeRawBufferPointer) {
+        guard let source = bytes.baseAddress, !bytes.isEmpty else { return }
+        if bodyCapacity - bodyBytes < bytes.count { growBody(by: bytes.count) }
+        (body + bodyBytes).copyMemory(from: source, byteCount: bytes.count)
+        bodyBytes += bytes.count
+    }
+
+    /// Adds the item whose body is everything from `start` on.
+    func add(_ item: inout BatchItem, bodyFrom start: Int) {
+        let length = bodyBytes - start
+        // Past 32 bits the batch is refused at submit, by its size.
+        item.bodyBytes = UInt32(truncatingIfNeeded: length)
+        item.rawBytes = item.bodyBytes
+        item.bodyChecksum = CRC32C.checksum(
+            UnsafeRawBufferPointer(start: body + start, count: length),
+            seed: FrameFormat.bodySeed(region: item.region, firstIndex: item.firstIndex))
+        if itemCount == itemCapacity { growItems() }
+        item.encode(to: self.item(at: itemCount))
+        itemCount += 1
+    }
+
+    @inline(never)
+    private func growBody(by byteCount: Int) {
+        var capacity = bodyCapacity
+        while capacity - bodyBytes < byteCount { capacity *= 2 }
+        let larger = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+        larger.copyMemory(from: body, byteCount: bodyBytes)
+        body.deallocate()
+        body = larger
+        bodyCapacity = capacity
+    }
+
+    @inline(never)
+    private func growItems() {
+        let larger = UnsafeMutableRawPointer.allocate(
+            byteCount: itemCapacity * 2 * FrameFormat.itemBytes, alignment: 16)
+        larger.copyMemory(from: items, byteCount: itemCount * FrameFormat.itemBytes)
+        items.deallocate()
+        items = larger
+        itemCapacity *= 2
+    }
+}

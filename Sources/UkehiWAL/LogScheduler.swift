@@ -1,0 +1,283 @@
+// Hot path. The fsync scheduler: the synchronous core that decides what is written where, and what
+// is durable. It never blocks, sleeps, locks or touches a file; its owner calls it under one lock.
+//
+//   stage(batch)  ->  queued groups  ->  next(): a frame to write   ->  completed(group)
+//                        collecting       at most maxGroupsInFlight       retired in log order
+//
+// Invariants
+//   - A group in flight lies behind all of the groups before it; LSNs are consecutive.
+//   - durableLSN is the last frame that is durable together with all before it. Tickets are given
+//     out only up to it (TESTING R1).
+//   - Rotation is a barrier: a new segment gets its first frame when nothing else is in flight.
+//   - After a failure nothing becomes durable and nothing is written any more.
+//
+// A waiting group is written as soon as a writer is free; while all are busy, batches join it. So
+// batch size follows load, without a timer.
+
+import UkehiBase
+
+/// What the driver is asked to do, on a thread that may block.
+enum LogWork {
+    /// Write the group's frame durably, then call ``LogScheduler/completed(_:)``.
+    case frame(Group)
+    /// Turn the prepared segment into the next one, then call ``LogScheduler/activated(_:)``.
+    case activate(SegmentHeader)
+}
+
+struct LogScheduler {
+    let options: WALOptions
+    var regions: RegionTable
+    private(set) var active: SegmentFile?
+
+    private var queued: ContiguousArray<Group> = []
+    private var inFlight: ContiguousArray<Group> = []
+    private var idleGroups: ContiguousArray<Group> = []
+    private var idleBuffers: ContiguousArray<FrameBuffer> = []
+    private var idleStorages: ContiguousArray<BatchStorage> = []
+    /// Bounded by half of the queue's bound.
+    private var idleStorageBytes = 0
+
+    private(set) var nextLSN: UInt64
+    private(set) var durableLSN: UInt64
+    private(set) var lastTicket: UInt64 = 0
+    private(set) var durableTicket: UInt64 = 0
+    private(set) var queuedBytes = 0
+    private(set) var isActivating = false
+    private(set) var failure: WALError?
+
+    /// Where the next frame goes in the active segment, and what it follows.
+    private var endOffset: UInt64
+    private var lastWrittenLSN: UInt64
+    private var lastChecksum: UInt32
+
+    /// The newest durable frame with records, and the newest LSN that a durable frame claims.
+    private var lastDataLSN: UInt64
+    private var claimedLSN: UInt64
+    private var wantsClaim = false
+
+    /// Tickets that became durable and were not told to their lanes yet, one per lane.
+    var deliveries: ContiguousArray<LaneTicket> = []
+    /// How much room the next group needs that is not prepared yet; 0: none is missing.
+    private(set) var missingRoom = 0
+    var framesWritten: UInt64 = 0
+    var batchesWritten: UInt64 = 0
+
+    /// `end` is the log as recovery found it; a segment must be activated before anything else.
+    init(options: WALOptions, regions: RegionTable, end: LogEnd) {
+        self.options = options
+        self.regions = regions
+        nextLSN = end.nextLSN
+        durableLSN = end.lastLSN
+        lastWrittenLSN = end.lastLSN
+        lastChecksum = end.lastChecksum
+        lastDataLSN = end.lastLSN
+        claimedLSN = end.lastLSN
+        endOffset = 0
+    }
+
+    // MARK: Batches in
+
+    /// Takes a batch's memory and gives empty memory back for it.
+    ///
+    /// The items must fit what the log holds: a gap or an append below the first index means that
+    /// the log and its owner disagree, and stops the process.
+    mutating func stage(_ storage: inout BatchStorage, lane: Int) -> UInt64 {
+        let bytes = storage.encodedBytes
+        var group = queued.last
+        if let open = group,
+            open.itemCount * FrameFormat.itemBytes + open.bodyBytes + bytes > groupLimit
+        {
+            group = nil
+        }
+        let target = group ?? openGroup()
+        stamp(storage, lsn: target.lsn)
+        lastTicket += 1
+        target.add(storage, lane: lane, ticket: lastTicket)
+        queuedBytes += bytes
+        storage = idleStorage()
+        return lastTicket
+    }
+
+    private mutating func idleStorage() -> BatchStorage {
+        guard let storage = idleStorages.popLast() else { return BatchStorage() }
+        idleStorageBytes -= storage.capacityBytes
+        return storage
+    }
+
+    /// So that an ordinary group fits several times in a segment, however small.
+    private var groupLimit: Int { min(options.maxGroupBytes, options.segmentBytes / 4) }
+
+    private mutating func openGroup() -> Group {
+        let group = idleGroups.popLast() ?? Group()
+        group.lsn = nextLSN
+        nextLSN += 1
+        queued.append(group)
+        return group
+    }
+
+    private mutating func stamp(_ storage: BatchStorage, lsn: UInt64) {
+        var bodyOffset = 0
+        for position in 0..<storage.itemCount {
+            let bytes = storage.item(at: position)
+            guard let item = BatchItem.decode(bytes) else {
+                invariant(false, "a batch holds an item that no log can hold")
+                continue
+            }
+            let slot = regions.slot(of: item.region)
+            BatchItem.setPreviousLSN(regions[slot].staged.lastLSN, in: bytes)
+            let body = UnsafeRawBufferPointer(
+                start: storage.body + bodyOffset, count: Int(item.bodyBytes))
+            let problem = regions[slot].staged.apply(item, body: body)
+            invariant(problem == nil, "\(item.region) was given \(problem ?? "")")
+            regions[slot].staged.lastLSN = lsn
+            storage.slots.append(Int32(slot))
+            bodyOffset += Int(item.bodyBytes)
+        }
+    }
+
+    // MARK: Work out
+
+    /// Whether a writer would find work now.
+    var hasWork: Bool {
+        failure == nil && !isActivating && missingRoom == 0
+            && inFlight.count < options.maxGroupsInFlight
+            && (!queued.isEmpty || wantsClaim)
+    }
+
+    /// Whether everything submitted is durable.
+    var isDrained: Bool { queued.isEmpty && inFlight.isEmpty && !isActivating }
+
+    /// The next thing to do, if a slot is free and there is anything.
+    mutating func next(newIncarnation: () -> UInt64) -> LogWork? {
+        guard hasWork, let active else { return nil }
+        if queued.isEmpty { _ = openGroup() }  // The claim: a frame without items.
+        guard let group = queued.first else { return nil }
+        let size = UInt64(group.frameBytes)
+        if !fits(size) {
+            guard inFlight.isEmpty else { return nil }
+            isActivating = true
+            return .activate(successor(of: active, incarnation: newIncarnation()))
+        }
+        // A frame that is larger than a segment may end past what is prepared, once all of it is.
+        let needed = min(endOffset + size, active.header.capacity)
+        guard active.preparedTo >= needed else {
+            missingRoom = Int(needed - active.preparedTo)
+            return nil
+        }
+        queued.removeFirst()
+        wantsClaim = false
+        group.close(
+            into: idleBuffers.popLast() ?? FrameBuffer(), segment: active, offset: endOffset,
+            durableLSN: durableLSN, previousChecksum: lastChecksum)
+        endOffset += size
+        lastWrittenLSN = group.lsn
+        lastChecksum = group.header.checksum
+        inFlight.append(group)
+        return .frame(group)
+    }
+
+    private func fits(_ size: UInt64) -> Bool {
+        guard let active else { return false }
+        return endOffset + size <= active.header.capacity
+            || endOffset == UInt64(SegmentFormat.firstFrameOffset)
+    }
+
+    private func successor(of active: SegmentFile, incarnation: UInt64) -> SegmentHeader {
+        SegmentHeader(
+            log: active.header.log, segment: active.header.segment + 1, incarnation: incarnation,
+            firstLSN: queued.first?.lsn ?? nextLSN, capacity: UInt64(options.segmentBytes),
+            isAllocated: false, predecessor: active.header.segment, predecessorEnd: endOffset,
+            predecessorLastLSN: lastWrittenLSN, predecessorChecksum: lastChecksum)
+    }
+
+    // MARK: Results in
+
+    /// The new segment's header and name are durable.
+    mutating func activated(_ segment: SegmentFile) {
+        active?.end = endOffset
+        active = segment
+        // Its header states where everything before it ends: as good as a claim.
+        claimedLSN = max(claimedLSN, durableLSN)
+        endOffset = UInt64(SegmentFormat.firstFrameOffset)
+        isActivating = false
+        missingRoom = 0
+    }
+
+    /// More of the active segment was prepared.
+    mutating func roomGrew() { missingRoom = 0 }
+
+    /// The group's frame is durable. Its tickets are given out once all frames before it are, too.
+    mutating func completed(_ group: Group) {
+        group.isDone = true
+        guard failure == nil else { return }
+        while let first = inFlight.first, first.isDone {
+            inFlight.removeFirst()
+            retire(first)
+        }
+    }
+
+    private mutating func retire(_ group: Group) {
+        let segment = group.header.segment
+        invariant(group.lsn > durableLSN, "frame \(group.lsn) became durable twice")
+        durableLSN = group.lsn
+        framesWritten += 1
+        batchesWritten += UInt64(group.storages.count)
+        if !group.isClaim { lastDataLSN = group.lsn }
+        claimedLSN = max(claimedLSN, group.header.durableLSN)
+        group.forEachItem { slot, item, bodyOffset in
+            regions[slot].becameDurable(item, segment: segment, bodyOffset: bodyOffset)
+        }
+        for ticket in group.tickets {
+            durableTicket = max(durableTicket, ticket.ticket)
+            deliver(ticket)
+        }
+        for storage in group.storages {
+            queuedBytes -= storage.encodedBytes
+            recycle(storage)
+        }
+        if let buffer = group.buffer {
+            buffer.trim()
+            idleBuffers.append(buffer)
+        }
+        group.reset()
+        idleGroups.append(group)
+    }
+
+    private mutating func deliver(_ ticket: LaneTicket) {
+        for position in deliveries.indices where deliveries[position].lane == ticket.lane {
+            deliveries[position].ticket = ticket.ticket
+            return
+        }
+        deliveries.append(ticket)
+    }
+
+    private mutating func recycle(_ storage: BatchStorage) {
+        guard idleStorageBytes + storage.capacityBytes <= options.maxQueueBytes / 2 else { return }
+        storage.removeAll()
+        idleStorageBytes += storage.capacityBytes
+        idleStorages.append(storage)
+    }
+
+    /// Something failed whose effect on the disk is unknown: nothing is acknowledged any more.
+    mutating func fail(_ error: WALError) {
+        if failure == nil { failure = error }
+        deliveries.removeAll()
+    }
+
+    // MARK: The idle claim
+
+    /// Whether durable frames with records are not claimed by a later durable frame.
+    var hasUnclaimed: Bool { lastDataLSN > claimedLSN }
+
+    /// Asks for an empty frame that claims what is durable, if nothing else is under way.
+    mutating func claimIfIdle() {
+        if isDrained, hasUnclaimed, failure == nil { wantsClaim = true }
+    }
+}
+
+/// Where a log ends, as recovery found it.
+struct LogEnd: Hashable, Sendable {
+    var lastLSN: UInt64 = 0
+    var lastChecksum: UInt32 = 0
+    var nextLSN: UInt64 = 1
+}

@@ -1,0 +1,155 @@
+// Opening a log: what is in its directory becomes regions and an index, and a new segment.
+//
+//   lock -> names synced -> mark, headers, chain -> replay, oldest segment first
+//        -> newest segment synced -> a new segment that states its end -> mark raised
+//
+// Nothing is changed before everything was read and found sound, but for removing segments that
+// were removed already. A recovered log never appends to an old segment. Recovery may be cut
+// anywhere and run again: until the new segment's name is durable, the old state is what is read.
+
+package import UkehiBase
+import UkehiEnvironment
+
+/// One region as the log has it at start.
+package struct RecoveredRegion: Sendable, Hashable {
+    package var region: RegionID
+    /// What was given to ``LogBatch/birth(region:payload:hardState:)``.
+    package var birth: Bytes?
+    package var hardState: HardState
+    /// Invariant: 1 <= firstIndex <= lastIndex + 1.
+    package var firstIndex: LogIndex
+    package var lastIndex: LogIndex
+    /// The term of the entry at `firstIndex - 1`.
+    package var compactedTerm: Term
+    /// Covers `firstIndex...lastIndex`.
+    package var terms: [TermRun]
+    /// What was given to ``LogBatch/tombstone(region:payload:)``, if nothing came after it.
+    package var tombstone: Bytes?
+    /// Why entries of it cannot be read, where the policy let the log open nevertheless.
+    package var damaged: String?
+}
+
+/// What opening found, before anything runs.
+struct RecoveredLog {
+    var regions: RegionTable
+    var recovered: [RecoveredRegion]
+    var end: LogEnd
+    var mark: LogMark
+    var markFile: any File
+    var lock: any FileLock
+    /// Old segments, oldest first, and the new one.
+    var sealed: [SegmentFile]
+    var active: SegmentFile
+}
+
+enum Recovery {
+    static func run(
+        _ store: SegmentStore, random: any RandomSource
+    ) throws(WALError) -> RecoveredLog {
+        let fileSystem = store.fileSystem
+        let lock = try attempt { () throws(FileError) in
+            try fileSystem.createDirectory(store.directory)
+            try fileSystem.syncDirectory(LogNames.parent(store.directory))
+            return try fileSystem.lock(store.path(LogNames.lock))
+        }
+        do throws(WALError) {
+            return try run(store, random: random, lock: lock)
+        } catch {
+            lock.release()
+            throw error
+        }
+    }
+
+    private static func run(
+        _ store: SegmentStore, random: any RandomSource, lock: any FileLock
+    ) throws(WALError) -> RecoveredLog {
+        // Names that a crash left half durable are made so before anything relies on them.
+        try attempt { () throws(FileError) in try store.fileSystem.syncDirectory(store.directory) }
+        let found = try LogDirectory.read(
+            store.fileSystem, store.directory, newestForWriting: true)
+
+        var replay = Replay(isComplete: found.isComplete)
+        var end = LogEnd()
+        var lastEnd: SegmentEnd?
+        var sealed: [SegmentFile] = []
+        for position in found.segments.indices {
+            let segment = found.segments[position]
+            let next = position + 1 < found.segments.count ? found.segments[position + 1] : nil
+            let reached = try replay.read(segment, successor: next?.header)
+            end.lastLSN = reached.lastLSN
+            end.lastChecksum = reached.lastChecksum
+            // A frame that was lost whole may have had any of the numbers in flight.
+            end.nextLSN = reached.highestLSN + UInt64(WALLimits.maxGroupsInFlight) + 1
+            lastEnd = reached
+            sealed.append(
+                SegmentFile(
+                    file: segment.file, header: segment.header, preparedTo: segment.bytes,
+                    end: reached.offset))
+        }
+        try replay.finish()
+
+        let started = try startSegment(store, random, found, end, lastEnd)
+        return RecoveredLog(
+            regions: replay.regions, recovered: regions(of: replay), end: end, mark: started.mark,
+            markFile: started.markFile, lock: lock, sealed: sealed, active: started.active)
+    }
+
+    private static func regions(of replay: Replay) -> [RecoveredRegion] {
+        (0..<replay.regions.count).map { slot in
+            let log = replay.regions[slot]
+            return RecoveredRegion(
+                region: log.region, birth: log.staged.birth, hardState: log.staged.hardState,
+                firstIndex: log.staged.firstIndex, lastIndex: log.staged.lastIndex,
+                compactedTerm: log.staged.compactedTerm, terms: replay.termRuns(slot: slot),
+                tombstone: log.staged.tombstone, damaged: nil)
+        }.sorted { $0.region < $1.region }
+    }
+
+    private static func startSegment(
+        _ store: SegmentStore, _ random: any RandomSource, _ found: LogDirectory, _ end: LogEnd,
+        _ lastEnd: SegmentEnd?
+    ) throws(WALError) -> (mark: LogMark, markFile: any File, active: SegmentFile) {
+        let newest = found.segments.last
+        let id = (newest?.id ?? 0) + 1
+        invariant(id <= UInt64(UInt32.max), "segment ids are used up")
+        let header = SegmentHeader(
+            log: 0, segment: id, incarnation: random.next(), firstLSN: end.nextLSN,
+            capacity: UInt64(store.options.segmentBytes), isAllocated: false,
+            predecessor: id - 1, predecessorEnd: lastEnd?.offset ?? 0,
+            predecessorLastLSN: end.lastLSN, predecessorChecksum: end.lastChecksum)
+        return try attempt { () throws(FileError) in
+            for removed in found.removable { try store.remove(segment: removed) }
+            // Frames of a process that was killed may be in the page cache only. They are part of
+            // the log from now on, so they must be durable before anything builds on them.
+            try newest?.file.sync()
+            var (mark, markFile) = try openMark(store, random, found.mark)
+            let active = try store.createNext()
+            if store.options.zeroesAhead {
+                active.preparedTo = try store.zero(active, from: 0)
+            }
+            var named = header
+            named.log = mark.log
+            active.header = try store.activate(active, header: named)
+            try mark.advance(oldest: mark.oldest, newest: id, in: markFile)
+            if let newest, let lastEnd, newest.bytes > lastEnd.offset {
+                // What lies behind the stated end is never read again; give the space back.
+                try newest.file.truncate(to: lastEnd.offset)
+            }
+            return (mark, markFile, active)
+        }
+    }
+
+    private static func openMark(
+        _ store: SegmentStore, _ random: any RandomSource, _ found: LogMark?
+    ) throws(FileError) -> (LogMark, any File) {
+        let path = store.path(LogNames.mark)
+        if let found { return (found, try store.fileSystem.open(path, .readWrite)) }
+        // An unreadable mark without any segment is what a crash in the first start leaves.
+        if store.fileSystem.exists(path) { try store.fileSystem.remove(path) }
+        let file = try store.fileSystem.open(path, .createNew)
+        var mark = LogMark(log: random.next())
+        try mark.advance(oldest: 1, newest: 0, in: file)
+        try store.fileSystem.syncDirectory(store.directory)
+        return (mark, file)
+    }
+}

@@ -1,0 +1,58 @@
+// What can be chosen about a log, and the bounds that cannot.
+
+/// How a log is laid out and driven.
+package struct WALOptions: Sendable {
+    /// Bytes of one segment file, a multiple of 4,096. A frame that is larger gets a segment of
+    /// its own.
+    package var segmentBytes: Int = 128 << 20
+    /// Frames written at the same time, each by its own thread. Further batches wait and share the
+    /// next frame, so that batch size follows load.
+    package var maxGroupsInFlight: Int = 2
+    /// Bytes after which a waiting group is closed and the next one begun.
+    package var maxGroupBytes: Int = 1 << 20
+    /// Bytes submitted and not yet durable; past it `submit` throws ``WALError/Code/overloaded``.
+    package var maxQueueBytes: Int = 64 << 20
+    /// How long the log must rest before acknowledged frames are claimed by an empty one.
+    package var idleClaimNanoseconds: UInt64 = 20_000_000
+    /// Whether segments are filled with zeros before use, so that a sync changes no metadata.
+    package var zeroesAhead = true
+    package var recoveryPolicy = RecoveryPolicy.refuse
+
+    package init() {}
+}
+
+/// Bounds that protect readers and memory, whatever the options say.
+package enum WALLimits {
+    /// Sequence numbers skipped by each recovery: more frames than this can never have been in
+    /// flight, so that a number which a lost frame may have had is not given twice.
+    package static let maxGroupsInFlight = 64
+    /// One batch, encoded; lengths and offsets in a frame are 32 bits wide.
+    package static let maxBatchBytes = 1 << 29
+    package static let minSegmentBytes = 16 << 10
+    package static let maxSegmentBytes = 1 << 30
+    /// What is zeroed, and synced, in one step by the preparer.
+    static let prepareChunkBytes = 1 << 20
+    /// Frame buffers larger than this are given back to the system after use.
+    static let maxIdleBufferBytes = 16 << 20
+}
+
+extension WALOptions {
+    func validate() throws(WALError) {
+        func refuse(_ reason: String) -> WALError { WALError(.configuration, reason) }
+        let range = WALLimits.minSegmentBytes...WALLimits.maxSegmentBytes
+        guard range.contains(segmentBytes), segmentBytes % FrameFormat.blockBytes == 0 else {
+            throw refuse(
+                "The log was not opened: segmentBytes is \(segmentBytes); allowed are multiples of "
+                    + "\(FrameFormat.blockBytes) in \(range).")
+        }
+        guard (1...WALLimits.maxGroupsInFlight).contains(maxGroupsInFlight) else {
+            throw refuse(
+                "The log was not opened: maxGroupsInFlight is \(maxGroupsInFlight); allowed are "
+                    + "1 to \(WALLimits.maxGroupsInFlight).")
+        }
+        guard maxGroupBytes > 0, maxQueueBytes > 0 else {
+            throw refuse(
+                "The log was not opened: maxGroupBytes and maxQueueBytes must be over 0.")
+        }
+    }
+}

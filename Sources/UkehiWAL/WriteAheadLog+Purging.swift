@@ -1,0 +1,110 @@
+// Freeing dead segments, strictly oldest first.
+//
+//   oldest segment  | entries that some region still needs        -> it stays; the regions are named
+//                   | hard states, beginnings, births, tombstones -> said again at the log's end
+//                   | nothing                                     -> mark raised, file removed
+//
+// Why this is safe. A carry record restates a region's state as it is at the record's own place, so
+// replaying with it or without it is the same. Once it is durable, nothing of that region in older
+// segments matters: entries there are dead, and everything else is superseded by the carry. And
+// since no segment goes before an older one, no record outlives the record that cancelled it.
+
+package import UkehiBase
+import UkehiEnvironment
+
+/// What one step of purging did.
+package enum PurgeStep: Sendable, Hashable {
+    /// Only the active segment is left, or the log has stopped.
+    case done
+    /// These regions' entries hold the oldest segment back; ascending.
+    case pinned([RegionID])
+    /// States of this many regions were written again; go on when the ticket is durable.
+    case carried(regions: Int, Ticket)
+    /// The oldest segment is gone.
+    case removed(segment: UInt64)
+}
+
+extension WriteAheadLog {
+    /// Removes every segment that nothing needs any more, oldest first. Blocks on input and output;
+    /// for a background thread, with the log's threads running.
+    ///
+    /// - Returns: The regions whose entries hold the oldest segment back, as ``pinnedBy()``.
+    /// - Throws: ``WALError``: `.ioFailed`, and the log has stopped.
+    @discardableResult
+    package func purge() throws(WALError) -> [RegionID] {
+        while true {
+            switch try purgeStep() {
+            case .done: return []
+            case .pinned(let regions): return regions
+            case .removed: continue
+            case .carried(_, let ticket):
+                guard waitUntilDurable(ticket) else { return [] }
+            }
+        }
+    }
+
+    /// The regions whose entries are in the oldest segment, ascending; none if it is the active one.
+    package func pinnedBy() -> [RegionID] {
+        monitor.withLock { oldestSealed.map { pinning($0) } ?? [] }
+    }
+
+    /// One step of ``purge()``, for a driver without threads.
+    package func purgeStep() throws(WALError) -> PurgeStep {
+        monitor.lock()
+        guard let oldest = oldestSealed, scheduler.failure == nil else {
+            monitor.unlock()
+            return .done
+        }
+        let pinning = pinning(oldest)
+        if !pinning.isEmpty {
+            monitor.unlock()
+            return .pinned(pinning)
+        }
+        if let step = carry(from: oldest) {
+            monitor.unlock()
+            return step
+        }
+        let removed = segments.removeFirst()
+        counters.segmentsRemoved += 1
+        monitor.unlock()
+        do throws(FileError) {
+            // First the mark: a segment before its `oldest` is dead, whether its file is there or not.
+            try advanceMark { (first, _) in first = max(first, oldest + 1) }
+            try store.remove(segment: oldest)
+        } catch {
+            let failure = WALError(
+                error, effect: "The log has stopped and acknowledges nothing more")
+            fail(failure)
+            throw failure
+        }
+        // In-process readers may still hold the file; its space is freed when they let go.
+        _ = removed
+        return .removed(segment: oldest)
+    }
+
+    private var oldestSealed: UInt64? {
+        segments.count > 1 ? segments.first?.header.segment : nil
+    }
+
+    private func pinning(_ segment: UInt64) -> [RegionID] {
+        scheduler.regions.slots.filter { $0.hasEntries(in: segment) }.map(\.region).sorted()
+    }
+
+    /// Writes the states that are in `segment` again, at most a group's worth. Called with the lock
+    /// held; nil when there are none.
+    private func carry(from segment: UInt64) -> PurgeStep? {
+        var batch = LogBatch()
+        var count = 0
+        for slot in 0..<scheduler.regions.count
+        where scheduler.regions[slot].hasState(in: segment) {
+            batch.carry(
+                region: scheduler.regions[slot].region, state: scheduler.regions[slot].staged)
+            count += 1
+            if batch.encodedBytes >= options.maxGroupBytes / 2 { break }
+        }
+        guard count > 0 else { return nil }
+        let ticket = scheduler.stage(&batch.storage, lane: WriteAheadLog.ownLane)
+        wakeWriter()
+        return .carried(regions: count, ticket)
+    }
+}

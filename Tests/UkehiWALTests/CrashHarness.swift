@@ -1,0 +1,248 @@
+// A log on the simulated disk, driven by hand: frames in flight end in any order, the power goes at
+// any point, recovery may be cut as well, and what comes back is compared with the naive twin.
+
+import Synchronization
+import UkehiBase
+import UkehiEnvironment
+@testable import UkehiWAL
+import _UkehiTestSupport
+
+/// What the log told its owner.
+final class Told: Sendable {
+    let acknowledged = Mutex<Ticket>(0)
+    let failure = Mutex<WALError?>(nil)
+    let deliveries = Mutex<[LaneTicket]>([])
+}
+
+final class CrashHarness {
+    static let directory = "/data/wal"
+
+    var random: SeededRandom
+    var options = WALOptions()
+    var fileSystem = SimulatedFileSystem()
+    var regionCount = 6
+    var maxData = 700
+
+    private var log: WriteAheadLog
+    private var recovered: [RecoveredRegion] = []
+    private var model = ModelLog()
+    /// The twin after each batch since the last recovery; position 0 is the recovered state.
+    private var history: [ModelLog] = []
+    private var tickets: [Ticket] = []
+    private let told = Told()
+    private var inFlight: [(group: Group, write: SubmittedWrite)] = []
+
+    // What a run reached, so that a test can say that it tested something.
+    private(set) var crashes = 0
+    private(set) var lostBatches = 0
+    private(set) var mostInFlight = 0
+    private(set) var removedSegments = 0
+    private(set) var carries = 0
+    private(set) var cutRecoveries = 0
+    private(set) var claims = 0
+    private(set) var rotations: UInt64 = 0
+
+    init(seed: UInt64) throws {
+        random = SeededRandom(seed: seed)
+        options.segmentBytes = 4096 * Int.random(in: 8...24, using: &random)
+        options.maxGroupsInFlight = Int.random(in: 1...5, using: &random)
+        options.maxGroupBytes = 4096 * Int.random(in: 1...4, using: &random)
+        options.zeroesAhead = !random.oneIn(4)
+        fileSystem.setAllocationSupported(!random.oneIn(4))
+        let opened = try CrashHarness.open(fileSystem, options, seed: seed)
+        log = opened.log
+        begin(opened)
+        history = [model]
+    }
+
+    private static func open(
+        _ fileSystem: SimulatedFileSystem, _ options: WALOptions, seed: UInt64
+    ) throws(WALError) -> (log: WriteAheadLog, regions: [RecoveredRegion]) {
+        try WriteAheadLog.open(
+            fileSystem: fileSystem, directory: directory, options: options,
+            random: SeededRandomSource(seed: seed), clock: ManualClock())
+    }
+
+    private func begin(_ opened: (log: WriteAheadLog, regions: [RecoveredRegion])) {
+        log = opened.log
+        recovered = opened.regions
+        told.acknowledged.withLock { $0 = 0 }
+        told.failure.withLock { $0 = nil }
+        tickets = []
+        inFlight = []
+        log.start(
+            threads: false,
+            durable: { [told] _, ticket in told.acknowledged.withLock { $0 = max($0, ticket) } },
+            failed: { [told] error in told.failure.withLock { $0 = error } })
+    }
+
+    /// Runs `steps` random steps, with a crash now and then.
+    func run(steps: Int) throws {
+        for _ in 0..<steps {
+            try step()
+            if told.failure.withLock({ $0 != nil }) || random.oneIn(60) { try crash() }
+        }
+        try crash()
+    }
+
+    private func step() throws {
+        switch Int.random(in: 0..<20, using: &random) {
+        case 0..<7: try submit()
+        case 7..<12: takeWork()
+        case 12..<17: completeOne()
+        case 17: log.prepareStep()
+        case 18:
+            if random.oneIn(3) { log.claimIfIdle() } else { try purge() }
+        default:
+            // The next few operations succeed, then the disk is gone.
+            if random.oneIn(6) { cutSoon() }
+        }
+    }
+
+    private func cutSoon() {
+        let last = fileSystem.operations + Int.random(in: 1...12, using: &random)
+        fileSystem.setHook { (operation) throws(FileError) in
+            guard operation.ordinal <= last else {
+                throw FileError(kind: .ioFailed, operation: "\(operation.kind)", path: operation.path)
+            }
+        }
+    }
+
+    private func submit() throws {
+        var batch = LogBatch()
+        let before = model
+        for _ in 0..<Int.random(in: 1...4, using: &random) {
+            model.change(&random, &batch, regionCount: regionCount, maxData: maxData)
+        }
+        if batch.isEmpty {
+            model = before
+            return
+        }
+        do {
+            tickets.append(try log.submit(&batch, lane: Int.random(in: 0...2, using: &random)))
+            history.append(model)
+        } catch {
+            guard error.code == .failed else { throw error }
+            model = before
+        }
+    }
+
+    private func takeWork() {
+        guard let work = log.takeWork() else { return }
+        switch work {
+        case .activate:
+            rotations += 1
+            log.perform(work)
+        case .frame(let group):
+            if group.isClaim { claims += 1 }
+            let bytes = group.fill()
+            guard let file = group.segment?.file as? SimulatedFile else { return }
+            do {
+                let write = try file.submit(bytes, at: group.header.offset)
+                inFlight.append((group, write))
+                mostInFlight = max(mostInFlight, inFlight.count)
+            } catch {
+                log.fail(WALError(error, effect: "The log has stopped"))
+            }
+        }
+    }
+
+    private func completeOne() {
+        guard let position = inFlight.indices.randomElement(using: &random) else { return }
+        let ended = inFlight.remove(at: position)
+        guard let file = ended.group.segment?.file as? SimulatedFile else { return }
+        do {
+            try file.complete(ended.write)
+            log.finish(ended.group)
+        } catch {
+            log.fail(WALError(error, effect: "The log has stopped"))
+        }
+    }
+
+    private func purge() throws {
+        do {
+            switch try log.purgeStep() {
+            case .removed: removedSegments += 1
+            case .carried: carries += 1
+            case .pinned, .done: break
+            }
+        } catch {
+            guard told.failure.withLock({ $0 != nil }) else { throw error }
+        }
+    }
+
+    // MARK: Crashes
+
+    private func crash() throws {
+        crashes += 1
+        let least = tickets.filter { ticket in ticket <= told.acknowledged.withLock { $0 } }.count
+        var left = fileSystem.crashed(using: &random)
+        // Recovery itself may be cut, and again.
+        for _ in 0..<3 where random.oneIn(3) {
+            let last = Int.random(in: 0...14, using: &random)
+            left.setHook { (operation) throws(FileError) in
+                guard operation.ordinal <= last else {
+                    throw FileError(
+                        kind: .ioFailed, operation: "\(operation.kind)", path: operation.path)
+                }
+            }
+            do {
+                let opened = try CrashHarness.open(left, options, seed: random.next())
+                opened.log.fail(WALError(.failed, "The test is over."))
+            } catch {
+                guard error.code == .ioFailed else { throw error }
+                cutRecoveries += 1
+            }
+            left.setHook(nil)
+            left = left.crashed(using: &random)
+        }
+        fileSystem = left
+        let opened = try CrashHarness.open(left, options, seed: random.next())
+        let found = try ModelLog.of(opened.log, opened.regions)
+        guard let kept = history.indices.last(where: { history[$0].isSame(as: found) }) else {
+            throw ModelMismatch(
+                "recovered what was never the state; "
+                    + history[history.count - 1].difference(from: found))
+        }
+        guard kept >= least else {
+            throw ModelMismatch("\(least) batches were acknowledged, \(kept) are left")
+        }
+        lostBatches += history.count - 1 - kept
+        try expectSecondRecoveryToAgree(opened.regions, left)
+        model = history[kept]
+        history = [model]
+        begin(opened)
+    }
+
+    /// What was recovered is durable: losing everything pending changes nothing.
+    private func expectSecondRecoveryToAgree(
+        _ regions: [RecoveredRegion], _ fileSystem: SimulatedFileSystem
+    ) throws {
+        let again = try CrashHarness.open(
+            fileSystem.crashed(using: &random), options, seed: random.next())
+        guard again.regions == regions else {
+            throw ModelMismatch("a second recovery found something else")
+        }
+    }
+}
+
+extension ModelLog {
+    /// Equal, but for regions of which nothing was ever said.
+    func isSame(as other: ModelLog) -> Bool {
+        func said(_ model: ModelLog) -> [RegionID: ModelRegion] {
+            model.regions.filter { $0.value != ModelRegion() }
+        }
+        return said(self) == said(other)
+    }
+
+    func difference(from other: ModelLog) -> String {
+        for id in Set(regions.keys).union(other.regions.keys).sorted()
+        where regions[id] ?? ModelRegion() != other.regions[id] ?? ModelRegion() {
+            let mine = regions[id] ?? ModelRegion()
+            let theirs = other.regions[id] ?? ModelRegion()
+            return "\(id): \(mine.first)...\(mine.last) \(mine.hardState) here, "
+                + "\(theirs.first)...\(theirs.last) \(theirs.hardState) there"
+        }
+        return "no difference"
+    }
+}

@@ -1,0 +1,59 @@
+// Power cuts at any point of random workloads.
+
+import Testing
+
+import _UkehiTestSupport
+@testable import UkehiWAL
+
+@Suite("Crashes")
+struct CrashTests {
+    @Test("what was acknowledged survives any power cut", arguments: UInt64(1)...40)
+    func acknowledgedSurvives(seed: UInt64) throws {
+        let harness = try CrashHarness(seed: seed)
+        try harness.run(steps: 1500)
+        #expect(harness.crashes > 5)
+    }
+
+    @Test("the workload reaches what it is meant to reach")
+    func reach() throws {
+        var inFlight = 0
+        var removed = 0
+        var carries = 0
+        var cut = 0
+        var claims = 0
+        var rotations: UInt64 = 0
+        var lost = 0
+        for seed in UInt64(100)..<120 {
+            let harness = try CrashHarness(seed: seed)
+            try harness.run(steps: 1500)
+            inFlight = max(inFlight, harness.mostInFlight)
+            removed += harness.removedSegments
+            carries += harness.carries
+            cut += harness.cutRecoveries
+            claims += harness.claims
+            rotations += harness.rotations
+            lost += harness.lostBatches
+        }
+        #expect(inFlight >= 4)
+        #expect(removed > 20)
+        #expect(carries > 20)
+        #expect(cut > 20)
+        #expect(claims > 10)
+        #expect(rotations > 20)
+        #expect(lost > 20)
+    }
+
+    /// A net with a hole catches nothing: the same runs on a disk that lies must fail.
+    @Test(
+        "a disk that lies about durability is found out",
+        arguments: [SimulatedOperation.Kind.writeDurably, .syncDirectory])
+    func liesAreFound(kind: SimulatedOperation.Kind) throws {
+        var found = 0
+        for seed in UInt64(200)..<210 {
+            let harness = try CrashHarness(seed: seed)
+            harness.fileSystem.setLies([kind])
+            do { try harness.run(steps: 1500) } catch { found += 1 }
+        }
+        #expect(found == 10)
+    }
+}

@@ -1,0 +1,359 @@
+// A disk in memory that forgets what was not made durable.
+//
+//   visible   what the process reads: every write at once
+//   durable   what a crash certainly leaves
+//   pending   writes, sizes and names in between: each 512-byte sector and each name survives a
+//             crash or not, on its own, in any combination; a sector may also become zeros or junk
+//
+// A write may also be submitted and completed later, so that several are in flight and end in any
+// order; until it is completed it is pending like any other.
+
+import Synchronization
+package import UkehiEnvironment
+
+/// What is about to be done to the simulated disk.
+package struct SimulatedOperation: Sendable, Hashable {
+    package enum Kind: Sendable, Hashable, CaseIterable {
+        case open, read, write, writeDurably, sync, truncate, allocate
+        case rename, remove, syncDirectory, list
+    }
+    package var kind: Kind
+    package var path: String
+    /// Counted from 1, over all operations that change something or make it durable.
+    package var ordinal: Int
+}
+
+/// Thread-safe; deterministic when used by one thread.
+package final class SimulatedFileSystem: FileSystem {
+    package typealias Hook = @Sendable (SimulatedOperation) throws(FileError) -> Void
+
+    struct Pending {
+        enum Change {
+            case write(offset: Int, bytes: [UInt8])
+            case size(Int)
+        }
+        var id: Int
+        var change: Change
+    }
+
+    struct Node {
+        var durable: [UInt8] = []
+        var visible: [UInt8] = []
+        var pending: [Pending] = []
+    }
+
+    enum NameChange {
+        case bind(String, Int)
+        case move(String, String, Int)
+        case unbind(String)
+    }
+
+    struct Disk {
+        var nodes: [Int: Node] = [:]
+        var names: [String: Int] = [:]
+        var durableNames: [String: Int] = [:]
+        var pendingNames: [NameChange] = []
+        var directories: Set<String> = []
+        var locks: Set<String> = []
+        var nextID = 1
+        var operations = 0
+        var hook: Hook?
+        var isAllocationSupported = true
+        var lies: Set<SimulatedOperation.Kind> = []
+    }
+
+    let disk: Mutex<Disk>
+
+    package init() { disk = Mutex(Disk()) }
+
+    private init(_ disk: Disk) { self.disk = Mutex(disk) }
+
+    /// Called before each operation; what it throws is the operation's result.
+    package func setHook(_ hook: Hook?) { disk.withLock { $0.hook = hook } }
+
+    /// Changing operations so far.
+    package var operations: Int { disk.withLock { $0.operations } }
+
+    package func setAllocationSupported(_ isSupported: Bool) {
+        disk.withLock { $0.isAllocationSupported = isSupported }
+    }
+
+    /// From now on these operations say that they succeeded and make nothing durable.
+    package func setLies(_ kinds: Set<SimulatedOperation.Kind>) {
+        disk.withLock { $0.lies = kinds }
+    }
+
+    func announce(_ kind: SimulatedOperation.Kind, _ path: String) throws(FileError) {
+        let (hook, ordinal) = disk.withLock { disk in
+            if ![.open, .read, .list].contains(kind) { disk.operations += 1 }
+            return (disk.hook, disk.operations)
+        }
+        try hook?(SimulatedOperation(kind: kind, path: path, ordinal: ordinal))
+    }
+
+    // MARK: FileSystem
+
+    package func open(_ path: String, _ mode: OpenMode) throws(FileError) -> any File {
+        try announce(mode == .createNew ? .write : .open, path)
+        let id: Int? = disk.withLock { disk in
+            if let id = disk.names[path] { return mode == .createNew ? nil : id }
+            guard mode == .createNew else { return nil }
+            let id = disk.nextID
+            disk.nextID += 1
+            disk.nodes[id] = Node()
+            disk.names[path] = id
+            disk.pendingNames.append(.bind(path, id))
+            return id
+        }
+        guard let id else {
+            throw FileError(
+                kind: mode == .createNew ? .alreadyExists : .notFound, operation: "open", path: path)
+        }
+        return SimulatedFile(self, id, path)
+    }
+
+    package func rename(_ source: String, to target: String) throws(FileError) {
+        try announce(.rename, source)
+        let isThere = disk.withLock { disk in
+            guard let id = disk.names.removeValue(forKey: source) else { return false }
+            disk.names[target] = id
+            disk.pendingNames.append(.move(source, target, id))
+            return true
+        }
+        guard isThere else {
+            throw FileError(kind: .notFound, operation: "rename", path: source)
+        }
+    }
+
+    package func remove(_ path: String) throws(FileError) {
+        try announce(.remove, path)
+        let isThere = disk.withLock { disk in
+            guard disk.names.removeValue(forKey: path) != nil else { return false }
+            disk.pendingNames.append(.unbind(path))
+            return true
+        }
+        guard isThere else { throw FileError(kind: .notFound, operation: "unlink", path: path) }
+    }
+
+    package func createDirectory(_ path: String) throws(FileError) {
+        disk.withLock { _ = $0.directories.insert(path) }
+    }
+
+    package func list(_ directory: String) throws(FileError) -> [String] {
+        try announce(.list, directory)
+        return disk.withLock { disk in
+            disk.names.keys.filter { $0.hasPrefix(directory + "/") }
+                .map { String($0.dropFirst(directory.count + 1)) }
+                .filter { !$0.contains("/") }.sorted()
+        }
+    }
+
+    package func syncDirectory(_ path: String) throws(FileError) {
+        try announce(.syncDirectory, path)
+        disk.withLock { disk in
+            guard !disk.lies.contains(.syncDirectory) else { return }
+            disk.durableNames = disk.names
+            disk.pendingNames = []
+        }
+    }
+
+    package func exists(_ path: String) -> Bool {
+        disk.withLock { $0.names[path] != nil || $0.directories.contains(path) }
+    }
+
+    package func lock(_ path: String) throws(FileError) -> any FileLock {
+        let isTaken = disk.withLock { !$0.locks.insert(path).inserted }
+        if isTaken { throw FileError(kind: .locked, operation: "flock", path: path) }
+        return SimulatedLock(self, path)
+    }
+
+    // MARK: Looking and damaging
+
+    /// What a reader of the file sees.
+    package func contents(_ path: String) -> [UInt8]? {
+        disk.withLock { disk in disk.names[path].flatMap { disk.nodes[$0]?.visible } }
+    }
+
+    /// Makes `bytes` the file's durable contents.
+    package func replace(_ path: String, with bytes: [UInt8]) {
+        disk.withLock { disk in
+            let id = disk.names[path] ?? disk.nextID
+            disk.nextID = max(disk.nextID, id + 1)
+            disk.nodes[id] = Node(durable: bytes, visible: bytes)
+            disk.names[path] = id
+            disk.durableNames[path] = id
+        }
+    }
+
+    /// A disk of its own with what is visible now, all of it durable.
+    package func copy() -> SimulatedFileSystem {
+        let copy = disk.withLock { disk in
+            var copy = Disk()
+            copy.names = disk.names
+            copy.durableNames = disk.names
+            copy.directories = disk.directories
+            copy.nextID = disk.nextID
+            copy.isAllocationSupported = disk.isAllocationSupported
+            for id in disk.names.values {
+                guard let node = disk.nodes[id] else { continue }
+                copy.nodes[id] = Node(durable: node.visible, visible: node.visible)
+            }
+            return copy
+        }
+        return SimulatedFileSystem(copy)
+    }
+
+    /// What a power cut now may leave, as a disk of its own.
+    package func crashed(using random: inout SeededRandom) -> SimulatedFileSystem {
+        let crashed = disk.withLock { disk in
+            var next = Disk()
+            next.directories = disk.directories
+            next.nextID = disk.nextID
+            next.isAllocationSupported = disk.isAllocationSupported
+            next.lies = disk.lies
+            next.names = disk.namesAfterCrash(&random)
+            next.durableNames = next.names
+            for id in Set(next.names.values).sorted() {
+                guard let node = disk.nodes[id] else { continue }
+                let left = node.afterCrash(&random)
+                next.nodes[id] = Node(durable: left, visible: left)
+            }
+            return next
+        }
+        return SimulatedFileSystem(crashed)
+    }
+}
+
+extension SimulatedFileSystem.Disk {
+    func namesAfterCrash(_ random: inout SeededRandom) -> [String: Int] {
+        var left = durableNames
+        // Some crashes lose everything pending, some nothing, most of them something.
+        let style = Int.random(in: 0..<4, using: &random)
+        for change in pendingNames {
+            guard style != 0, style == 1 || Bool.random(using: &random) else { continue }
+            switch change {
+            case .bind(let path, let id): left[path] = id
+            case .move(let source, let target, let id):
+                left[target] = id
+                if left[source] == id { left[source] = nil }
+            case .unbind(let path): left[path] = nil
+            }
+        }
+        return left
+    }
+}
+
+extension SimulatedFileSystem.Node {
+    static let sectorBytes = 512
+
+    mutating func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
+        let end = offset + bytes.count
+        visible.grow(to: end)
+        visible.overwrite(at: offset, with: bytes)
+    }
+
+    /// Makes one pending write durable, and with it the size that it needs.
+    mutating func complete(_ id: Int) {
+        guard let position = pending.firstIndex(where: { $0.id == id }),
+            case .write(let offset, let bytes) = pending[position].change
+        else { return }
+        let end = offset + bytes.count
+        durable.grow(to: end)
+        bytes.withUnsafeBytes { durable.overwrite(at: offset, with: $0) }
+        // Older pending writes to the same bytes can no longer come back.
+        var kept: [SimulatedFileSystem.Pending] = []
+        for (place, older) in pending.enumerated() where place != position {
+            guard place < position, case .write(let start, let old) = older.change,
+                start < end, start + old.count > offset
+            else {
+                kept.append(older)
+                continue
+            }
+            if start < offset {
+                kept.append(
+                    .init(
+                        id: older.id,
+                        change: .write(offset: start, bytes: Array(old[..<(offset - start)]))))
+            }
+            if start + old.count > end {
+                kept.append(
+                    .init(
+                        id: older.id,
+                        change: .write(offset: end, bytes: Array(old[(end - start)...]))))
+            }
+        }
+        pending = kept
+    }
+
+    func afterCrash(_ random: inout SeededRandom) -> [UInt8] {
+        guard !pending.isEmpty else { return durable }
+        let style = Int.random(in: 0..<4, using: &random)
+        if style == 0 { return durable }
+        var size = durable.count
+        var sizes = [size]
+        for change in pending {
+            switch change.change {
+            case .write(let offset, let bytes): size = max(size, offset + bytes.count)
+            case .size(let set): size = set
+            }
+            sizes.append(size)
+        }
+        let final = style == 1 ? size : (sizes.randomElement(using: &random) ?? size)
+        var left = durable
+        let reach = max(final, sizes.max() ?? final)
+        left.grow(to: reach)
+        for change in pending {
+            guard case .write(let offset, let bytes) = change.change else { continue }
+            var at = offset
+            while at < offset + bytes.count {
+                // Up to the next sector boundary.
+                let end = min(
+                    (at / Self.sectorBytes + 1) * Self.sectorBytes, offset + bytes.count)
+                let count = end - at
+                switch style == 1 ? 0 : Int.random(in: 0..<20, using: &random) {
+                case 0..<10:
+                    bytes.withUnsafeBytes {
+                        left.overwrite(at: at, with: .init(rebasing: $0[(at - offset)...].prefix(count)))
+                    }
+                case 10: random.bytes(count).withUnsafeBytes { left.overwrite(at: at, with: $0) }
+                case 11:
+                    [UInt8](repeating: 0, count: count).withUnsafeBytes {
+                        left.overwrite(at: at, with: $0)
+                    }
+                default: break
+                }
+                at = end
+            }
+        }
+        if left.count > final { left.removeSubrange(final...) }
+        return left
+    }
+}
+
+extension [UInt8] {
+    // Spelled as block copies: debug builds run these for megabytes.
+
+    mutating func grow(to count: Int) {
+        guard self.count < count else { return }
+        append(contentsOf: [UInt8](repeating: 0, count: count - self.count))
+    }
+
+    mutating func overwrite(at offset: Int, with bytes: UnsafeRawBufferPointer) {
+        withUnsafeMutableBytes { target in
+            UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + bytes.count])
+                .copyMemory(from: bytes)
+        }
+    }
+}
+
+private final class SimulatedLock: FileLock {
+    private let fileSystem: SimulatedFileSystem
+    private let path: String
+
+    init(_ fileSystem: SimulatedFileSystem, _ path: String) {
+        self.fileSystem = fileSystem
+        self.path = path
+    }
+
+    func release() { fileSystem.disk.withLock { _ = $0.locks.remove(path) } }
+}
