@@ -34,13 +34,15 @@ open class LogStorage {
     open func term(at index: LogIndex) throws(LogStorageError) -> Term {
         fatalError("a log storage knows its terms")
     }
-    /// Entries in `from..<to`, at least one, then no more than `maxBytes` of data in all.
+    /// Entries in `from..<to` from the first on: at least one, and no more than `maxBytes` of records
+    /// (``Entry/recordBytes``) in all.
     open func entries(
         from: LogIndex, to: LogIndex, maxBytes: UInt64
     ) throws(LogStorageError) -> [Entry] {
         fatalError("a log storage gives entries")
     }
-    /// The newest snapshot.
+    /// The newest snapshot. One whose membership lacks the peer it is for is not sent: the core asks again
+    /// with the next heartbeat.
     open func snapshot() throws(LogStorageError) -> Snapshot {
         fatalError("a log storage gives a snapshot")
     }

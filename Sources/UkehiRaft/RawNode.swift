@@ -130,6 +130,8 @@ public struct RawNode: ~Copyable {
 
     /// Takes a message from another peer or a response of the storage.
     ///
+    /// Whoever carries messages between nodes refuses those that only this node's own storage may give:
+    /// a local kind (``MessageKind/isLocal``), or one whose sender is this peer or a storage target.
     /// - Throws: Why it was refused; nothing was changed. A response of the storage that is refused is a
     ///   mistake of the layer above.
     public mutating func step(_ message: Message) throws(RaftError) {

@@ -82,6 +82,38 @@ struct PaperMembershipTests {
         #expect(voters(cluster[1]) == [1, 4, 5] && voters(cluster[4]) == [1, 4, 5])
     }
 
+    @Test(
+        "in a joint configuration neither half commits without the other",
+        arguments: [
+            [1, 2, 3], [1, 4, 5],
+        ] as [[UInt64]])
+    func bothHalves(half: [UInt64]) throws {
+        let cluster = try RaftCluster(voters: [1, 2, 3], extra: 2, base: 5)
+        try cluster.elect(1)
+        try change(
+            cluster, at: 1,
+            [
+                .init(.addVoter, PeerID(4)), .init(.addVoter, PeerID(5)),
+                .init(.remove, PeerID(2)), .init(.remove, PeerID(3)),
+            ], .jointExplicit)
+        try cluster.settle()
+        cluster[1].disk.flushed = cluster[1].state
+        cluster.tick(1)
+        try cluster.settle()
+        #expect(cluster[4].applied == cluster[1].applied)
+        let index = try cluster.propose("x", at: 1)
+        try cluster.settle(half)
+        for id in half { #expect(cluster[id].lastIndex == index) }
+        #expect(cluster[1].committed < index)
+        cluster.tick(1)
+        try cluster.settle()
+        #expect(cluster[1].committed == index)
+        // An election needs both halves just as well.
+        cluster[2].raft.campaign()
+        try cluster.settle([2, 1, 3])
+        #expect(!cluster[2].isLeader)
+    }
+
     @Test("an explicit joint change waits for somebody to leave it")
     func explicitJoint() throws {
         let cluster = try RaftCluster(voters: [1, 2, 3])

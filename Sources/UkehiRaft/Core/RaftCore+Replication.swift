@@ -56,6 +56,13 @@ extension RaftCore {
             snapshot = stored
         }
         guard !snapshot.isEmpty, snapshot.index <= log.lastIndex else { return false }
+        // One from before the peer was added is refused by it: wait for the storage to make a newer one.
+        let state = snapshot.configuration
+        let peer = tracker.peers[slot].id
+        guard
+            state.voters.contains(peer) || state.learners.contains(peer)
+                || state.votersOutgoing.contains(peer)
+        else { return false }
         tracker.peers[slot].becomeSnapshot(snapshot.index)
         messages.append(
             Message(
