@@ -46,20 +46,11 @@ extension Lane {
         isApplying = true
         let batch = applyBatch
         applyBatch = ApplyBatch()
-        apply(batch)
-    }
-
-    /// Applies on the apply thread, which may block.
-    func apply(_ batch: ApplyBatch) {
         let lane = self
         applyWorker.run {
             var batch = batch
             do throws(StateError) {
                 try lane.applier.apply(&batch)
-            } catch  where error.code == .stalled {
-                // The store is behind with its own work: try again at the next tick, while the
-                // queue fills and new writes are refused.
-                return lane.post(.applyStalled(batch))
             } catch {
                 return lane.host.failed(NodeError(error))
             }

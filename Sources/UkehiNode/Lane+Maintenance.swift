@@ -26,10 +26,6 @@ extension Lane {
             region.raft.flushCommit()
             markDirty(region)
         }
-        if let batch = stalled {
-            stalled = nil
-            apply(batch)
-        }
         let ticksPerSecond = UInt64(max(1, 1000 / options.tickMilliseconds))
         if ticks % ticksPerSecond == 0 { maintain() }
         runPass()
@@ -47,17 +43,26 @@ extension Lane {
         }
         if wantsPurge {
             wantsPurge = false
-            let log = log
-            let host = host
-            maintenanceWorker.run {
-                do throws(WALError) {
-                    try log.purge()
-                } catch {
-                    host.failed(NodeError(error))
-                }
-            }
+            let lane = self
+            maintenanceWorker.run { lane.purge() }
         }
         if index == 0 { flushBehind() }
+    }
+
+    /// Frees the log's dead segments, oldest first, off the lane. States that were written again to
+    /// free a segment have to become durable first: it goes on a second later.
+    private func purge() {
+        do throws(WALError) {
+            while true {
+                switch try log.purgeStep() {
+                case .removed: continue
+                case .carried: return post(.purgeAgain)
+                case .done, .pinned: return
+                }
+            }
+        } catch {
+            host.failed(NodeError(error))
+        }
     }
 
     /// Asks the state store to flush when too much log is unflushed: it bounds replay at restart.
@@ -166,8 +171,8 @@ extension Lane {
             } catch {
                 host.failed(error)
             }
-        case .applyStalled(let batch):
-            stalled = batch
+        case .purgeAgain:
+            wantsPurge = true
         case .stop:
             stop()
         }

@@ -93,8 +93,6 @@ package final class Lane: @unchecked Sendable {
     var flushedAtBytes: UInt64 = 0
     /// A compaction was handed to the log since the last purge.
     var wantsPurge = false
-    /// A batch the state store could not take; tried again at the next tick.
-    var stalled: ApplyBatch?
     var packer = EntryPacker()
     var contexts = ByteWriter(chunkCapacity: 4096)
     var touchedSinks: [ReplySink] = []

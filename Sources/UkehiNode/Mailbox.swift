@@ -17,8 +17,8 @@ package enum LaneEvent: Sendable {
     case flushed([(region: RegionID, applied: LogIndex)])
     /// Regions to open, with the router that finds them.
     case install([RegionSeed], node: NodeID, router: Router)
-    /// The state store refused to stall the apply thread.
-    case applyStalled(ApplyBatch)
+    /// A purge waits for records of its own to become durable.
+    case purgeAgain
     case stop
 }
 

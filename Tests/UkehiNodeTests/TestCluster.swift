@@ -150,6 +150,8 @@ final class TestCluster {
     struct Member {
         let name: String
         var fileSystem: SimulatedFileSystem
+        /// Outlives the process, as a disk does; nil: a fresh store in memory at each start.
+        var store: CrashModelStore?
         var core: NodeCore?
         var transport: QueueTransport
         var executor: ManualExecutor
@@ -164,14 +166,23 @@ final class TestCluster {
     private let ranges: [KeyRange]
     let options: (inout NodeOptions) -> Void
 
-    init(nodes: Int, regions: Int = 4, options: @escaping (inout NodeOptions) -> Void = { _ in }) {
+    init(
+        nodes: Int, regions: Int = 4, storeSeed: UInt64? = nil, flushesUnasked: Bool = true,
+        options: @escaping (inout NodeOptions) -> Void = { _ in }
+    ) {
         ranges = StaticRanges.ranges(count: regions)
         self.options = options
         for number in 0..<nodes {
             let name = "node-\(number + 1)"
             members.append(
                 Member(
-                    name: name, fileSystem: SimulatedFileSystem(), core: nil,
+                    name: name, fileSystem: SimulatedFileSystem(),
+                    store: storeSeed.map {
+                        CrashModelStore(
+                            seed: $0 &+ UInt64(number),
+                            options: .init(
+                                flushesUnaskedOneIn: flushesUnasked ? 64 : 0, isInMemory: false))
+                    }, core: nil,
                     transport: QueueTransport(network: network, address: name),
                     executor: ManualExecutor(board: board)))
         }
@@ -195,7 +206,9 @@ final class TestCluster {
             environment: NodeEnvironment(
                 fileSystem: member.fileSystem, clock: clock, random: random, usesThreads: false,
                 makeWorker: { _ in InlineWorker() }),
-            walOptions: walOptions, makeApplier: { KeyValueApplier(store: MemoryStore()) },
+            walOptions: walOptions,
+            makeApplier: { [store = member.store] in KeyValueApplier(store: store ?? MemoryStore())
+            },
             transport: member.transport, executors: [member.executor],
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
             onFailure: { [failures] error in failures.add(error) })
@@ -213,6 +226,7 @@ final class TestCluster {
         var random = _UkehiTestSupport.SeededRandom(seed: seed)
         members[number].core = nil
         network.transports[members[number].name] = nil
+        _ = members[number].store?.crash()
         members[number].fileSystem = members[number].fileSystem.crashed(using: &random)
     }
 
