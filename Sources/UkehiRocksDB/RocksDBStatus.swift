@@ -1,5 +1,5 @@
-// What RocksDB's errors mean. Its C interface hands them over as text alone; the beginnings compared
-// here are those its status class writes (`Status::ToString`), in one place.
+// What RocksDB's errors mean. Its C interface hands them over as text alone; the beginnings
+// compared here are those its status class writes (`Status::ToString`), in one place.
 
 import CRocksDB
 package import UkehiState

@@ -1,8 +1,10 @@
 // State on disk. RocksDB's own write-ahead log is off: the Raft log is the log, and each byte is
 // written once more only when a memtable is flushed.
 //
-//   batch ──▶ memtable ──(flush)──▶ files      flushed = a prefix of the batches, since there is one
-//                                              column family and memtables are flushed in order
+//   batch ──▶ memtable ──(flush)──▶ files
+//
+// What is flushed is a prefix of the batches, since there is one column family and memtables are
+// flushed in order.
 //
 // After a crash the store is back at such a prefix; each region's state says which, and the log is
 // replayed from there (RULES 39, 40). What is flushed is read with the tier that skips memtables.

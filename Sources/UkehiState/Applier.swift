@@ -107,8 +107,8 @@ open class Applier: @unchecked Sendable {
         fatalError("an applier reads")
     }
 
-    /// The region's digest at its applied index. Reads all of the region's data: off the lane unless
-    /// ``appliesInline``.
+    /// The region's digest at its applied index. Reads all of the region's data: off the lane
+    /// unless ``appliesInline``.
     package func digest(region: RegionID) throws(StateError) -> RegionDigest {
         fatalError("an applier digests")
     }

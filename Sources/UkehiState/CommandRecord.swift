@@ -18,7 +18,7 @@
 //   7 check           expectation
 //   8 user            the embedder's bytes
 //
-//   expectation | kind u8: 0 absent, 1 version, 2 value | outcome u8: 0 delete, 1 put (0 in check) |
+//   expectation | kind u8: 0 absent, 1 version, 2 value | outcome u8: 0 delete, 1 put |
 //               | 0 u16 | length u32 of what follows: 0, 8 or the value's | version u64 or value |
 //
 // `length` counts what follows it. Integers are little-endian. Unknown kinds and flags are refused.
@@ -50,7 +50,8 @@ package enum CommandRecord {
 
     /// What a record may carry beside its command.
     package struct Options: Sendable {
-        /// A client's session and the command's number in it: makes retries exactly-once (RULES 75).
+        /// A client's session and the command's number in it: makes retries exactly-once (RULES
+        /// 75).
         package var session: (id: UInt64, sequence: UInt64)?
         /// Bytes the engine keeps with the command and does not read.
         package var header = Bytes()
@@ -63,7 +64,8 @@ package enum CommandRecord {
 
     // MARK: Encoding from pointers
 
-    /// Appends a put; no allocation beside the writer's. Lengths were checked by ``check(key:value:)``.
+    /// Appends a put; no allocation beside the writer's. Lengths were checked by
+    /// ``check(key:value:)``.
     @inlinable
     package static func appendPut(
         key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, to writer: inout ByteWriter

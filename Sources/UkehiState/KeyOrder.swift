@@ -6,7 +6,8 @@
     import Musl
 #endif
 
-/// Negative, zero or positive as `a` sorts before, with or after `b`; inlined into this module's loops.
+/// Negative, zero or positive as `a` sorts before, with or after `b`; inlined into this module's
+/// loops.
 @inline(__always)
 func order(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Int {
     let shared = min(a.count, b.count)

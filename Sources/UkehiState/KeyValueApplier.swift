@@ -4,8 +4,8 @@
 //                                                  data of all regions, and of each its state
 //
 // One store batch per apply batch, so that data and applied indexes are one atomic write however
-// many regions take part (RULES 39). Plain puts and deletes do not read. How each command is carried
-// out is in KeyValueApplier+Commands.swift.
+// many regions take part (RULES 39). Plain puts and deletes do not read. How each command is
+// carried out is in KeyValueApplier+Commands.swift.
 
 import Synchronization
 package import UkehiBase

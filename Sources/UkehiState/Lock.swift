@@ -1,4 +1,5 @@
-// A lock with separate lock and unlock, for sections that span calls (a store's batch, a pinned view).
+// A lock with separate lock and unlock, for sections that span calls (a store's batch, a pinned
+// view).
 
 import UkehiBase
 

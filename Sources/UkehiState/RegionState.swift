@@ -15,7 +15,8 @@ package struct RegionState: Hashable, Sendable {
     package var appliedTerm: Term
     /// Raised by each command that is carried out; the version of what it writes.
     package var revision: UInt64
-    /// max over the entries applied, nanoseconds since 1970; expiry is judged by it alone (RULES 77).
+    /// max over the entries applied, nanoseconds since 1970; expiry is judged by it alone (RULES
+    /// 77).
     package var loggedTime: UInt64
     package var epoch: RegionEpoch
 

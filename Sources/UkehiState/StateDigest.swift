@@ -1,8 +1,8 @@
 // Hot path. A running 128-bit digest: two lanes of 64-bit multiply and fold, 32 bytes a step,
 // several GB/s.
 //
-// For comparing replicas and finding decay. Not cryptographic: who can choose the bytes can make two
-// states of one digest. What is mixed is a sequence of strings: their boundaries count.
+// For comparing replicas and finding decay. Not cryptographic: who can choose the bytes can make
+// two states of one digest. What is mixed is a sequence of strings: their boundaries count.
 
 package import UkehiBase
 

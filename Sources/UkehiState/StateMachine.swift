@@ -43,9 +43,9 @@ public protocol SnapshotReader: AnyObject {
 ///
 /// **Determinism.** Replicas apply the same commands in the same order and must reach the same
 /// state and give the same answers, byte for byte. So `apply` may depend on nothing but the state,
-/// the command and the context: no clock but ``CommandContext/time``, no randomness, no hashing order
-/// (`Set` and `Dictionary` differ from process to process), no files, no network, no floating point
-/// whose result the platform may choose.
+/// the command and the context: no clock but ``CommandContext/time``, no randomness, no hashing
+/// order (`Set` and `Dictionary` differ from process to process), no files, no network, no
+/// floating point whose result the platform may choose.
 ///
 /// **Memory.** The bytes handed in are slices of larger blocks: copy what is kept
 /// (`Bytes(copying:)`, `array`), or the whole block stays alive.
@@ -55,8 +55,8 @@ public protocol StateMachine: AnyObject, Sendable {
     func apply(_ command: Bytes, _ context: CommandContext) -> Bytes
     /// Answers a read; changes nothing.
     func query(_ request: Bytes) -> Bytes
-    /// Writes the whole state, in one order whatever order it was built in: replicas are compared by
-    /// the digest of these bytes.
+    /// Writes the whole state, in one order whatever order it was built in: replicas are compared
+    /// by the digest of these bytes.
     func writeSnapshot(to writer: any SnapshotWriter)
     /// Replaces the whole state by a snapshot.
     func restore(from reader: any SnapshotReader) throws

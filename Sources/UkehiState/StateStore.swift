@@ -57,7 +57,8 @@ package struct StoredEntry {
 /// Ordered state with atomic batches. Implementations are thread-safe.
 ///
 /// A protocol and not a base class: its implementations live in several modules, and only `open`
-/// methods can be overridden in another one. Calls through it are per read and per write, not per byte.
+/// methods can be overridden in another one. Calls through it are per read and per write, not per
+/// byte.
 package protocol StateStore: AnyObject, Sendable {
     /// Whether reads and batches are quick enough to run on a lane.
     var isInMemory: Bool { get }

@@ -5,8 +5,8 @@
 //   durable             ─────┤  flushed: 3
 //   after a crash       any of 1…3, 1…4, …, 1…9, chosen by the seed
 //
-// A flush is asked for and completes some commits later; now and then one completes unasked, as when
-// a memtable is full. What is flushed is always a prefix of the batches.
+// A flush is asked for and completes some commits later; now and then one completes unasked, as
+// when a memtable is full. What is flushed is always a prefix of the batches.
 
 package import UkehiBase
 

@@ -3,7 +3,8 @@
 //   leaf | version u64 | expires at u64 | key length u32 | value length u32 | room u32 | 0 u32 |
 //        | key | value, in `room` bytes |
 //
-// A value that fits in the room is overwritten in place, so that steady overwriting allocates nothing.
+// A value that fits in the room is overwritten in place, so that steady overwriting allocates
+// nothing.
 
 import UkehiBase
 
@@ -13,7 +14,8 @@ import UkehiBase
     import Musl
 #endif
 
-/// A pointer to a leaf. Safety: owned by exactly one tree; used only while the tree's owner holds it.
+/// A pointer to a leaf. Safety: owned by exactly one tree; used only while the tree's owner holds
+/// it.
 struct Leaf {
     static let headerBytes = 32
     let base: UnsafeMutableRawPointer

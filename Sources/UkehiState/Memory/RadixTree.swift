@@ -1,6 +1,6 @@
 // Hot path. An ordered map from byte strings to versioned values: an adaptive radix tree. Lookups
-// touch one node per distinguishing byte and one leaf; nothing is hashed, sorted later or rebuilt, so
-// that no operation has a bad moment. Keys may be prefixes of each other.
+// touch one node per distinguishing byte and one leaf; nothing is hashed, sorted later or
+// rebuilt, so that no operation has a bad moment. Keys may be prefixes of each other.
 
 import UkehiBase
 
@@ -123,7 +123,8 @@ final class RadixTree {
                 let node = RadixNode(.n4, in: slab)
                 let common = RadixTree.shared(rest, other)
                 node.setPrefix(rest.slice(0, common))
-                let new = Leaf(key: key, value: value, version: version, expiresAt: expiresAt, in: slab)
+                let new = Leaf(
+                    key: key, value: value, version: version, expiresAt: expiresAt, in: slab)
                 RadixTree.attach(ref, other, common, to: node)
                 RadixTree.attach(RadixRef(new), rest, common, to: node)
                 slot.pointee = RadixRef(node)
@@ -147,7 +148,8 @@ final class RadixTree {
                         node.setPrefix(UnsafeRawBufferPointer(kept).slice(1, kept.count - 1))
                     }
                     parent.add(byte, ref)
-                    let new = Leaf(key: key, value: value, version: version, expiresAt: expiresAt, in: slab)
+                    let new = Leaf(
+                        key: key, value: value, version: version, expiresAt: expiresAt, in: slab)
                     RadixTree.attach(RadixRef(new), rest, common, to: parent)
                     slot.pointee = RadixRef(parent)
                     count += 1
@@ -158,7 +160,9 @@ final class RadixTree {
             if depth == key.count {
                 if node.terminal.isNone {
                     node.terminal = RadixRef(
-                        Leaf(key: key, value: value, version: version, expiresAt: expiresAt, in: slab))
+                        Leaf(
+                            key: key, value: value, version: version, expiresAt: expiresAt, in: slab
+                        ))
                     count += 1
                 } else {
                     node.terminal = RadixRef(

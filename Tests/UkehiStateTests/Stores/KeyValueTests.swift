@@ -334,4 +334,32 @@ struct KeyValueTests {
         #expect(error.code == .unknownRegion)
         machine.applier.close()
     }
+
+    @Test("regions applied side by side end as one after another", arguments: StoreKind.all)
+    func sideBySide(_ kind: StoreKind) async throws {
+        let machine = try Machine(kind, seed: 13)
+        let applier = machine.applier
+        let histories = try (0..<3).map { try History($0, seed: 70 + UInt64($0), entries: 150) }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for position in 0..<3 {
+                let entries = histories[position].entries
+                let region = Machine.ranges[position].region
+                group.addTask {
+                    for entry in entries {
+                        var batch = ApplyBatch()
+                        batch.append(region: region, entries: [entry], wantsResults: true)
+                        try applier.apply(&batch)
+                        _ = applier.read(
+                            region: region, .get(Machine.ranges[position].range.lower), tier: .any)
+                    }
+                }
+            }
+            group.addTask {
+                for _ in 0..<20 { _ = try applier.digest(region: RegionID(3)) }
+            }
+            try await group.waitForAll()
+        }
+        for position in 0..<3 { try check(machine, position, histories[position].states[150]) }
+        applier.close()
+    }
 }

@@ -1,5 +1,5 @@
-// The stores under test. Which there are is said by each test target (StoreKinds.swift), so that one
-// suite runs over all of them.
+// The stores under test. Which there are is said by each test target (StoreKinds.swift), so that
+// one suite runs over all of them.
 
 import Testing
 import UkehiBase

@@ -1,0 +1,107 @@
+// How the key-value applier meets a store that refuses or fails.
+
+import Testing
+import UkehiBase
+import UkehiState
+
+/// A memory store whose batches stall, and whose reads fail, when told to.
+private final class UnwillingStore: StateStore, @unchecked Sendable {
+    // Safety: used by one thread.
+    let inner = MemoryStore()
+    var stallsLeft = 0
+    var relieved = 0
+    var readsFail = false
+
+    var isInMemory: Bool { true }
+    func makeBatch() -> any StoreBatch { UnwillingBatch(self, inner.makeBatch()) }
+    func get(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer, tier: ReadTier
+    ) throws(StateError) -> StoredValue? { inner.get(space, key, tier: tier) }
+    func openView(tier: ReadTier) throws(StateError) -> any StateView { inner.openView(tier: tier) }
+    func regionState(_ region: RegionID) throws(StateError) -> Bytes? { inner.regionState(region) }
+    func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes? { nil }
+    func requestFlush() throws(StateError) {}
+    func relieveStall() {
+        relieved += 1
+        stallsLeft -= 1
+    }
+    func close() { inner.close() }
+}
+
+private final class UnwillingBatch: StoreBatch {
+    private let store: UnwillingStore
+    private let inner: any StoreBatch
+    init(_ store: UnwillingStore, _ inner: any StoreBatch) {
+        self.store = store
+        self.inner = inner
+    }
+    func begin() { inner.begin() }
+    func put(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer,
+        version: UInt64, expiresAt: UInt64
+    ) { inner.put(space, key, value, version: version, expiresAt: expiresAt) }
+    func delete(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) { inner.delete(space, key) }
+    func deleteRange(
+        _ space: StoreSpace, _ lower: UnsafeRawBufferPointer, _ upper: UnsafeRawBufferPointer
+    ) { inner.deleteRange(space, lower, upper) }
+    func get(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer
+    ) throws(StateError) -> StoredValue? {
+        if store.readsFail { throw StateError(.ioFailed, "A read failed.") }
+        return try inner.get(space, key)
+    }
+    func putRegionState(_ region: RegionID, _ state: RegionState) {
+        inner.putRegionState(region, state)
+    }
+    func commit() throws(StateError) {
+        if store.stallsLeft > 0 { throw StateError(.stalled, "Nothing was written.") }
+        try inner.commit()
+    }
+    func discard() { inner.discard() }
+}
+
+@Suite("stores that refuse or fail")
+struct StallTests {
+    private func apply(_ applier: KeyValueApplier, _ commands: [Command]) throws -> ApplyItem {
+        var batch = ApplyBatch()
+        batch.append(
+            region: RegionID(2), entries: [try entry(commands, index: 1)], wantsResults: true)
+        try applier.apply(&batch)
+        return batch.items[0]
+    }
+
+    @Test("a stalled batch is committed once, when the store takes it")
+    func stall() throws {
+        let store = UnwillingStore()
+        let applier = KeyValueApplier(store: store)
+        _ = try applier.open(region: RegionID(2), system: false, range: .all, epoch: epoch1)
+        store.stallsLeft = 3
+        let item = try apply(applier, [.increment(key: "n", by: 2)])
+        #expect(store.relieved == 3)
+        #expect(Array(item.results[0]) == [.counter(value: 2, version: 1)])
+        #expect(try applier.digest(region: RegionID(2)).applied == LogIndex(1))
+    }
+
+    @Test("a failed read is fatal, is no result, and leaves the store unlocked")
+    func failure() throws {
+        let store = UnwillingStore()
+        let applier = KeyValueApplier(store: store)
+        _ = try applier.open(region: RegionID(2), system: false, range: .all, epoch: epoch1)
+        store.readsFail = true
+        let commands: [[Command]] = [
+            [.increment(key: "n", by: 2)],
+            [.compareAndSet(key: "n", expected: .absent, value: "")],
+            [.batch([.check(key: "n", expected: .absent)])],
+            [.batch([.increment(key: "n", by: 1)])],
+        ]
+        for commands in commands {
+            do {
+                _ = try apply(applier, commands)
+                Issue.record("a command ran without its read")
+            } catch let error as StateError {
+                #expect(error.code == .ioFailed)
+            }
+            #expect(try applier.digest(region: RegionID(2)).applied == .zero)
+        }
+    }
+}
