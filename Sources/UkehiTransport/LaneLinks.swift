@@ -20,7 +20,7 @@ import UkehiRaft
 /// Safety: `@unchecked Sendable` because closures bound for its loop carry it; each method that is
 /// not called by the loop's own channels checks that it runs there.
 final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
-    /// How long appends follow a large one on the bulk connection.
+    /// How long appends follow a large one on the bulk connection after it has left.
     private static let bulkStays = TimeAmount.milliseconds(50)
 
     /// The connections to one node.
@@ -196,6 +196,10 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
         }
         guard !link.onBulk.isEmpty, let until = link.onBulk[region] else { return false }
         if loop.now < until { return true }
+        if let wire = link.bulk?.wire, wire.pendingBytes > 0 {
+            link.onBulk[region] = loop.now + LaneLinks.bulkStays
+            return true
+        }
         link.onBulk[region] = nil
         return false
     }

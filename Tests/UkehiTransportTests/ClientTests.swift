@@ -169,15 +169,27 @@ struct ClientTests {
         await party.transport.stop()
     }
 
+    /// Answers anything as a web server would.
+    private final class WebServer: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+        typealias OutboundOut = ByteBuffer
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            let answer = ByteBuffer(string: "HTTP/1.1 400 Bad Request\r\n\r\n")
+            context.writeAndFlush(wrapOutboundOut(answer), promise: nil)
+        }
+    }
+
     @Test("a node that is no node is refused")
     func stranger() async throws {
         let server = try await ServerBootstrap(group: group)
             .childChannelInitializer { channel in
-                channel.writeAndFlush(ByteBuffer(string: "HTTP/1.1 400 Bad Request\r\n\r\n"))
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(WebServer())
+                }
             }
             .bind(host: "127.0.0.1", port: 0).get()
         let port = try #require(server.localAddress?.port)
-        await #expect(throws: (any Error).self) {
+        await #expect(throws: WireError.self) {
             try await ClientConnection.connect(
                 host: "127.0.0.1", port: port, on: group.next(), clock: TestClock())
         }

@@ -1,5 +1,6 @@
 import Testing
 import UkehiBase
+import UkehiNode
 
 @testable import UkehiTransport
 
@@ -39,6 +40,24 @@ struct FrameTests {
         #expect(frames.allSatisfy { $0.type == .messages })
         #expect(!isInside)
     }
+
+    @Test("the bytes of version 1 stay what they are")
+    func golden() {
+        #expect(
+            frameBytes(.requests, Bytes([1, 2, 3]))
+                == [3, 0, 0, 0] + goldenChecksum + [6, 0, 0, 0] + [1, 2, 3])
+        let hello = Hello(
+            name: "n", address: "h:1", incarnation: Incarnation(5),
+            cluster: ClusterID(high: 6, low: 7), node: NodeID(8))
+        let expected: [UInt8] =
+            Array("UKEHIWIR".utf8) + [1, 0, 1, 0] + [2, 3, 0, 0]
+            + [5, 0, 0, 0, 0, 0, 0, 0] + [6, 0, 0, 0, 0, 0, 0, 0] + [7, 0, 0, 0, 0, 0, 0, 0]
+            + [8, 0, 0, 0, 0, 0, 0, 0] + [1, 0] + Array("n".utf8) + [3, 0] + Array("h:1".utf8)
+        #expect(Greeting(purpose: .bulk, hello: hello).encode().array == expected)
+    }
+
+    /// CRC32C of 03 00 00 00 06 00 00 00 01 02 03, computed elsewhere.
+    private let goldenChecksum: [UInt8] = [0x6f, 0x15, 0x1d, 0xf2]
 
     @Test("a flip of any bit is never taken for a frame")
     func flips() {

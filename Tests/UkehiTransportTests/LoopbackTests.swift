@@ -109,9 +109,12 @@ struct LoopbackTests {
             await Task.yield()
         }
         let sent = [append([2 << 20], index: 10), append([5], index: 11), append([6], index: 12)]
-        for message in sent {
-            #expect(try await sends([message], on: loop, a.transport))
-        }
+        let transport = a.transport
+        let dropped = transport.statistics.messagesDropped
+        try await loop.submit {
+            for message in sent { transport.send([message], to: NodeID(2), lane: 0) }
+        }.get()
+        #expect(transport.statistics.messagesDropped == dropped)
         var heard = b.node.events.makeAsyncIterator()
         var got: [RegionMessage] = []
         while got.count < sent.count, let (messages, _) = await heard.first({ messages($0) }) {
@@ -226,6 +229,31 @@ struct LoopbackTests {
         for bad in ["", ":1", "a:", "a:0", "a:65536", "::1:80", "a"] {
             #expect(HostPort(bad) == nil, "\(bad)")
         }
+    }
+
+    @Test("connections full of noise are closed and disturb nobody")
+    func noise() async throws {
+        let loop = group.next()
+        let a = try Party("node-1", node: 1, loops: [loop])
+        let b = try Party("node-2", node: 2, loops: [loop])
+        try b.transport.start(b.node, peers: [])
+        try a.transport.start(a.node, peers: [b.address])
+        let target = try #require(HostPort(b.address))
+        var random = SeededRandom(9)
+        for size in [1000, 13, 100_000, 5000] {
+            var noise = random.bytes(size).array
+            noise[3] = 0xff  // An impossible length, so that nobody waits for a frame's end.
+            let channel = try await ClientBootstrap(group: group)
+                .connect(host: target.host, port: target.port).get()
+            channel.writeAndFlush(ByteBuffer(bytes: noise), promise: nil)
+            try await channel.closeFuture.get()
+        }
+        #expect(b.transport.statistics.connectionsFaulted == 4)
+        while try await !sends([heartbeat()], on: loop, a.transport) { await Task.yield() }
+        var heard = b.node.events.makeAsyncIterator()
+        #expect(await heard.first { messages($0) }?.from == NodeID(1))
+        await a.transport.stop()
+        await b.transport.stop()
     }
 
     /// A peer that shakes hands and then reads nothing more.
