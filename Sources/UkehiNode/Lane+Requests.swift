@@ -83,7 +83,9 @@ extension Lane {
             }
             return region
         }
-        guard let route = router.route(for: request.key), let region = regions[route.region] else {
+        guard let position = router.position(for: request.key), position < routedRegions.count,
+            let region = routedRegions[position]
+        else {
             reply(
                 .failed(.rejected(.unavailable("No region of this node holds the key."))),
                 request.sink, request.tag)
@@ -93,9 +95,9 @@ extension Lane {
     }
 
     private func current(for key: Bytes) -> [RegionInfo] {
-        guard let route = router.route(for: key), let region = regions[route.region] else {
-            return []
-        }
+        guard let position = router.position(for: key), position < routedRegions.count,
+            let region = routedRegions[position]
+        else { return [] }
         return [region.descriptor.info(leader: region.leaderNode)]
     }
 

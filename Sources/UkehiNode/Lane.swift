@@ -73,6 +73,8 @@ package final class Lane: @unchecked Sendable {
     /// Ascending by id: the order of ticks and maintenance never depends on hashing.
     var orderedRegions: [Region] = []
     var router = Router([])
+    /// This lane's regions by their place in the router; nil: another lane's.
+    var routedRegions: [Region?] = []
     /// Other nodes' messages of this pass, by slot.
     var outboxes: [(node: NodeID, messages: [RegionMessage])] = []
 
@@ -145,6 +147,23 @@ package final class Lane: @unchecked Sendable {
         }
     }
 
+    /// Takes many requests, or answers `overloaded`; leaves the array empty with its room.
+    package func submit(batch: inout [ClientRequest]) {
+        guard executor.inLane else {
+            for position in batch.indices { submit(batch[position]) }
+            return batch.removeAll(keepingCapacity: true)
+        }
+        if localRequests.isEmpty {
+            swap(&localRequests, &batch)
+        } else if localRequests.count + batch.count <= Limits.maxQueuedRequests {
+            localRequests.append(contentsOf: batch)
+        } else {
+            for position in batch.indices { refuse(batch[position]) }
+        }
+        batch.removeAll(keepingCapacity: true)
+        if !isInPass { scheduleLocally() }
+    }
+
     private func refuse(_ request: ClientRequest) {
         request.sink.reply(.failed(.rejected(.overloaded)), tag: request.tag)
         request.sink.flush()
@@ -196,10 +215,8 @@ package final class Lane: @unchecked Sendable {
         for batch in inbox.applied { completeApply(batch) }
         for delivery in inbox.deliveries { receive(delivery) }
         for event in inbox.events { handle(event) }
-        for request in inbox.requests { accept(request) }
-        swap(&localRequests, &spareRequests)
-        for request in spareRequests { accept(request) }
-        spareRequests.removeAll(keepingCapacity: true)
+        accept(all: inbox.requests)
+        acceptLocal()
         reset(&inbox)
         driveDirty()
         submitBatch()
@@ -208,6 +225,21 @@ package final class Lane: @unchecked Sendable {
         flushSinks()
         isInPass = false
         if !localRequests.isEmpty || !dirty.isEmpty { scheduleLocally() }
+    }
+
+    private func accept(all requests: [ClientRequest]) {
+        for position in requests.indices { accept(requests[position]) }
+    }
+
+    private func acceptLocal() {
+        guard !localRequests.isEmpty else { return }
+        // Out of the lane while it is walked, so that walking it copies no request.
+        var requests = spareRequests
+        spareRequests = []
+        swap(&requests, &localRequests)
+        accept(all: requests)
+        requests.removeAll(keepingCapacity: true)
+        spareRequests = requests
     }
 
     private func reset(_ contents: inout MailboxContents) {

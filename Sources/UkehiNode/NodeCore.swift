@@ -475,6 +475,17 @@ extension NodeCore: TransportEvents {
         for lane in lanes { lane.post(.unreachable(node)) }
     }
 
+    /// Takes many requests at once; leaves the array empty with its room.
+    package func submit(batch: inout [ClientRequest]) {
+        let isPlain = batch.allSatisfy { request in
+            if case .topology = request.operation { return false }
+            return request.expected?.region != .system
+        }
+        if lanes.count == 1 && isPlain { return lanes[0].submit(batch: &batch) }
+        for position in batch.indices { submit(batch[position]) }
+        batch.removeAll(keepingCapacity: true)
+    }
+
     package func submit(_ request: ClientRequest) {
         guard request.expected?.region != .system else {
             let reason = "The system region takes no requests."

@@ -38,6 +38,7 @@ extension Lane {
             markDirty(region)
         }
         orderedRegions.sort { $0.id < $1.id }
+        routedRegions = router.routes.map { regions[$0.region] }
     }
 
     private func open(_ seed: RegionSeed, _ own: PeerDescriptor) throws(NodeError) -> Region {

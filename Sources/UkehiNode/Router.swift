@@ -16,7 +16,10 @@ package final class Router: Sendable {
         package let lane: Int
     }
     private let prefixes: [UInt64]
-    private let routes: [Route]
+    /// Whether the next range begins where this one ends.
+    private let isFollowed: [Bool]
+    /// Ascending by range.
+    package let routes: [Route]
 
     package init(_ unsorted: [Route]) {
         let routes = unsorted.sorted { $0.range.lower < $1.range.lower }
@@ -27,10 +30,17 @@ package final class Router: Sendable {
         }
         self.routes = routes
         prefixes = routes.map { Router.prefix(of: $0.range.lower) }
+        isFollowed = routes.indices.map { position in
+            position + 1 < routes.count
+                && routes[position].range.upper == routes[position + 1].range.lower
+        }
     }
 
     /// The route of the region that owns `key`; nil if this node knows none.
-    package func route(for key: Bytes) -> Route? {
+    package func route(for key: Bytes) -> Route? { position(for: key).map { routes[$0] } }
+
+    /// The place in ``routes`` of the region that owns `key`; nil if this node knows none.
+    package func position(for key: Bytes) -> Int? {
         let wanted = Router.prefix(of: key)
         var low = 0
         var high = prefixes.count
@@ -43,9 +53,10 @@ package final class Router: Sendable {
             if isAbove { high = middle } else { low = middle + 1 }
         }
         guard low > 0 else { return nil }
-        let route = routes[low - 1]
-        if low < routes.count && route.range.upper == routes[low].range.lower { return route }
-        return route.range.upper.isEmpty || key < route.range.upper ? route : nil
+        // The next lower bound is above the key: only a gap or the end needs another look.
+        if low < routes.count && isFollowed[low - 1] { return low - 1 }
+        let upper = routes[low - 1].range.upper
+        return upper.isEmpty || key < upper ? low - 1 : nil
     }
 
     /// The first eight bytes as a big-endian number, zero-filled: its order agrees with key order

@@ -95,7 +95,9 @@ extension RawNode {
 
     /// The lowest index that every member is known to hold; nil when this node does not lead.
     public var lowestMatch: LogIndex? {
-        core.tracker.peers.map(\.match).min()
+        var lowest: LogIndex?
+        for peer in core.tracker.peers { lowest = min(lowest ?? peer.match, peer.match) }
+        return lowest
     }
 
     public var status: RaftStatus {
