@@ -181,7 +181,8 @@ extension Lane {
     /// Answers everybody who waits; from now on requests are refused.
     private func stop() {
         isStopped = true
-        let stopped = RequestError.rejected(.unavailable("The node is stopping."))
+        mailbox.close()
+        let stopped = RequestError.rejected(Lane.stopping)
         for region in orderedRegions {
             for write in region.pendingWrites { reply(.failed(stopped), write.sink, write.tag) }
             region.pendingWrites = []

@@ -191,6 +191,10 @@ extension Lane {
     func askReadIndex(_ region: Region) {
         guard region.isLeader else { return failReads(region) }
         guard region.roundsInFlight.isEmpty else { return }
+        // A group of one answers itself at once, and before it has committed in its own term its
+        // commit index may lag what it acknowledged before a restart (RULES 52). The region comes
+        // back here when that entry is applied.
+        guard region.raft.hasCommittedInTerm else { return }
         let context = region.nextReadContext
         region.nextReadContext += 1
         contexts.append(context)

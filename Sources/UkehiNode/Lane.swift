@@ -131,8 +131,9 @@ package final class Lane: @unchecked Sendable {
     /// Takes a request, or answers `overloaded` at once.
     package func submit(_ request: ClientRequest) {
         if executor.inLane {
+            guard !isStopped else { return refuse(request, Lane.stopping) }
             guard localRequests.count < Limits.maxQueuedRequests else {
-                return refuse(request)
+                return refuse(request, .overloaded)
             }
             localRequests.append(request)
             if !isInPass { scheduleLocally() }
@@ -141,15 +142,16 @@ package final class Lane: @unchecked Sendable {
         var bytes = request.key.count
         if case .write(let record) = request.operation { bytes += record.count }
         switch mailbox.post(request, bytes: bytes) {
-        case nil: refuse(request)
-        case true?: executor.wake(self)
-        case false?: break
+        case .full: refuse(request, .overloaded)
+        case .closed: refuse(request, Lane.stopping)
+        case .takenWakeLane: executor.wake(self)
+        case .taken: break
         }
     }
 
     /// Takes many requests, or answers `overloaded`; leaves the array empty with its room.
     package func submit(batch: inout [ClientRequest]) {
-        guard executor.inLane else {
+        guard executor.inLane, !isStopped else {
             for position in batch.indices { submit(batch[position]) }
             return batch.removeAll(keepingCapacity: true)
         }
@@ -158,14 +160,16 @@ package final class Lane: @unchecked Sendable {
         } else if localRequests.count + batch.count <= Limits.maxQueuedRequests {
             localRequests.append(contentsOf: batch)
         } else {
-            for position in batch.indices { refuse(batch[position]) }
+            for position in batch.indices { refuse(batch[position], .overloaded) }
         }
         batch.removeAll(keepingCapacity: true)
         if !isInPass { scheduleLocally() }
     }
 
-    private func refuse(_ request: ClientRequest) {
-        request.sink.reply(.failed(.rejected(.overloaded)), tag: request.tag)
+    static let stopping = RequestError.Rejection.unavailable("The node is stopping.")
+
+    private func refuse(_ request: ClientRequest, _ reason: RequestError.Rejection) {
+        request.sink.reply(.failed(.rejected(reason)), tag: request.tag)
         request.sink.flush()
     }
 
@@ -215,6 +219,10 @@ package final class Lane: @unchecked Sendable {
         for batch in inbox.applied { completeApply(batch) }
         for delivery in inbox.deliveries { receive(delivery) }
         for event in inbox.events { handle(event) }
+        if isStopped {
+            isInPass = false
+            return refuseAll()
+        }
         accept(all: inbox.requests)
         acceptLocal()
         reset(&inbox)
@@ -252,12 +260,19 @@ package final class Lane: @unchecked Sendable {
         contents.durable = nil
     }
 
+    /// Answers what still comes in after the lane has stopped.
     private func refuseAll() {
-        mailbox.drain(into: &inbox)
-        let stopped = Reply.failed(.rejected(.unavailable("The node is stopping.")))
-        for request in inbox.requests + localRequests { reply(stopped, request.sink, request.tag) }
-        localRequests.removeAll()
+        let stopped = Reply.failed(.rejected(Lane.stopping))
+        func refuse(_ requests: [ClientRequest]) {
+            for request in requests { reply(stopped, request.sink, request.tag) }
+        }
+        refuse(inbox.requests)
         reset(&inbox)
+        mailbox.drain(into: &inbox)
+        refuse(inbox.requests)
+        reset(&inbox)
+        refuse(localRequests)
+        localRequests.removeAll()
         flushSinks()
     }
 

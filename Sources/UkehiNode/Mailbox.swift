@@ -52,6 +52,18 @@ package final class Mailbox: Sendable {
     private struct State: Sendable {
         var contents = MailboxContents()
         var isWaking = false
+        var isClosed = false
+    }
+
+    /// What became of a request.
+    package enum Posted: Sendable {
+        /// Taken, and the caller has to wake the lane.
+        case takenWakeLane
+        case taken
+        /// The queue is full and nothing was taken.
+        case full
+        /// The lane has stopped and nothing was taken.
+        case closed
     }
     private let state = Mutex(State())
 
@@ -66,18 +78,22 @@ package final class Mailbox: Sendable {
         }
     }
 
-    /// Whether the lane must be woken; nil: the queue is full and nothing was taken.
-    package func post(_ request: ClientRequest, bytes: Int) -> Bool? {
+    /// Hands in a request of `bytes` bytes.
+    package func post(_ request: ClientRequest, bytes: Int) -> Posted {
         state.withLock { state in
+            guard !state.isClosed else { return .closed }
             guard state.contents.requests.count < Limits.maxQueuedRequests,
                 state.contents.requestBytes + bytes <= Limits.maxQueuedRequestBytes
-            else { return nil }
+            else { return .full }
             state.contents.requests.append(request)
             state.contents.requestBytes += bytes
             defer { state.isWaking = true }
-            return !state.isWaking
+            return state.isWaking ? .taken : .takenWakeLane
         }
     }
+
+    /// Takes no request from now on; what is in it stays to be drained.
+    package func close() { state.withLock { $0.isClosed = true } }
 
     /// Messages over the bound are dropped: Raft repairs losses.
     package func post(_ delivery: PeerDelivery, bytes: Int) -> Bool {

@@ -34,6 +34,62 @@ struct ClusterTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    @Test("one node: the first read after a restart sees the last acknowledged write (RULES 52)")
+    func firstReadAfterRestart() throws {
+        let cluster = TestCluster(nodes: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 1000)
+        for round in 0..<20 {
+            guard
+                case .command(.applied)? = try cluster.write(
+                    .put(key: "k", value: Bytes("\(round)")))
+            else {
+                Issue.record("round \(round) did not write")
+                return
+            }
+            cluster.crash(0, seed: UInt64(round))
+            try cluster.start(0)
+            var tags: [UInt64] = []
+            for _ in 0..<40 {
+                // One pass at a time: the read may come between winning and committing.
+                cluster.clock.advance(milliseconds: 50)
+                cluster.members[0].executor.ticking?.tick()
+                tags.append(cluster.submit(0, .get(.linearizable), key: "k"))
+                if let lane = cluster.board.next() { lane.runPass() }
+            }
+            cluster.pass(milliseconds: 1000)
+            for tag in tags {
+                if case .value(let found)? = cluster.sink.replies[tag] {
+                    #expect(found?.value == Bytes("\(round)"), "round \(round): a stale read")
+                }
+            }
+        }
+    }
+
+    @Test("stopping answers every waiting client, those that come later too")
+    func stopAnswers() async throws {
+        let cluster = TestCluster(nodes: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 1000)
+        let core = try #require(cluster.members[0].core)
+        var tags: [UInt64] = []
+        func submitSome() throws {
+            for number in 0..<20 {
+                let record = try Command.put(key: Bytes("k\(number)"), value: "v").encoded()
+                tags.append(
+                    cluster.submit(0, .write(record: record), key: Bytes("k\(number)")))
+                tags.append(cluster.submit(0, .get(.linearizable), key: Bytes("k\(number)")))
+            }
+        }
+        try submitSome()
+        // Requests and the stop meet in one pass.
+        core.lanes[0].post(.stop)
+        try submitSome()
+        cluster.settle()
+        try submitSome()
+        #expect(tags.allSatisfy { cluster.sink.replies[$0] != nil })
+    }
+
     @Test("three nodes bootstrap one cluster, spread leaders, replicate and read linearizably")
     func three() throws {
         let cluster = TestCluster(nodes: 3, regions: 6)
