@@ -1,11 +1,12 @@
 // Names and locks on the real disk.
 
+public import UkehiEnvironment
+
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
     import Musl
 #endif
-public import UkehiEnvironment
 
 /// The system's files. Paths are as the operator named them, relative ones to the working directory.
 public final class POSIXFileSystem: FileSystem {

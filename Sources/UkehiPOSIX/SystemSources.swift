@@ -1,11 +1,12 @@
 // The system's clocks and randomness.
 
+public import UkehiEnvironment
+
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
     import Musl
 #endif
-public import UkehiEnvironment
 
 /// CLOCK_BOOTTIME, which goes on during suspend, and the wall clock.
 public final class SystemClock: NodeClock {

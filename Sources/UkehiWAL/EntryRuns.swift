@@ -85,8 +85,9 @@ struct TermRuns: Sendable {
 
     mutating func removeAll() { runs.removeAll() }
 
-    /// The runs from `firstIndex` on.
-    func from(_ firstIndex: LogIndex) -> [TermRun] {
+    /// The runs of `firstIndex...lastIndex`.
+    func from(_ firstIndex: LogIndex, to lastIndex: LogIndex) -> [TermRun] {
+        guard firstIndex <= lastIndex else { return [] }
         var rest = runs
         while rest.count > 1, rest[1].start <= firstIndex { rest.removeFirst() }
         if !rest.isEmpty, rest[0].start < firstIndex { rest[0].start = firstIndex }

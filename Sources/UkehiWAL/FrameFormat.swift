@@ -76,6 +76,9 @@ enum FrameFormat {
     static let claimFlag: UInt32 = 1
     static let repeatedFlag: UInt32 = 2
 
+    /// No log comes near; what is below can be added up without overflow.
+    static let numberLimit: UInt64 = 1 << 62
+
     static func roundUp(_ byteCount: Int) -> Int {
         (byteCount + blockBytes - 1) & ~(blockBytes - 1)
     }
@@ -170,7 +173,7 @@ extension FrameHeader {
             == FrameFormat.frameBytes(itemCount: itemCount, bodyBytes: bodyBytes)
             && flags & ~(FrameFormat.claimFlag | FrameFormat.repeatedFlag) == 0
             && (flags & FrameFormat.repeatedFlag != 0) == FrameFormat.repeats(itemCount: itemCount)
-            && durableLSN < lsn
+            && durableLSN < lsn && lsn < FrameFormat.numberLimit
     }
 }
 
@@ -219,7 +222,7 @@ extension BatchItem {
         // Compression is reserved: its flag is unknown to this version and refused.
         guard flags & ~BatchItem.hasHardState == 0, rawBytes == bodyBytes else { return false }
         // Indexes stay far enough from the end of 64 bits that sums never overflow.
-        guard firstIndex.rawValue < 1 << 62 else { return false }
+        guard firstIndex.rawValue < FrameFormat.numberLimit else { return false }
         switch kind {
         case .append:
             let smallest = UInt64(count) * UInt64(Entry.recordHeaderBytes)

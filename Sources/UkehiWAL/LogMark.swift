@@ -51,10 +51,13 @@ extension LogMark {
         guard CRC32C.checksum(covered) == base.get(UInt32.self, at: 8) else { return .invalid }
         let found = base.get(UInt32.self, at: 12)
         guard found == version else { return .newerVersion(found) }
-        return .valid(
-            LogMark(
-                log: base.get(UInt64.self, at: 16), sequence: base.get(UInt64.self, at: 24),
-                oldest: base.get(UInt64.self, at: 32), newest: base.get(UInt64.self, at: 40)))
+        let mark = LogMark(
+            log: base.get(UInt64.self, at: 16), sequence: base.get(UInt64.self, at: 24),
+            oldest: base.get(UInt64.self, at: 32), newest: base.get(UInt64.self, at: 40))
+        guard mark.sequence < FrameFormat.numberLimit, mark.newest <= UInt64(UInt32.max),
+            (1...(mark.newest + 1)).contains(mark.oldest)
+        else { return .invalid }
+        return .valid(mark)
     }
 
     /// Reads both slots and takes the newer valid one.

@@ -203,7 +203,13 @@ struct LogScheduler {
         missingRoom = 0
     }
 
-    /// More of the active segment was prepared.
+    /// There is no prepared segment to activate; work goes on after ``roomGrew()``.
+    mutating func postponeActivation() {
+        isActivating = false
+        missingRoom = FrameFormat.blockBytes
+    }
+
+    /// More was prepared, of the active segment or of the next one.
     mutating func roomGrew() { missingRoom = 0 }
 
     /// The group's frame is durable. Its tickets are given out once all frames before it are, too.

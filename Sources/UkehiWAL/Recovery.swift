@@ -63,8 +63,18 @@ enum Recovery {
     private static func run(
         _ store: SegmentStore, random: any RandomSource, lock: any FileLock
     ) throws(WALError) -> RecoveredLog {
-        // Names that a crash left half durable are made so before anything relies on them.
-        try attempt { () throws(FileError) in try store.fileSystem.syncDirectory(store.directory) }
+        // A killed process leaves names and a mark that can be read but need not be durable. They
+        // are made so before anything relies on them: a segment removed on the word of a mark that
+        // a power cut takes back would be missing.
+        try attempt { () throws(FileError) in
+            try store.fileSystem.syncDirectory(store.directory)
+            let mark = store.path(LogNames.mark)
+            if store.fileSystem.exists(mark) {
+                let file = try store.fileSystem.open(mark, .readWrite)
+                defer { file.close() }
+                try file.sync()
+            }
+        }
         let found = try LogDirectory.read(
             store.fileSystem, store.directory, newestForWriting: true)
 

@@ -162,7 +162,8 @@ struct Replay {
     }
 
     func termRuns(slot: Int) -> [TermRun] {
-        terms[slot].from(regions[slot].staged.firstIndex)
+        terms[slot].from(
+            regions[slot].staged.firstIndex, to: regions[slot].staged.lastIndex)
     }
 
     // MARK: What the frames behind an invalid one say

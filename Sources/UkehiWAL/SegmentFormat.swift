@@ -62,7 +62,8 @@ extension SegmentHeader {
         base.put(predecessor, at: 64)
         base.put(predecessorEnd, at: 72)
         base.put(predecessorLastLSN, at: 80)
-        let covered = UnsafeRawBufferPointer(start: base + 12, count: SegmentFormat.headerBytes - 12)
+        let covered = UnsafeRawBufferPointer(
+            start: base + 12, count: SegmentFormat.headerBytes - 12)
         base.put(CRC32C.checksum(covered), at: 8)
         (base + FrameFormat.blockBytes).copyMemory(
             from: base, byteCount: SegmentFormat.headerBytes)
@@ -78,22 +79,29 @@ extension SegmentHeader {
     /// The copy at `base`, which has at least `headerBytes`.
     static func decode(_ base: UnsafeRawPointer) -> Copy {
         guard base.get(UInt64.self, at: 0) == SegmentFormat.magic else { return .invalid }
-        let covered = UnsafeRawBufferPointer(start: base + 12, count: SegmentFormat.headerBytes - 12)
+        let covered = UnsafeRawBufferPointer(
+            start: base + 12, count: SegmentFormat.headerBytes - 12)
         guard CRC32C.checksum(covered) == base.get(UInt32.self, at: 8) else { return .invalid }
         let version = base.get(UInt32.self, at: 12)
         let flags = base.get(UInt32.self, at: 56)
         guard version == SegmentFormat.version, flags & ~SegmentFormat.allocatedFlag == 0 else {
             return .newerVersion(version)
         }
-        return .valid(
-            SegmentHeader(
-                log: base.get(UInt64.self, at: 16), segment: base.get(UInt64.self, at: 24),
-                incarnation: base.get(UInt64.self, at: 32), firstLSN: base.get(UInt64.self, at: 40),
-                capacity: base.get(UInt64.self, at: 48), isAllocated: flags != 0,
-                predecessor: base.get(UInt64.self, at: 64),
-                predecessorEnd: base.get(UInt64.self, at: 72),
-                predecessorLastLSN: base.get(UInt64.self, at: 80),
-                predecessorChecksum: base.get(UInt32.self, at: 60)))
+        let header = SegmentHeader(
+            log: base.get(UInt64.self, at: 16), segment: base.get(UInt64.self, at: 24),
+            incarnation: base.get(UInt64.self, at: 32), firstLSN: base.get(UInt64.self, at: 40),
+            capacity: base.get(UInt64.self, at: 48), isAllocated: flags != 0,
+            predecessor: base.get(UInt64.self, at: 64),
+            predecessorEnd: base.get(UInt64.self, at: 72),
+            predecessorLastLSN: base.get(UInt64.self, at: 80),
+            predecessorChecksum: base.get(UInt32.self, at: 60))
+        return header.isPossible ? .valid(header) : .invalid
+    }
+
+    private var isPossible: Bool {
+        (1...UInt64(UInt32.max)).contains(segment) && capacity < FrameFormat.numberLimit
+            && firstLSN < FrameFormat.numberLimit && firstLSN > predecessorLastLSN
+            && predecessorEnd < FrameFormat.numberLimit
     }
 }
 
@@ -111,7 +119,8 @@ enum LogNames {
     /// The id in a segment's name; nil for any other name.
     static func segmentID(_ name: String) -> UInt64? {
         guard name.utf8.count == 20, name.hasSuffix(".wal"),
-            let id = UInt64(name.dropLast(4), radix: 16), name == segment(id)
+            let id = UInt64(name.dropLast(4), radix: 16), name == segment(id),
+            (1...UInt64(UInt32.max)).contains(id)
         else { return nil }
         return id
     }

@@ -75,7 +75,9 @@ extension WALInspector {
             lastIndex: state.lastIndex, lastTerm: lastTerm ?? state.compactedTerm,
             compactedTerm: state.compactedTerm, isBorn: state.birth != nil,
             isTombstone: state.tombstone != nil, entriesChecksum: 0)
-        if seen.hardState != state.hardState { differ("the hard state is not the last one written") }
+        if seen.hardState != state.hardState {
+            differ("the hard state is not the last one written")
+        }
         var checksum = CRC32C()
         var due = state.firstIndex.rawValue
         var run = 0
@@ -193,9 +195,12 @@ private struct NaiveScan {
             case .reset, .tombstone:
                 region.entries = [:]
                 region.lowest = 1
-            case .compact, .carry where item.firstIndex.rawValue > region.lowest:
-                region.remove(region.lowest...item.firstIndex.rawValue - 1)
-                region.lowest = max(region.lowest, item.firstIndex.rawValue)
+            case .compact, .carry:
+                let first = item.firstIndex.rawValue
+                if first > region.lowest {
+                    region.remove(region.lowest...(first - 1))
+                    region.lowest = first
+                }
             default: break
             }
             regions[item.region] = region

@@ -80,7 +80,7 @@ extension WriteAheadLog {
             var steps: [ReadStep] = []
             var bytes = 0
             while let block = scheduler.regions[slot].index.block(at: position),
-                block.first < to.rawValue, steps.isEmpty || bytes < maxBytes
+                block.first < to.rawValue, bytes < max(maxBytes, 1)
             {
                 guard let segment = segment(UInt64(block.segment)) else {
                     throw WALError(
@@ -89,7 +89,8 @@ extension WriteAheadLog {
                         at: LogPosition(segment: UInt64(block.segment), offset: 0))
                 }
                 steps.append(ReadStep(segment: segment, block: block))
-                bytes += Int(block.bodyBytes)
+                // Of the first block maybe only the last entries are wanted.
+                if steps.count > 1 { bytes += Int(block.bodyBytes) }
                 position += 1
             }
             return steps

@@ -34,11 +34,11 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// Oldest first, the active one last.
     var segments: [SegmentFile]
     /// The segment being prepared; nil while there is none.
-    private var spare: SegmentFile?
+    var spare: SegmentFile?
     /// One thread at a time uses mark and directory, outside of the lock.
-    private var isChangingNames = false
-    private var mark: LogMark
-    private let markFile: any File
+    var isChangingNames = false
+    var mark: LogMark
+    let markFile: any File
     private let directoryLock: any FileLock
 
     private var durableHandler: (@Sendable (_ lane: Int, _ upTo: Ticket) -> Void)?
@@ -49,13 +49,13 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     private var threads: [RunningThread] = []
     private var sleepers: [Sleeper] = []
-    private let preparerWakes: Condition
+    let preparerWakes: Condition
     /// Waiters for durability, names or the end; woken by broadcast, since all of them are rare.
-    private let changes: Condition
+    let changes: Condition
     private var isStopping = false
-    private var isStopped = false
-    private var isFull = false
-    private var framesAtLastLook: UInt64 = 0
+    var isStopped = false
+    var isFull = false
+    var framesAtLastLook: UInt64 = 0
     var counters = WALStatistics()
 
     /// One writer thread asleep; each has its own condition, so that one batch wakes one thread.
@@ -141,14 +141,18 @@ package final class WriteAheadLog: @unchecked Sendable {
                 "Nothing was taken: a batch of \(bytes) bytes; at most "
                     + "\(WALLimits.maxBatchBytes) fit in a frame.")
         }
+        if isStarved {
+            counters.overloads += 1
+            return WALError(
+                .diskFull,
+                "Nothing was taken: the prepared room is used up and the volume is full. Free "
+                    + "space on it.")
+        }
         if scheduler.queuedBytes > 0, scheduler.queuedBytes + bytes > options.maxQueueBytes {
             counters.overloads += 1
-            return isFull
-                ? WALError(
-                    .diskFull, "Nothing was taken: the volume is full. Free space on it.")
-                : WALError(
-                    .overloaded,
-                    "Nothing was taken: \(scheduler.queuedBytes) bytes wait to be durable.")
+            return WALError(
+                .overloaded,
+                "Nothing was taken: \(scheduler.queuedBytes) bytes wait to be durable.")
         }
         return nil
     }
@@ -200,7 +204,9 @@ package final class WriteAheadLog: @unchecked Sendable {
         let running = threads
         if !running.isEmpty {
             wakeWriter()
-            while scheduler.failure == nil, !(scheduler.isDrained && !scheduler.hasUnclaimed) {
+            while scheduler.failure == nil, !(scheduler.isDrained && !scheduler.hasUnclaimed),
+                !isStarved
+            {
                 scheduler.claimIfIdle()
                 wakeWriter()
                 changes.wait()
@@ -258,7 +264,7 @@ package final class WriteAheadLog: @unchecked Sendable {
                 deliver()
                 continue
             }
-            if scheduler.missingRoom > 0 || needsSpare { preparerWakes.signal() }
+            if scheduler.missingRoom > 0 { preparerWakes.signal() }
             if isStopped { break }
             sleeper.isWoken = false
             sleepers.append(sleeper)
@@ -298,12 +304,7 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     /// Turns the spare into the next segment. The scheduler waits for it, so nothing else is written.
     private func activate(_ header: SegmentHeader) throws(FileError) {
-        var prepared = takeSpare()
-        if prepared == nil { prepared = try store.createNext() }
-        guard let next = prepared else { return }
-        if next.preparedTo < UInt64(SegmentFormat.firstFrameOffset) {
-            next.preparedTo = try store.zero(next, from: 0)
-        }
+        guard let next = takeSpare() else { return }
         let named = try store.activate(next, header: header)
         try advanceMark { $1 = named.segment }
         monitor.withLock {
@@ -345,125 +346,6 @@ package final class WriteAheadLog: @unchecked Sendable {
         preparerWakes.signal()
         monitor.unlock()
         tell?(error)
-    }
-
-    // MARK: Names
-
-    /// Changes the mark durably. One thread at a time; waits for the other.
-    func advanceMark(
-        _ change: (_ oldest: inout UInt64, _ newest: inout UInt64) -> Void
-    ) throws(FileError) {
-        monitor.lock()
-        while isChangingNames { changes.wait() }
-        isChangingNames = true
-        var next = mark
-        monitor.unlock()
-        defer {
-            monitor.lock()
-            isChangingNames = false
-            changes.broadcast()
-            monitor.unlock()
-        }
-        var oldest = next.oldest
-        var newest = next.newest
-        change(&oldest, &newest)
-        try next.advance(oldest: oldest, newest: newest, in: markFile)
-        let advanced = next
-        monitor.withLock { mark = advanced }
-    }
-
-    // MARK: Preparing
-
-    private var needsSpare: Bool { spare == nil && scheduler.active?.isPrepared ?? false }
-
-    /// The spare, which stops being it. While the scheduler waits for a segment, the preparer begins
-    /// nothing new; what it is at is awaited where it concerns the file's beginning.
-    private func takeSpare() -> SegmentFile? {
-        monitor.withLock {
-            while isPreparing, spare?.preparedTo ?? 0 == 0 { changes.wait() }
-            defer { spare = nil }
-            return spare
-        }
-    }
-
-    private var isPreparing = false
-
-    /// Does one step of preparation, if there is any to do; false when all is prepared.
-    ///
-    /// Called by the preparer, or, without threads, by the driver.
-    @discardableResult
-    package func prepareStep() -> Bool {
-        monitor.lock()
-        guard scheduler.failure == nil, let active = scheduler.active, !scheduler.isActivating else {
-            monitor.unlock()
-            return false
-        }
-        let target: SegmentFile? = active.isPrepared ? spare : active
-        let offset = target?.preparedTo ?? 0
-        if let target, target.isPrepared {
-            monitor.unlock()
-            return false
-        }
-        isPreparing = true
-        monitor.unlock()
-        var made: SegmentFile?
-        var reached: UInt64?
-        var failure: FileError?
-        do throws(FileError) {
-            if let target {
-                reached = try store.zero(target, from: offset)
-            } else {
-                made = try store.createNext()
-            }
-        } catch {
-            failure = error
-        }
-        monitor.lock()
-        isPreparing = false
-        if let made { spare = made }
-        if let target, let reached { target.preparedTo = reached }
-        isFull = failure?.kind == .noSpace
-        scheduler.roomGrew()
-        wakeWriter()
-        changes.broadcast()
-        monitor.unlock()
-        if let failure, failure.kind != .noSpace {
-            fail(
-                WALError(failure, effect: "The log has stopped and acknowledges nothing more"))
-        }
-        return failure == nil
-    }
-
-    private func prepareLoop() {
-        monitor.lock()
-        while !isStopped {
-            monitor.unlock()
-            let didWork = prepareStep()
-            monitor.lock()
-            if isStopped || scheduler.failure != nil { break }
-            if scheduler.missingRoom > 0, !isFull { continue }
-            claimWhenIdle()
-            if didWork {
-                // Nobody waits: leave the disk to others most of the time.
-                preparerWakes.wait(nanoseconds: 4_000_000)
-            } else if isFull {
-                preparerWakes.wait(nanoseconds: 200_000_000)
-            } else if scheduler.hasUnclaimed || !scheduler.isDrained {
-                preparerWakes.wait(nanoseconds: options.idleClaimNanoseconds)
-            } else {
-                preparerWakes.wait(nanoseconds: 1_000_000_000)
-            }
-        }
-        monitor.unlock()
-    }
-
-    /// Claims if no frame was written since the last look. Called with the lock held.
-    private func claimWhenIdle() {
-        if scheduler.framesWritten == framesAtLastLook {
-            scheduler.claimIfIdle()
-            wakeWriter()
-        }
-        framesAtLastLook = scheduler.framesWritten
     }
 
     // MARK: Driving by hand

@@ -4,8 +4,9 @@
 import Synchronization
 import UkehiBase
 import UkehiEnvironment
-@testable import UkehiWAL
 import _UkehiTestSupport
+
+@testable import UkehiWAL
 
 /// What the log told its owner.
 final class Told: Sendable {
@@ -34,6 +35,7 @@ final class CrashHarness {
 
     // What a run reached, so that a test can say that it tested something.
     private(set) var crashes = 0
+    private(set) var kills = 0
     private(set) var lostBatches = 0
     private(set) var mostInFlight = 0
     private(set) var removedSegments = 0
@@ -103,7 +105,8 @@ final class CrashHarness {
         let last = fileSystem.operations + Int.random(in: 1...12, using: &random)
         fileSystem.setHook { (operation) throws(FileError) in
             guard operation.ordinal <= last else {
-                throw FileError(kind: .ioFailed, operation: "\(operation.kind)", path: operation.path)
+                throw FileError(
+                    kind: .ioFailed, operation: "\(operation.kind)", path: operation.path)
             }
         }
     }
@@ -176,10 +179,19 @@ final class CrashHarness {
     private func crash() throws {
         crashes += 1
         let least = tickets.filter { ticket in ticket <= told.acknowledged.withLock { $0 } }.count
-        var left = fileSystem.crashed(using: &random)
+        var left: SimulatedFileSystem
+        if random.oneIn(3) {
+            // Only the process ends: what it wrote is still on its way to the disk.
+            kills += 1
+            left = fileSystem
+            left.setHook(nil)
+            left.processEnded()
+        } else {
+            left = fileSystem.crashed(using: &random)
+        }
         // Recovery itself may be cut, and again.
         for _ in 0..<3 where random.oneIn(3) {
-            let last = Int.random(in: 0...14, using: &random)
+            let last = left.operations + Int.random(in: 0...14, using: &random)
             left.setHook { (operation) throws(FileError) in
                 guard operation.ordinal <= last else {
                     throw FileError(
@@ -194,7 +206,11 @@ final class CrashHarness {
                 cutRecoveries += 1
             }
             left.setHook(nil)
-            left = left.crashed(using: &random)
+            if random.oneIn(3) {
+                left.processEnded()
+            } else {
+                left = left.crashed(using: &random)
+            }
         }
         fileSystem = left
         let opened = try CrashHarness.open(left, options, seed: random.next())

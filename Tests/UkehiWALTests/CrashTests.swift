@@ -1,8 +1,9 @@
 // Power cuts at any point of random workloads.
 
+import Glibc
 import Testing
-
 import _UkehiTestSupport
+
 @testable import UkehiWAL
 
 @Suite("Crashes")
@@ -12,6 +13,18 @@ struct CrashTests {
         let harness = try CrashHarness(seed: seed)
         try harness.run(steps: 1500)
         #expect(harness.crashes > 5)
+    }
+
+    /// Long runs: `UKEHI_WAL_SEEDS=1000-3000 swift test --filter furtherSeeds`.
+    @Test("further seeds", .enabled(if: !seedsAskedFor.isEmpty))
+    func furtherSeeds() throws {
+        for seed in seedsAskedFor {
+            do {
+                try CrashHarness(seed: seed).run(steps: 1500)
+            } catch {
+                Issue.record("seed \(seed): \(error)")
+            }
+        }
     }
 
     @Test("the workload reaches what it is meant to reach")
@@ -57,3 +70,11 @@ struct CrashTests {
         #expect(found == 10)
     }
 }
+
+private let seedsAskedFor: Range<UInt64> = {
+    let bounds = getenv("UKEHI_WAL_SEEDS").map { String(cString: $0).split(separator: "-") }
+    guard let bounds, bounds.count == 2, let low = UInt64(bounds[0]),
+        let high = UInt64(bounds[1]), low < high
+    else { return 0..<0 }
+    return low..<high
+}()

@@ -118,6 +118,29 @@ struct DamageTests {
         }
     }
 
+    @Test("a frame of another history, right in itself, does not fit the chain")
+    func otherHistory() throws {
+        let (a, b) = (try SmallLog(seed: 6), try SmallLog(seed: 6))
+        try a.append(1, from: 1, bytes: 100)
+        try b.append(1, from: 1, bytes: 101)
+        for log in [a, b] {
+            try log.append(1, from: 2)
+            log.claim()
+        }
+        let path = SmallLog.path(a.segmentNames[0])
+        let (mine, other) = (a.fileSystem.contents(path) ?? [], b.fileSystem.contents(path) ?? [])
+        let second = SegmentFormat.firstFrameOffset + FrameFormat.blockBytes
+        var mixed = mine
+        // The write of the second frame was lost, and another one of that place is there.
+        mixed.replaceSubrange(second..<(second + 4096), with: other[second..<(second + 4096)])
+        #expect(mixed != mine)
+        let damaged = a.fileSystem.copy()
+        damaged.replace(path, with: mixed)
+        let error = openingError(damaged)
+        #expect(error?.code == .corrupted)
+        #expect(error?.position?.offset == UInt64(second))
+    }
+
     @Test("junk instead of any file never traps")
     func junk() throws {
         var random = SeededRandom(seed: 77)
@@ -143,10 +166,12 @@ private struct Liar {
         let value = random.oneIn(2) ? random.next() : interesting.randomElement(using: &random) ?? 0
         let count = UnsafeRawPointer(base).get(UInt32.self, at: 60)
         if count > 0, count < 1000, random.oneIn(2) {
-            let item = base + FrameFormat.headerBytes + Int.random(in: 0..<Int(count), using: &random) * 80
+            let item =
+                base + FrameFormat.headerBytes + Int.random(in: 0..<Int(count), using: &random) * 80
             let field = Int.random(in: 0..<80, using: &random)
             if random.oneIn(2) {
-                item.storeBytes(of: UInt8(truncatingIfNeeded: value), toByteOffset: field, as: UInt8.self)
+                item.storeBytes(
+                    of: UInt8(truncatingIfNeeded: value), toByteOffset: field, as: UInt8.self)
             } else {
                 item.put(value, at: field & ~7)
             }
@@ -173,7 +198,8 @@ private struct Liar {
                 region: RegionID(UnsafeRawPointer(item).get(UInt64.self, at: 0)),
                 firstIndex: LogIndex(UnsafeRawPointer(item).get(UInt64.self, at: 16)))
             item.put(
-                CRC32C.checksum(UnsafeRawBufferPointer(start: base + at, count: length), seed: seed),
+                CRC32C.checksum(
+                    UnsafeRawBufferPointer(start: base + at, count: length), seed: seed),
                 at: 64)
             at += length
         }

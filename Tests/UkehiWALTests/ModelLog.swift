@@ -130,7 +130,8 @@ struct ModelLog: Hashable {
         _ region: ModelRegion, _ random: inout SeededRandom
     ) -> HardState {
         HardState(
-            term: region.hardState.term.rawValue == 0 ? Term(1) : Term(region.hardState.term.rawValue + 1),
+            term: region.hardState.term.rawValue == 0
+                ? Term(1) : Term(region.hardState.term.rawValue + 1),
             vote: PeerID(UInt64.random(in: 0...3, using: &random)),
             commit: LogIndex(max(region.hardState.commit.rawValue, region.first - 1)))
     }

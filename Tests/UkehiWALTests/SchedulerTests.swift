@@ -1,5 +1,6 @@
 // When a batch counts as durable, and what is written in which order.
 
+import Synchronization
 import Testing
 import UkehiBase
 import UkehiEnvironment
@@ -119,10 +120,12 @@ struct SchedulerTests {
         } throws: {
             ($0 as? WALError)?.code == .overloaded
         }
-        #expect(batch.encodedBytes == bytes)
+        let left = batch.encodedBytes
+        #expect(left == bytes)
         small.pump()
         _ = try small.log.submit(&batch, lane: 0)
-        #expect(batch.isEmpty)
+        let isTaken = batch.isEmpty
+        #expect(isTaken)
         small.pump()
         #expect(small.told.failure.withLock { $0 } == nil)
     }

@@ -57,7 +57,8 @@ final class SmallLog {
         _ region: UInt64, from first: UInt64, count: Int = 1, term: UInt64 = 1, bytes: Int = 100,
         lane: Int = 0
     ) throws(WALError) -> Ticket {
-        let ticket = try submit(region, from: first, count: count, term: term, bytes: bytes, lane: lane)
+        let ticket = try submit(
+            region, from: first, count: count, term: term, bytes: bytes, lane: lane)
         pump()
         return ticket
     }
@@ -71,7 +72,8 @@ final class SmallLog {
         var batch = LogBatch()
         batch.append(
             region: RegionID(region),
-            hardState: HardState(term: Term(term), vote: PeerID(region), commit: LogIndex(first - 1)),
+            hardState: HardState(
+                term: Term(term), vote: PeerID(region), commit: LogIndex(first - 1)),
             entries: SmallLog.entries(from: first, count: count, term: term, bytes: bytes))
         return try log.submit(&batch, lane: lane)
     }
@@ -81,7 +83,8 @@ final class SmallLog {
     ) -> [Entry] {
         (0..<count).map { position in
             let index = first + UInt64(position)
-            let data = [UInt8](repeating: UInt8(truncatingIfNeeded: index &* 31 &+ term), count: bytes)
+            let data = [UInt8](
+                repeating: UInt8(truncatingIfNeeded: index &* 31 &+ term), count: bytes)
             return Entry(term: Term(term), index: LogIndex(index), data: Bytes(data))
         }
     }

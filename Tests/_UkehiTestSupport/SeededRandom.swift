@@ -18,7 +18,9 @@ package struct SeededRandom: RandomNumberGenerator, Sendable {
     }
 
     /// True once in `count` times.
-    package mutating func oneIn(_ count: Int) -> Bool { Int.random(in: 0..<count, using: &self) == 0 }
+    package mutating func oneIn(_ count: Int) -> Bool {
+        Int.random(in: 0..<count, using: &self) == 0
+    }
 
     /// `count` random bytes.
     package mutating func bytes(_ count: Int) -> [UInt8] {

@@ -1,6 +1,5 @@
 // One open file of the simulated disk.
 
-import Synchronization
 package import UkehiEnvironment
 
 /// A write that was submitted and is not durable yet.
@@ -60,7 +59,8 @@ package final class SimulatedFile: File {
             let count = min(buffer.count, node.visible.count - Int(offset))
             node.visible.withUnsafeBytes { bytes in
                 buffer.copyMemory(
-                    from: UnsafeRawBufferPointer(rebasing: bytes[Int(offset)..<Int(offset) + count]))
+                    from: UnsafeRawBufferPointer(rebasing: bytes[Int(offset)..<Int(offset) + count])
+                )
             }
             return count
         }
@@ -70,7 +70,8 @@ package final class SimulatedFile: File {
         _ = try submit(bytes, at: offset)
     }
 
-    package func writeDurably(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(FileError) {
+    package func writeDurably(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(FileError)
+    {
         let write = try submit(bytes, at: offset)
         try complete(write)
     }

@@ -8,7 +8,6 @@
 // A write may also be submitted and completed later, so that several are in flight and end in any
 // order; until it is completed it is pending like any other.
 
-import Synchronization
 package import UkehiEnvironment
 
 /// What is about to be done to the simulated disk.
@@ -62,11 +61,11 @@ package final class SimulatedFileSystem: FileSystem {
         var lies: Set<SimulatedOperation.Kind> = []
     }
 
-    let disk: Mutex<Disk>
+    let disk: Guarded<Disk>
 
-    package init() { disk = Mutex(Disk()) }
+    package init() { disk = Guarded(Disk()) }
 
-    private init(_ disk: Disk) { self.disk = Mutex(disk) }
+    private init(_ disk: Disk) { self.disk = Guarded(disk) }
 
     /// Called before each operation; what it throws is the operation's result.
     package func setHook(_ hook: Hook?) { disk.withLock { $0.hook = hook } }
@@ -107,7 +106,8 @@ package final class SimulatedFileSystem: FileSystem {
         }
         guard let id else {
             throw FileError(
-                kind: mode == .createNew ? .alreadyExists : .notFound, operation: "open", path: path)
+                kind: mode == .createNew ? .alreadyExists : .notFound, operation: "open", path: path
+            )
         }
         return SimulatedFile(self, id, path)
     }
@@ -201,6 +201,11 @@ package final class SimulatedFileSystem: FileSystem {
             return copy
         }
         return SimulatedFileSystem(copy)
+    }
+
+    /// What the process's end leaves: everything visible, what is pending still pending, no locks.
+    package func processEnded() {
+        disk.withLock { $0.locks = [] }
     }
 
     /// What a power cut now may leave, as a disk of its own.
@@ -313,7 +318,8 @@ extension SimulatedFileSystem.Node {
                 switch style == 1 ? 0 : Int.random(in: 0..<20, using: &random) {
                 case 0..<10:
                     bytes.withUnsafeBytes {
-                        left.overwrite(at: at, with: .init(rebasing: $0[(at - offset)...].prefix(count)))
+                        left.overwrite(
+                            at: at, with: .init(rebasing: $0[(at - offset)...].prefix(count)))
                     }
                 case 10: random.bytes(count).withUnsafeBytes { left.overwrite(at: at, with: $0) }
                 case 11:

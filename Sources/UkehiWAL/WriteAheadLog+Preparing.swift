@@ -1,0 +1,133 @@
+// What goes on ahead of the writers: the next segment, the mark, and the idle claim.
+//
+// The preparer zeroes the rest of the active segment first, then makes and zeroes the next one. A
+// writer that needs a segment takes the spare as soon as its first chunk is ready; the preparer goes
+// on zeroing it as the active one. Frames are placed only where that is done.
+
+import UkehiEnvironment
+
+extension WriteAheadLog {
+    // MARK: Names
+
+    /// Changes the mark durably. One thread at a time; waits for the other.
+    func advanceMark(
+        _ change: (_ oldest: inout UInt64, _ newest: inout UInt64) -> Void
+    ) throws(FileError) {
+        monitor.lock()
+        while isChangingNames { changes.wait() }
+        isChangingNames = true
+        var next = mark
+        monitor.unlock()
+        defer {
+            monitor.lock()
+            isChangingNames = false
+            changes.broadcast()
+            monitor.unlock()
+        }
+        var oldest = next.oldest
+        var newest = next.newest
+        change(&oldest, &newest)
+        try next.advance(oldest: oldest, newest: newest, in: markFile)
+        let advanced = next
+        monitor.withLock { mark = advanced }
+    }
+
+    // MARK: Preparing
+
+    /// The spare, which stops being it, if it has room for a header; the preparer may go on zeroing
+    /// behind that. If there is none, the activation is put off until the preparer made one.
+    func takeSpare() -> SegmentFile? {
+        monitor.withLock {
+            guard let ready = spare, ready.preparedTo >= UInt64(SegmentFormat.firstFrameOffset)
+            else {
+                scheduler.postponeActivation()
+                preparerWakes.signal()
+                return nil
+            }
+            spare = nil
+            return ready
+        }
+    }
+
+    /// Does one step of preparation, if there is any to do; false when all is prepared.
+    ///
+    /// Called by the preparer, or, without threads, by the driver.
+    @discardableResult
+    package func prepareStep() -> Bool {
+        monitor.lock()
+        guard scheduler.failure == nil, let active = scheduler.active, !scheduler.isActivating
+        else {
+            monitor.unlock()
+            return false
+        }
+        let target: SegmentFile? = active.isPrepared ? spare : active
+        let offset = target?.preparedTo ?? 0
+        if let target, target.isPrepared {
+            monitor.unlock()
+            return false
+        }
+        monitor.unlock()
+        var made: SegmentFile?
+        var reached: UInt64?
+        var failure: FileError?
+        do throws(FileError) {
+            if let target {
+                reached = try store.zero(target, from: offset)
+            } else {
+                made = try store.createNext()
+            }
+        } catch {
+            failure = error
+        }
+        monitor.lock()
+        if let made { spare = made }
+        if let target, let reached { target.preparedTo = reached }
+        isFull = failure?.kind == .noSpace
+        if failure == nil {
+            scheduler.roomGrew()
+            wakeWriter()
+        }
+        changes.broadcast()
+        monitor.unlock()
+        if let failure, failure.kind != .noSpace {
+            fail(
+                WALError(failure, effect: "The log has stopped and acknowledges nothing more"))
+        }
+        return failure == nil
+    }
+
+    func prepareLoop() {
+        monitor.lock()
+        while !isStopped {
+            monitor.unlock()
+            let didWork = prepareStep()
+            monitor.lock()
+            if isStopped || scheduler.failure != nil { break }
+            if scheduler.missingRoom > 0, !isFull { continue }
+            claimWhenIdle()
+            if didWork {
+                // Nobody waits: leave the disk to others most of the time.
+                preparerWakes.wait(nanoseconds: 4_000_000)
+            } else if isFull {
+                preparerWakes.wait(nanoseconds: 200_000_000)
+            } else if scheduler.hasUnclaimed || !scheduler.isDrained {
+                preparerWakes.wait(nanoseconds: options.idleClaimNanoseconds)
+            } else {
+                preparerWakes.wait(nanoseconds: 1_000_000_000)
+            }
+        }
+        monitor.unlock()
+    }
+
+    /// Claims if no frame was written since the last look. Called with the lock held.
+    private func claimWhenIdle() {
+        if scheduler.framesWritten == framesAtLastLook {
+            scheduler.claimIfIdle()
+            wakeWriter()
+        }
+        framesAtLastLook = scheduler.framesWritten
+    }
+
+    /// Whether nothing can be written for want of space. Called with the lock held.
+    var isStarved: Bool { isFull && scheduler.missingRoom > 0 }
+}
