@@ -1,0 +1,43 @@
+// Which state store a configuration names, and the applier on it.
+
+internal import UkehiBase
+internal import UkehiNode
+internal import UkehiState
+
+#if RocksDB
+    internal import UkehiRocksDB
+#endif
+
+extension Configuration {
+    /// Opens the state; called with the directory locked and known to be this node's.
+    func makeApplier(
+        stateMachine: (@Sendable (RegionID, KeyRange) -> any StateMachine)?
+    ) throws(NodeError) -> Applier {
+        if let stateMachine { return MachineApplier(factory: stateMachine) }
+        switch storage.state {
+        case .none: return LogDigestApplier()
+        case .memory: return KeyValueApplier(store: MemoryStore())
+        case .rocksdb: return KeyValueApplier(store: try openRocksDB())
+        }
+    }
+
+    private func openRocksDB() throws(NodeError) -> any StateStore {
+        #if RocksDB
+            var options = RocksDBOptions()
+            options.blockCacheBytes = storage.cacheMegabytes << 20
+            do throws(StateError) {
+                let options = RocksDBOptions(blockCacheBytes: storage.cacheMegabytes << 20)
+                return try RocksDBStore(
+                    directory: cluster.dataDirectory + "/state", options: options)
+            } catch {
+                throw NodeError(error)
+            }
+        #else
+            throw NodeError(
+                code: .configuration,
+                message:
+                    "This build has no RocksDB. Set storage.state to \"memory\", or build with "
+                    + "the trait RocksDB.")
+        #endif
+    }
+}

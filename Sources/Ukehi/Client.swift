@@ -1,0 +1,79 @@
+// A cluster's keys from outside its processes.
+
+public import UkehiBase
+public import UkehiNode
+internal import UkehiPOSIX
+public import UkehiState
+
+/// A client of a running cluster, for any number of tasks at once.
+///
+/// Finds the leader of each key's region by itself, keeps one connection per node and repairs what
+/// it knows from the answers. Its operations are those of ``KeyValueStore``.
+///
+/// ```swift
+/// let client = try Client(endpoints: ["10.0.0.1:7878", "10.0.0.2:7878"])
+/// ```
+public final class Client: KeyValueStore, Sendable {
+    private let engine: RequestEngine
+
+    /// Makes a client; connects when first used.
+    ///
+    /// - Parameter endpoints: Nodes to begin with, `host:port` each; the others are learnt from them.
+    /// - Throws: ``RequestError`` when there is none, or one is no address.
+    public init(endpoints: [String]) throws(RequestError) {
+        guard !endpoints.isEmpty else { throw .rejected(.invalid("A client needs an endpoint.")) }
+        for endpoint in endpoints {
+            guard let address = EndpointText(endpoint), address.port > 0 else {
+                throw .rejected(.invalid("\"\(endpoint)\" is no host:port."))
+            }
+        }
+        let clock = SystemClock()
+        engine = RequestEngine(
+            local: nil, endpoints: endpoints, links: ClientLinks(clock: clock, label: "client"),
+            clock: clock)
+    }
+
+    /// Closes the connections; operations that still wait are refused or of unknown outcome.
+    public func stop() async { await engine.stop() }
+
+    /// The cluster as the first endpoint that answers sees it.
+    public func topology(timeout: Duration = defaultTimeout) async throws(RequestError) -> Topology
+    {
+        try await engine.refresh(until: engine.deadline(timeout))
+    }
+
+    public func run(
+        _ command: Command, timeout: Duration
+    ) async throws(RequestError) -> CommandResult {
+        try await engine.run(command, timeout: timeout)
+    }
+
+    public func get(
+        _ key: Bytes, mode: ReadMode, timeout: Duration
+    ) async throws(RequestError) -> VersionedValue? {
+        try await engine.get(key, mode: mode, timeout: timeout)
+    }
+
+    public func scan(
+        from lower: Bytes, to upper: Bytes?, limit: Int, mode: ReadMode, timeout: Duration
+    ) async throws(RequestError) -> ScanPage {
+        try await engine.scan(from: lower, to: upper, limit: limit, mode: mode, timeout: timeout)
+    }
+
+    /// Proposes a command to a cluster with its own state machine; see ``Node/propose(_:key:timeout:)``.
+    public func propose(
+        _ body: Bytes, key: Bytes = Bytes(), timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> Bytes {
+        let result = try await engine.run(.user(key: key, body: body), timeout: timeout)
+        guard case .response(let answer) = result else { throw refusal(of: result) }
+        return answer
+    }
+
+    /// Asks a cluster with its own state machine; see ``Node/query(_:key:mode:timeout:)``.
+    public func query(
+        _ body: Bytes, key: Bytes = Bytes(), mode: ReadMode = .linearizable,
+        timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> Bytes {
+        try await engine.query(body, key: key, mode: mode, timeout: timeout)
+    }
+}

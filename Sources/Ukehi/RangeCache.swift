@@ -1,0 +1,76 @@
+// What a client knows of the cluster: which region holds a key, who leads it, where nodes are.
+//
+// Never trusted: a request carries nothing but its key, the node that gets it judges, and its
+// refusal carries the region as it is now. So the cache may be wrong at any time, and repairs itself
+// from the answers.
+
+internal import UkehiBase
+internal import UkehiNode
+
+/// Regions by range, nodes by id. A value; its owner guards it.
+///
+/// Invariant: ranges ascend and do not overlap.
+struct RangeCache {
+    private var regions: [RegionInfo] = []
+    private var addresses: [NodeID: String] = [:]
+
+    /// The known region of `key`.
+    func region(of key: Bytes) -> RegionInfo? {
+        let position = firstAbove(key)
+        guard position > 0 else { return nil }
+        let found = regions[position - 1]
+        return found.range.contains(key) ? found : nil
+    }
+
+    /// The known region that holds `key`, or the first one above it.
+    func regionAtOrAbove(_ key: Bytes) -> RegionInfo? {
+        if let found = region(of: key) { return found }
+        let position = firstAbove(key)
+        return position < regions.count ? regions[position] : nil
+    }
+
+    /// Where a node is reached.
+    func address(of node: NodeID) -> String? { addresses[node] }
+
+    /// All regions, ascending.
+    var all: [RegionInfo] { regions }
+
+    /// Takes over a whole view.
+    mutating func replace(_ topology: Topology) {
+        regions = []
+        for info in topology.regions { insert(info) }
+        for node in topology.nodes where !node.address.isEmpty {
+            addresses[node.node] = node.address
+        }
+    }
+
+    /// Takes over one region; what overlapped it is forgotten, since the answer is newer.
+    mutating func insert(_ info: RegionInfo) {
+        // The usual case, a new leader of a known range, moves nothing.
+        let position = firstAbove(info.range.lower)
+        if position > 0, regions[position - 1].range == info.range {
+            regions[position - 1] = info
+            return
+        }
+        regions.removeAll { $0.range.overlaps(info.range) }
+        regions.insert(info, at: firstAbove(info.range.lower))
+    }
+
+    /// Forgets who leads the region of `key`: whoever was asked did not answer.
+    mutating func forgetLeader(of key: Bytes) {
+        let position = firstAbove(key)
+        guard position > 0 else { return }
+        regions[position - 1].leader = nil
+    }
+
+    /// How many regions begin at or below `key`.
+    private func firstAbove(_ key: Bytes) -> Int {
+        var low = 0
+        var high = regions.count
+        while low < high {
+            let middle = (low + high) / 2
+            if regions[middle].range.lower <= key { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}

@@ -1,0 +1,219 @@
+// Finding who answers a request, and asking until the answer is final.
+//
+//   request ─→ whom? ─┬─ the leader that the cache names: this node's core, or a connection
+//                     └─ nobody known: this node, or the next endpoint in turn
+//   answer  ─→ final ──────────────────────────────────────────────→ caller
+//           └→ nothing was done (not leader, stale epoch, overloaded, unavailable)
+//                     └─ learn from it, wait a little if it taught nothing, ask again
+//
+// Invariant: a write is sent again only after a refusal that proves it was not appended anywhere.
+
+internal import Synchronization
+internal import UkehiBase
+internal import UkehiEnvironment
+internal import UkehiNode
+internal import UkehiState
+
+/// One request's fixed part.
+struct EngineRequest: Sendable {
+    var operation: ClientOperation
+    var key: Bytes
+    var isWrite: Bool
+    /// A read that any replica may answer.
+    var anyReplica = false
+}
+
+/// Routes and repeats requests; shared by all tasks of a ``Node`` or ``Client``.
+final class RequestEngine: Sendable {
+    /// Whom to ask.
+    private enum Target: Hashable {
+        case local
+        case remote(String)
+    }
+
+    private let local: NodeCore?
+    private let links: ClientLinks
+    private let endpoints: [String]
+    private let clock: any NodeClock
+    private let cache = Mutex(RangeCache())
+    private let turn = Atomic<Int>(0)
+    private let isStopped = Atomic<Bool>(false)
+    /// Tasks that are handing a request to the local node right now.
+    private let submitting = Atomic<Int>(0)
+
+    /// - Parameters:
+    ///   - local: This process's node, asked first; nil for a client elsewhere.
+    ///   - endpoints: Where to begin when nothing is known.
+    init(local: NodeCore?, endpoints: [String], links: ClientLinks, clock: any NodeClock) {
+        self.local = local
+        self.endpoints = endpoints
+        self.links = links
+        self.clock = clock
+    }
+
+    /// Refuses what comes from now on and closes the connections; what waits for one is answered.
+    ///
+    /// On return no request is on its way into the local node, so that none can slip in behind the
+    /// node's own stop and wait for ever.
+    func stop() async {
+        isStopped.store(true, ordering: .sequentiallyConsistent)
+        while submitting.load(ordering: .sequentiallyConsistent) > 0 { await Task.yield() }
+        await links.stop()
+    }
+
+    /// The deadline `timeout` from now.
+    func deadline(_ timeout: Duration) -> MonotonicTime {
+        let (seconds, attoseconds) = timeout.components
+        guard seconds >= 0 else { return clock.now() }
+        let nanoseconds = UInt64(min(seconds, 1 << 32)) * 1_000_000_000
+        return clock.now() + (nanoseconds + UInt64(attoseconds) / 1_000_000_000)
+    }
+
+    /// Asks until the answer is final or the deadline has passed.
+    func perform(_ request: EngineRequest, until deadline: MonotonicTime) async throws(RequestError)
+        -> Reply
+    {
+        guard request.key.count <= CommandLimits.maxKeyBytes else {
+            throw .rejected(.invalid(CommandError.keyTooLong.description))
+        }
+        var attempt = 0
+        while true {
+            guard !isStopped.load(ordering: .relaxed) else { throw .rejected(Self.stopped) }
+            let target = choose(request)
+            let reply = await ask(target, request, deadline: deadline)
+            let refusal: RequestError.Rejection
+            switch reply {
+            case .failed(.rejected(let rejection)): refusal = rejection
+            case .command(.staleEpoch): refusal = .staleEpoch(current: [])
+            case .failed(.outcomeUnknown):
+                // A read that got no answer can be asked again; a write cannot.
+                if request.isWrite { throw .outcomeUnknown }
+                forget(target, request.key)
+                refusal = .unavailable("A node did not answer.")
+            default: return reply
+            }
+            let isNews: Bool
+            switch refusal {
+            case .invalid, .diskFull, .timedOut: throw .rejected(refusal)
+            case .notLeader(let info): isNews = await learn(info, from: target, deadline)
+            case .staleEpoch(let regions):
+                cache.withLock { cache in for info in regions { cache.insert(info) } }
+                isNews = !regions.isEmpty
+            case .overloaded: isNews = false
+            case .unavailable:
+                forget(target, request.key)
+                isNews = false
+            }
+            attempt += 1
+            // News are followed at once, but two nodes that name each other are not asked in a spin.
+            let pause = isNews && attempt <= 2 ? 0 : backOff(attempt)
+            guard clock.now() + pause < deadline, !Task.isCancelled else {
+                throw .rejected(refusal)
+            }
+            if pause > 0 { try? await Task.sleep(for: .nanoseconds(Int64(pause))) }
+        }
+    }
+
+    /// The region that holds `key`, or the next one above it, as far as known.
+    func knownRegion(atOrAbove key: Bytes) -> RegionInfo? {
+        cache.withLock { $0.regionAtOrAbove(key) }
+    }
+
+    /// Asks one node for its view of the cluster.
+    func refresh(until deadline: MonotonicTime) async throws(RequestError) -> Topology {
+        let request = EngineRequest(operation: .topology, key: Bytes(), isWrite: false)
+        guard case .topology(let topology) = try await perform(request, until: deadline) else {
+            throw .rejected(.unavailable("the node answered something else"))
+        }
+        cache.withLock { $0.replace(topology) }
+        return topology
+    }
+
+    // MARK: Whom
+
+    private func choose(_ request: EngineRequest) -> Target {
+        if local != nil, request.anyReplica { return .local }
+        if case .topology = request.operation { return anyone() }
+        let known: (leader: NodeID, address: String?)? = cache.withLock { cache in
+            guard let leader = cache.region(of: request.key)?.leader else { return nil }
+            return (leader, cache.address(of: leader))
+        }
+        guard let known else { return anyone() }
+        if let local, local.nodeID == known.leader { return .local }
+        return known.address.map { .remote($0) } ?? anyone()
+    }
+
+    private func anyone() -> Target {
+        if local != nil { return .local }
+        let position = turn.wrappingAdd(1, ordering: .relaxed).oldValue
+        return .remote(endpoints[Int(position.magnitude % UInt(endpoints.count))])
+    }
+
+    private func ask(
+        _ target: Target, _ request: EngineRequest, deadline: MonotonicTime
+    ) async -> Reply {
+        let sink = OneReply()
+        let sent = ClientRequest(
+            operation: request.operation, key: request.key, deadline: deadline, sink: sink, tag: 0)
+        switch target {
+        case .local: submitLocally(sent)
+        case .remote(let address): links.send(sent, to: address)
+        }
+        let reply = await sink.value()
+        if case .topology(let topology) = reply { remember(topology, from: target) }
+        return reply
+    }
+
+    private func submitLocally(_ request: ClientRequest) {
+        submitting.wrappingAdd(1, ordering: .sequentiallyConsistent)
+        defer { submitting.wrappingSubtract(1, ordering: .sequentiallyConsistent) }
+        if let local, !isStopped.load(ordering: .sequentiallyConsistent) {
+            local.submit(request)
+        } else {
+            request.sink.reply(.failed(.rejected(Self.stopped)), tag: request.tag)
+        }
+    }
+
+    private static let stopped = RequestError.Rejection.unavailable("It was stopped.")
+
+    // MARK: Learning
+
+    /// Takes a refusal's region; whether it names somebody else to ask.
+    private func learn(
+        _ info: RegionInfo, from target: Target, _ deadline: MonotonicTime
+    ) async -> Bool {
+        let isReachable = cache.withLock { cache in
+            cache.insert(info)
+            guard let leader = info.leader else { return false }
+            return leader == local?.nodeID || cache.address(of: leader) != nil
+        }
+        if isReachable || info.leader == nil { return isReachable }
+        // The leader is known by id only: ask whoever said so for the addresses.
+        let request = EngineRequest(operation: .topology, key: Bytes(), isWrite: false)
+        let reply = await ask(target, request, deadline: deadline)
+        guard case .topology = reply else { return false }
+        return true
+    }
+
+    private func remember(_ topology: Topology, from target: Target) {
+        var topology = topology
+        if case .remote(let address) = target,
+            let own = topology.nodes.firstIndex(where: { $0.node == topology.node })
+        {
+            // Whatever the node calls itself, this is where it was reached.
+            topology.nodes[own].address = address
+        }
+        cache.withLock { $0.replace(topology) }
+    }
+
+    private func forget(_ target: Target, _ key: Bytes) {
+        guard case .remote = target else { return }
+        cache.withLock { $0.forgetLeader(of: key) }
+    }
+
+    /// Nanoseconds to wait before another try: 1 ms, doubled to 64 ms, give or take a half.
+    private func backOff(_ attempt: Int) -> UInt64 {
+        let step = UInt64(1_000_000) << UInt64(min(attempt - 1, 6))
+        return UInt64.random(in: step / 2...step * 3 / 2)
+    }
+}

@@ -1,0 +1,146 @@
+// The benchmark's own nodes: a real cluster over loopback TCP, in this process, each node with a
+// directory of its own.
+
+import Glibc
+import Logging
+import Ukehi
+import UkehiNode
+
+/// N nodes and their directories.
+final class BenchCluster: Sendable {
+    let nodes: [Node]
+    /// Where the nodes' directories are.
+    let directory: String
+
+    private init(nodes: [Node], directory: String) {
+        self.nodes = nodes
+        self.directory = directory
+    }
+
+    /// Starts the nodes and returns when all of them have their regions open.
+    ///
+    /// - Throws: What a node's start throws; nodes already started are stopped.
+    static func start(_ settings: BenchSettings, directory: String) async throws -> BenchCluster {
+        let ports = try freePorts(settings.nodes)
+        var nodes: [Node] = []
+        do {
+            for number in 0..<settings.nodes {
+                let nodeDirectory = "\(directory)/node-\(number + 1)"
+                try DirectoryTree.create(nodeDirectory)
+                nodes.append(
+                    try await Node.start(
+                        configuration: configuration(
+                            settings, number: number, ports: ports, directory: nodeDirectory),
+                        logger: logger))
+            }
+            for node in nodes { try await node.ready() }
+        } catch {
+            for node in nodes { await node.stop() }
+            throw error
+        }
+        return BenchCluster(nodes: nodes, directory: directory)
+    }
+
+    /// Stops all nodes.
+    func stop() async { for node in nodes { await node.stop() } }
+
+    /// What a node reports at this level and above is shown; the rest would be lost in the table.
+    private static var logger: Logger {
+        var logger = Logger(label: "ukehi") { StreamLogHandler.standardError(label: $0) }
+        logger.logLevel = .error
+        return logger
+    }
+
+    private static func configuration(
+        _ settings: BenchSettings, number: Int, ports: [Int], directory: String
+    ) -> Configuration {
+        var configuration = Configuration()
+        configuration.cluster.nodeID = "node-\(number + 1)"
+        configuration.cluster.listen = "127.0.0.1:\(ports[number])"
+        configuration.cluster.peers = ports.enumerated().filter { $0.offset != number }.map {
+            "127.0.0.1:\($0.element)"
+        }
+        configuration.cluster.dataDirectory = directory
+        configuration.sharding.shardCount = settings.regions
+        configuration.wal.unsafeNoFsync = !settings.isSynced
+        configuration.storage.state =
+            switch settings.state {
+            case .rocksdb: .rocksdb
+            case .memory: .memory
+            case .none: .none
+            }
+        // The nodes share the machine: a lane each, more only where there are cores for them.
+        let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        configuration.runtime.lanes = max(1, cores / 2 / settings.nodes)
+        return configuration
+    }
+
+    /// Ports that were free a moment ago.
+    private static func freePorts(_ count: Int) throws(BenchFileError) -> [Int] {
+        var sockets: [Int32] = []
+        defer { for socket in sockets { close(socket) } }
+        var ports: [Int] = []
+        for _ in 0..<count {
+            let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            guard descriptor >= 0 else { throw .last("no node was started: no socket") }
+            sockets.append(descriptor)
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+            var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+            let code = withUnsafeMutablePointer(to: &address) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                    bind(descriptor, address, size) == 0
+                        ? getsockname(descriptor, address, &size) : -1
+                }
+            }
+            guard code == 0 else { throw .last("no node was started: no free port") }
+            ports.append(Int(UInt16(bigEndian: address.sin_port)))
+        }
+        return ports
+    }
+}
+
+/// Directories of a run.
+enum DirectoryTree {
+    /// Makes `path` and what is missing above it.
+    static func create(_ path: String) throws(BenchFileError) {
+        var made = path.hasPrefix("/") ? "/" : ""
+        for part in path.split(separator: "/") {
+            made += made.isEmpty || made.hasSuffix("/") ? String(part) : "/\(part)"
+            if mkdir(made, 0o755) != 0 && errno != EEXIST {
+                throw .last("nothing was started: cannot create \(made)")
+            }
+        }
+    }
+
+    /// A fresh directory in `parent`, which is made if missing.
+    static func createFresh(in parent: String) throws(BenchFileError) -> String {
+        try create(parent)
+        var template = Array("\(parent)/run-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else {
+            throw .last("nothing was started: cannot create a directory in \(parent)")
+        }
+        return String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    /// Removes `path` and everything in it; what cannot be removed stays.
+    static func remove(_ path: String) {
+        if let stream = opendir(path) {
+            var names: [String] = []
+            while let entry = readdir(stream) {
+                let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                    String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+                }
+                if name != "." && name != ".." { names.append(name) }
+            }
+            closedir(stream)
+            for name in names {
+                let child = "\(path)/\(name)"
+                // A link is removed, never followed: unlink fails on directories alone.
+                if unlink(child) != 0 { remove(child) }
+            }
+        }
+        rmdir(path)
+    }
+}

@@ -1,0 +1,118 @@
+// What a run was asked to do, checked: everything the clients, the cluster and the report need.
+
+import UkehiNode
+
+/// Where the regions' data goes.
+enum BenchState: String, CaseIterable, Sendable {
+    /// RocksDB, the default of a node.
+    case rocksdb
+    /// In memory, for data that fits.
+    case memory
+    /// Nothing is applied: the log alone, verified by digests over it.
+    case none
+}
+
+/// How the clients call the node.
+enum BenchClientMode: String, CaseIterable, Sendable {
+    /// A reply is a call on the lane, which makes the next request.
+    case callback
+    /// Each client is a Swift task that awaits.
+    case async
+}
+
+/// How fresh reads must be.
+enum BenchReadMode: String, CaseIterable, Sendable {
+    case linearizable, lease, stale
+
+    var mode: ReadMode {
+        switch self {
+        case .linearizable: .linearizable
+        case .lease: .lease
+        case .stale: .stale
+        }
+    }
+}
+
+/// One run.
+struct BenchSettings: Sendable {
+    var nodes = 3
+    var regions = 48
+    var clients = 1024
+    var keyBytes = 16
+    var valueBytes = 128
+    var mix: OperationMix
+    var readMode = BenchReadMode.linearizable
+    var durationSeconds = 10.0
+    var warmUpSeconds = 1.0
+    var state = BenchState.rocksdb
+    var clientMode = BenchClientMode.callback
+    var dataDirectory: String?
+    var keepsData = false
+    var isSynced = true
+    var ackLog: String?
+    var history: String?
+    /// Distinct generated keys.
+    var keys = 1_000_000
+    var endpoints: [String] = []
+    var isJSON = false
+    var input: String?
+    var seed: UInt64 = 1
+
+    /// What is impossible, all of it at once, each with the option to change.
+    static func problems(_ settings: BenchSettings) -> [String] {
+        var problems: [String] = []
+        func check(_ isRight: Bool, _ problem: String) {
+            if !isRight { problems.append(problem) }
+        }
+        check((1...9).contains(settings.nodes), "--nodes must be 1 to 9")
+        check(
+            (1...StaticRanges.maxCount).contains(settings.regions),
+            "--regions must be 1 to \(StaticRanges.maxCount)")
+        check((1...1_000_000).contains(settings.clients), "--clients must be 1 to 1000000")
+        check(settings.durationSeconds > 0, "--duration must be above 0 seconds")
+        check(settings.warmUpSeconds >= 0, "--warm-up must not be negative")
+        check((1...100_000_000).contains(settings.keys), "--keys must be 1 to 100000000")
+        if settings.input == nil {
+            let shortest = KeySpace.minimumKeyBytes(count: UInt64(max(settings.keys, 1)))
+            check(
+                (shortest...Limits.maxKeyBytes).contains(settings.keyBytes),
+                "--key-size must be \(shortest) to \(Limits.maxKeyBytes) for "
+                    + "\(settings.keys) distinct keys")
+            check(
+                (0...Limits.maxValueBytes).contains(settings.valueBytes),
+                "--value-size must be 0 to \(Limits.maxValueBytes)")
+        } else {
+            check(settings.history == nil, "--history needs generated values: drop --input")
+        }
+        if settings.state == .none {
+            check(
+                !settings.mix.reads && settings.mix.isPlain,
+                "--state none applies nothing, so only puts make sense: drop --read-ratio and --mix"
+            )
+        }
+        if settings.history != nil {
+            check(
+                settings.valueBytes >= ValueGenerator.stampBytes,
+                "--history needs values that differ: --value-size must be at least "
+                    + "\(ValueGenerator.stampBytes)")
+            check(
+                settings.clientMode == .callback && settings.state != .none,
+                "--history needs --client-mode callback and a --state that keeps data")
+        }
+        if !settings.mix.isPlain {
+            check(
+                settings.clientMode == .callback,
+                "--mix with cas or delete needs --client-mode callback")
+        }
+        if !settings.endpoints.isEmpty {
+            check(
+                settings.dataDirectory == nil && settings.isSynced && !settings.keepsData,
+                "--endpoint drives nodes that run already: --data-dir, --keep and "
+                    + "--unsafe-no-fsync are theirs to choose")
+            check(
+                settings.clientMode == .callback,
+                "--endpoint has callback clients only: drop --client-mode")
+        }
+        return problems
+    }
+}

@@ -1,0 +1,214 @@
+// One run of the load: preload, warm up, measure, stop, wait until every client has its answer.
+//
+//   preload ──> warm-up ──> measured part, a line of progress each second ──> stop ──> quiet
+//
+// The clients drive themselves; this only watches, wakes refused clients every 5 ms and fetches the
+// topology when a reply showed that it is old.
+
+import Synchronization
+import UkehiNode
+
+/// Counters of everything that is measured from outside the clients.
+struct RunCounters: Sendable {
+    var time = BenchClock.now()
+    var usage = ProcessUsage.now()
+    var logs: [LogCounters]
+}
+
+/// Drives the clients of all nodes through a run.
+struct LoadRun: Sendable {
+    let settings: BenchSettings
+    let workload: Workload
+    let clients: [any LoadClients]
+    /// Reads the nodes' logs; gives nothing where the nodes are not ours.
+    let logCounters: @Sendable () -> [LogCounters]
+    /// Takes a line of progress.
+    let progress: @Sendable (String) -> Void
+
+    private let refreshes = Pace(everyNanoseconds: 100_000_000)
+
+    private static let tickNanoseconds: UInt64 = 5_000_000
+
+    init(
+        settings: BenchSettings, workload: Workload, clients: [any LoadClients],
+        logCounters: @escaping @Sendable () -> [LogCounters],
+        progress: @escaping @Sendable (String) -> Void
+    ) {
+        self.settings = settings
+        self.workload = workload
+        self.clients = clients
+        self.logCounters = logCounters
+        self.progress = progress
+    }
+
+    /// Runs everything and gives the findings; the report's verification is still open.
+    func run() async throws -> BenchReport {
+        try await refreshViews()
+        if workload.mix.reads {
+            progress("  preloading \(BenchFormat.count(Double(workload.keyCount))) keys")
+            for client in clients { client.start(preloading: true) }
+            try await settle(seconds: 600, what: "The preload")
+        }
+        for client in clients { client.start(preloading: false) }
+        try await watch(
+            seconds: settings.warmUpSeconds, from: BenchClock.now(), showsProgress: false)
+
+        for client in clients { client.withTally { $0.beginMeasuring() } }
+        let before = RunCounters(logs: logCounters())
+        try await watch(seconds: settings.durationSeconds, from: before.time, showsProgress: true)
+        let after = RunCounters(logs: logCounters())
+        var report = BenchReport(
+            settings: settings, seconds: Double(after.time - before.time) / 1e9)
+        let totals = totals()
+        report.writes = totals.writes.summary()
+        report.reads = totals.reads.summary()
+        report.logs = zip(after.logs, before.logs).map { $0 - $1 }
+        report.cpuSeconds = after.usage.cpuSeconds - before.usage.cpuSeconds
+        report.residentMegabytes = ProcessUsage.residentMegabytes()
+
+        for client in clients {
+            let (count, longest) = client.starved
+            report.starvedClients += count
+            report.longestStarvedMicroseconds = max(
+                report.longestStarvedMicroseconds, Double(longest) / 1000)
+            client.stop()
+        }
+        try await settle(seconds: 60, what: "The load")
+        for client in clients {
+            client.closeLogs()
+            client.withTally { tally in
+                report.failedConditions += tally.failedConditions
+                report.retries += tally.retries
+                report.unknownOutcomes += tally.unknownOutcomes
+            }
+        }
+        return report
+    }
+
+    /// Waits until every client has its answer.
+    private func settle(seconds: Double, what: String) async throws {
+        let start = BenchClock.now()
+        while clients.contains(where: { $0.waiting > 0 }) {
+            if Double(BenchClock.now() - start) > seconds * 1e9 {
+                let waiting = clients.reduce(0) { $0 + $1.waiting }
+                throw BenchFailure(
+                    "\(what) did not end: \(waiting) operations were not answered within "
+                        + "\(Int(seconds)) s.")
+            }
+            try await pulse()
+        }
+    }
+
+    private func pulse() async throws {
+        try await Task.sleep(for: .nanoseconds(LoadRun.tickNanoseconds))
+        // A region that one node lost is led by another now: all views are renewed together.
+        if clients.contains(where: { $0.needsTopology }), refreshes.isDue() {
+            for client in clients { await refresh(client) }
+        }
+        for client in clients { client.tick() }
+    }
+
+    private func watch(seconds: Double, from start: UInt64, showsProgress: Bool) async throws {
+        var lines = 0
+        let recorders = (LatencyRecorder(), LatencyRecorder())
+        var lineTime = start
+        while true {
+            let elapsed = Double(BenchClock.now() - start) / 1e9
+            if elapsed >= seconds { return }
+            try await pulse()
+            let now = BenchClock.now()
+            guard showsProgress, Double(now - start) / 1e9 >= Double(lines + 1) else { continue }
+            lines += 1
+            let totals = totals()
+            let writes = LatencyRecorder()
+            writes.add(totals.writes)
+            writes.subtract(recorders.0)
+            let reads = LatencyRecorder()
+            reads.add(totals.reads)
+            reads.subtract(recorders.1)
+            recorders.0.add(writes)
+            recorders.1.add(reads)
+            progress(line(second: lines, Double(now - lineTime) / 1e9, writes, reads))
+            lineTime = now
+        }
+    }
+
+    private func line(
+        second: Int, _ seconds: Double, _ writes: LatencyRecorder, _ reads: LatencyRecorder
+    ) -> String {
+        var parts = [BenchFormat.padded("\(second) s", 6)]
+        for (name, recorder) in [("writes", writes), ("reads", reads)] where recorder.total > 0 {
+            let summary = recorder.summary()
+            parts.append(
+                BenchFormat.padded(BenchFormat.count(Double(recorder.total) / seconds), 10)
+                    + " \(name)/s  p50 " + BenchFormat.padded(BenchFormat.time(summary.p50), 8)
+                    + "  p99 " + BenchFormat.padded(BenchFormat.time(summary.p99), 8))
+        }
+        if parts.count == 1 { parts.append("nothing was answered") }
+        return parts.joined(separator: "  ")
+    }
+
+    private func totals() -> (writes: LatencyRecorder, reads: LatencyRecorder) {
+        let writes = LatencyRecorder()
+        let reads = LatencyRecorder()
+        for client in clients {
+            client.withTally { tally in
+                writes.add(tally.writes)
+                reads.add(tally.reads)
+            }
+        }
+        return (writes, reads)
+    }
+
+    // MARK: Topology
+
+    /// Waits until every region has a leader, then gives each group of clients its keys.
+    private func refreshViews() async throws {
+        let deadline = BenchClock.now() + 60_000_000_000
+        for client in clients {
+            while true {
+                if let topology = await client.target.topology(),
+                    !topology.regions.isEmpty,
+                    topology.regions.allSatisfy({ $0.leader != nil })
+                {
+                    client.use(
+                        OwnedKeys(node: topology.node, topology: topology, workload: workload))
+                    break
+                }
+                guard BenchClock.now() < deadline else {
+                    throw BenchFailure("No load was started: a region had no leader for 60 s.")
+                }
+                try await Task.sleep(for: .milliseconds(20))
+            }
+        }
+    }
+
+    private func refresh(_ client: any LoadClients) async {
+        guard let topology = await client.target.topology() else { return }
+        client.use(OwnedKeys(node: topology.node, topology: topology, workload: workload))
+    }
+}
+
+/// At most one thing per interval.
+final class Pace: Sendable {
+    private let interval: UInt64
+    private let last = Mutex<UInt64>(0)
+
+    init(everyNanoseconds interval: UInt64) { self.interval = interval }
+
+    /// Whether the interval has passed since this last said so.
+    func isDue() -> Bool {
+        last.withLock { last in
+            let now = BenchClock.now()
+            guard now &- last >= interval else { return false }
+            last = now
+            return true
+        }
+    }
+}
+
+/// Why a run could not be finished.
+struct BenchFailure: Error, CustomStringConvertible {
+    var description: String
+    init(_ description: String) { self.description = description }
+}

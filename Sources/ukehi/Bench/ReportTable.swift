@@ -1,0 +1,166 @@
+// The report for people: one table, in the order in which one asks.
+
+extension BenchReport {
+    /// The lines of the table.
+    var table: String {
+        var lines: [String] = []
+        func row(_ name: String, _ text: String) {
+            lines.append("  " + name.padded(to: 12) + text)
+        }
+        func rule() { lines.append("  " + String(repeating: "─", count: 78)) }
+
+        lines.append("")
+        lines.append("  " + headline)
+        rule()
+        row(
+            "",
+            "per second".leftPadded(to: 14)
+                + ["p50", "p90", "p99", "p99.9", "max"].map { $0.leftPadded(to: 10) }.joined())
+        if settings.mix.writes { lines.append(latencyRow("writes", writesPerSecond, writes)) }
+        if settings.mix.weights[0] > 0 {
+            lines.append(latencyRow("reads", readsPerSecond, reads))
+        }
+        rule()
+        if !logs.isEmpty && settings.mix.writes {
+            let each = logs.map {
+                BenchFormat.count(Double($0.fsyncs) / max(seconds, 1e-9))
+            }
+            row(
+                "log",
+                "\(each.joined(separator: " / ")) fsyncs/s per node, "
+                    + "\(BenchFormat.ratio(writesPerFsync)) writes per fsync")
+            let share = bytesPerWrite / Double(settings.keyBytes + settings.valueBytes)
+            let amplification =
+                settings.input == nil ? " (\(BenchFormat.ratio(share)) × key and value)" : ""
+            row(
+                "",
+                "\(BenchFormat.count(bytesPerWrite)) bytes written per write and node"
+                    + amplification)
+        }
+        row(
+            "process",
+            "\(BenchFormat.ratio(cpuSecondsPerMillion)) CPU seconds per million operations, "
+                + "clients included; \(BenchFormat.count(residentMegabytes)) MiB resident")
+        if let disk {
+            row(
+                "disk",
+                "\(BenchFormat.count(disk.fdatasyncPerSecond)) fdatasync/s alone (p50 "
+                    + "\(BenchFormat.time(disk.fdatasyncP50Microseconds))), "
+                    + "\(BenchFormat.count(disk.sequentialMegabytesPerSecond)) MB/s durable")
+            if settings.mix.writes && disk.fdatasyncPerSecond > 0 {
+                row(
+                    "ratio",
+                    "\(BenchFormat.ratio(writesPerSecond / disk.fdatasyncPerSecond)) writes per "
+                        + "fdatasync of the bare disk; p50 is "
+                        + "\(BenchFormat.ratio(writes.p50 / max(disk.fdatasyncP50Microseconds, 0.1)))"
+                        + " × its p50")
+            }
+        }
+        row("durability", durability)
+        row("values", valuesDescription)
+        if retries + unknownOutcomes + failedConditions > 0 {
+            row(
+                "also",
+                "\(BenchFormat.count(Double(retries))) sent again, "
+                    + "\(BenchFormat.count(Double(unknownOutcomes))) outcomes unknown, "
+                    + "\(BenchFormat.count(Double(failedConditions))) conditions not met")
+        }
+        if starvedClients > 0 {
+            row(
+                "starved",
+                "\(BenchFormat.count(Double(starvedClients))) clients waited for a leader at the end, "
+                    + "the first for \(BenchFormat.time(longestStarvedMicroseconds))")
+        }
+        if let difference = verification.difference {
+            row("WRONG", difference)
+        } else {
+            row("verified", verification.summary)
+        }
+        lines.append("")
+        return lines.joined(separator: "\n")
+    }
+
+    private var headline: String {
+        let place =
+            settings.endpoints.isEmpty
+            ? "\(settings.nodes) \(settings.nodes == 1 ? "node" : "nodes"), \(settings.regions) "
+                + "regions (\(regionsInUse) in use), state \(settings.state.rawValue)"
+            : "\(settings.endpoints.count) endpoints"
+        let data =
+            settings.input == nil
+            ? "\(settings.keyBytes) B keys, \(settings.valueBytes) B values"
+            : "keys and values from the input"
+        return "\(place), \(BenchFormat.count(Double(settings.clients))) "
+            + "\(settings.clientMode.rawValue) clients, \(data)"
+    }
+
+    private func latencyRow(_ name: String, _ rate: Double, _ latency: LatencySummary) -> String {
+        let columns = [latency.p50, latency.p90, latency.p99, latency.p999, latency.max]
+        return "  " + name.padded(to: 12) + BenchFormat.count(rate).leftPadded(to: 14)
+            + columns.map { BenchFormat.time($0).leftPadded(to: 10) }.joined()
+    }
+}
+
+/// Numbers for people.
+enum BenchFormat {
+    /// `1,234,567`; below ten with one decimal.
+    static func count(_ value: Double) -> String {
+        guard value.isFinite, value.magnitude < 1e15 else { return "-" }
+        if value > 0 && value < 10 && value != value.rounded() { return fixed(value, 1) }
+        let digits = String(Int(value.rounded()))
+        var out = ""
+        for (position, digit) in digits.enumerated() {
+            if position > 0 && (digits.count - position) % 3 == 0 && digits.first != "-" {
+                out.append(",")
+            }
+            out.append(digit)
+        }
+        return out
+    }
+
+    /// Three significant digits or so.
+    static func ratio(_ value: Double) -> String {
+        guard value.isFinite else { return "-" }
+        if value < 10 { return fixed(value, 2) }
+        if value < 100 { return fixed(value, 1) }
+        return count(value)
+    }
+
+    /// Microseconds as `850 µs`, `1.23 ms` or `2.1 s`.
+    static func time(_ microseconds: Double) -> String {
+        if microseconds <= 0 { return "-" }
+        if microseconds < 1000 { return "\(fixed(microseconds, microseconds < 10 ? 1 : 0)) µs" }
+        let milliseconds = microseconds / 1000
+        if milliseconds < 1000 {
+            return "\(fixed(milliseconds, milliseconds < 10 ? 2 : milliseconds < 100 ? 1 : 0)) ms"
+        }
+        return "\(fixed(milliseconds / 1000, 2)) s"
+    }
+
+    /// Right-aligned.
+    static func padded(_ text: String, _ width: Int) -> String {
+        String(repeating: " ", count: max(0, width - text.count)) + text
+    }
+
+    /// With exactly `places` decimals.
+    static func fixed(_ value: Double, _ places: Int) -> String {
+        var scale = 1
+        for _ in 0..<places { scale *= 10 }
+        let scaled = Int((value * Double(scale)).rounded())
+        let whole = String(scaled.magnitude / UInt(scale))
+        let sign = scaled < 0 ? "-" : ""
+        guard places > 0 else { return sign + whole }
+        let fraction = String(scaled.magnitude % UInt(scale))
+        return sign + whole + "." + String(repeating: "0", count: places - fraction.count)
+            + fraction
+    }
+}
+
+extension String {
+    fileprivate func padded(to width: Int) -> String {
+        self + String(repeating: " ", count: max(0, width - count))
+    }
+    fileprivate func leftPadded(to width: Int) -> String {
+        BenchFormat.padded(self, width)
+    }
+}

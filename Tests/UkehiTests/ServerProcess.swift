@@ -1,0 +1,102 @@
+// One `ukehi serve` process, as an operator would run it.
+
+import Foundation
+
+/// A running node in a process of its own; ends with the test.
+final class ServerProcess: @unchecked Sendable {
+    // Safety: `output` is behind its lock; the process object is used by one test task at a time.
+    private let process = Process()
+    private let lock = NSLock()
+    private var output = ""
+    let address: String
+
+    /// The executable that lies beside the test bundle.
+    static let executable = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
+        .deletingLastPathComponent().appending(path: "ukehi")
+
+    /// Starts a node of a cluster whose nodes listen on `addresses`.
+    init(position: Int, addresses: [String], directory: String, extra: [String] = []) throws {
+        address = addresses[position]
+        process.executableURL = ServerProcess.executable
+        let peers = addresses.filter { $0 != addresses[position] }.joined(separator: ",")
+        process.arguments =
+            [
+                "serve", "--log-level", "warning", "--cluster-node-id", "node-\(position + 1)",
+                "--cluster-listen", addresses[position], "--cluster-peers", peers,
+                "--cluster-data-dir", directory, "--sharding-num-shards", "4",
+                "--raft-election-timeout-ms", "400", "--raft-heartbeat-interval-ms", "50",
+                "--wal-segment-mb", "16", "--runtime-lanes", "1",
+            ] + extra
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        process.standardError = pipe
+        pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
+            let text = String(decoding: handle.availableData, as: UTF8.self)
+            if text.isEmpty {
+                handle.readabilityHandler = nil
+            } else {
+                self?.append(text)
+            }
+        }
+        try process.run()
+    }
+
+    deinit {
+        if process.isRunning { process.terminate() }
+    }
+
+    private func append(_ text: String) { lock.withLock { output += text } }
+
+    /// What it has printed so far.
+    var printed: String { lock.withLock { output } }
+    var isRunning: Bool { process.isRunning }
+
+    /// Returns when the node has said that it serves.
+    func ready() async throws {
+        try await eventually("\(address) is ready; it printed: \(printed)") {
+            guard process.isRunning else { throw NotInTime(what: "it ended: \(printed)") }
+            return printed.contains("ready \(address)")
+        }
+    }
+
+    /// `kill -9`, and waits for the end.
+    func kill() async throws {
+        Foundation.kill(process.processIdentifier, SIGKILL)
+        try await eventually("\(address) is gone") { !process.isRunning }
+    }
+
+    /// Sends a signal, waits for the end and gives the exit code.
+    func stop(_ signal: Int32) async throws -> Int32 {
+        Foundation.kill(process.processIdentifier, signal)
+        return try await exitCode()
+    }
+
+    /// Waits for the end and gives the exit code.
+    func exitCode() async throws -> Int32 {
+        try await eventually("\(address) ends; it printed: \(printed)") { !process.isRunning }
+        return process.terminationStatus
+    }
+}
+
+/// Addresses on the loopback interface that were free a moment ago.
+func freeAddresses(_ count: Int) throws -> [String] {
+    var sockets: [Int32] = []
+    defer { for socket in sockets { close(socket) } }
+    return try (0..<count).map { _ in
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        guard descriptor >= 0 else { throw POSIXError(.EMFILE) }
+        sockets.append(descriptor)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let bound = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { general in
+                bind(descriptor, general, length) == 0
+                    && getsockname(descriptor, general, &length) == 0
+            }
+        }
+        guard bound else { throw POSIXError(.EADDRINUSE) }
+        return "127.0.0.1:\(UInt16(bigEndian: address.sin_port))"
+    }
+}
