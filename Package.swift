@@ -84,6 +84,7 @@ let package = Package(
                 "UkehiBase", "UkehiEnvironment", "UkehiRaft", "UkehiWAL", "UkehiState",
                 "UkehiNode", "UkehiPOSIX", "UkehiTransport", rocksDB, logging, nioCore, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ],
             swiftSettings: strict),

@@ -12,6 +12,12 @@ import NIOPosix
 import UkehiBase
 import UkehiNode
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
 /// Confined to its event loop.
 final class Dialer {
     let address: String
@@ -91,9 +97,19 @@ final class Dialer {
             }
         case .failure(let error):
             report.warn(
-                .network, "Cannot reach \(address): \(error). Dialing again.", at: loop.now)
+                .network, "Cannot reach \(address): \(Self.cause(of: error)). Dialing again.",
+                at: loop.now)
             again()
         }
+    }
+
+    /// The system's word for it; the library's lists every address it tried.
+    private static func cause(of error: any Error) -> String {
+        guard let failure = error as? NIOConnectionError,
+            let cause = failure.connectionErrors.last?.error
+        else { return "\(error)" }
+        guard let system = cause as? IOError else { return "\(cause)" }
+        return String(cString: strerror(system.errnoCode))
     }
 
     /// The handshake succeeded: the next break is dialed quickly.

@@ -221,8 +221,9 @@ final class WireHandler: ChannelDuplexHandler {
     /// Ends the connection; the other side is told why unless it is gone.
     func close(_ reason: WireError) {
         guard !isClosed, let context else { return }
-        let tells =
-            isOpen && reason.kind != .network && reason.kind != .told && context.channel.isActive
+        // An orderly end needs no word: the other side would log it as trouble.
+        let isSilent = reason.kind == .network || reason.kind == .told || reason.kind == .ended
+        let tells = isOpen && !isSilent && context.channel.isActive
         report.ended(reason, remote: remote, at: now)
         if tells { send(.farewell, Farewell.encode(reason.reason)) }
         finish(reason)

@@ -98,6 +98,11 @@ final class WireReport: Sendable {
         case .oversize, .checksum, .malformed, .timeout, .resources:
             faulted.add(1, ordering: .relaxed)
         }
+        // Connections come and go with their programs: only what is wrong with them is news.
+        guard error.kind != .network else {
+            logger.debug("Connection with \(remote) closed: \(error.reason)")
+            return
+        }
         warn(error.kind, "Connection with \(remote) closed: \(error.reason)", at: now)
     }
 
