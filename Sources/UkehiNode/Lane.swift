@@ -227,8 +227,9 @@ package final class Lane: @unchecked Sendable {
         acceptLocal()
         reset(&inbox)
         driveDirty()
-        submitBatch()
+        // Peers first: their way to a durable copy is longer than ours.
         sendOutboxes()
+        submitBatch()
         startApply()
         flushSinks()
         isInPass = false
