@@ -36,7 +36,7 @@ extension Lane {
                 do {
                     try applier.apply(&batch)
                 } catch {
-                    return host.failed(NodeError(error))
+                    return fail(NodeError(error))
                 }
                 completeApply(batch)
             }
@@ -52,7 +52,7 @@ extension Lane {
             do throws(StateError) {
                 try lane.applier.apply(&batch)
             } catch {
-                return lane.host.failed(NodeError(error))
+                return lane.fail(NodeError(error))
             }
             lane.post(applied: batch)
         }

@@ -61,7 +61,7 @@ extension Lane {
                 }
             }
         } catch {
-            host.failed(NodeError(error))
+            fail(NodeError(error))
         }
     }
 
@@ -169,7 +169,7 @@ extension Lane {
             do {
                 try install(seeds, node: node, router: router)
             } catch {
-                host.failed(error)
+                fail(error)
             }
         case .purgeAgain:
             wantsPurge = true

@@ -125,7 +125,7 @@ extension Lane {
                 case .diskFull:
                     isDiskFull = true
                     return
-                default: return host.failed(NodeError(error))
+                default: return fail(NodeError(error))
                 }
             }
         }
@@ -164,7 +164,7 @@ extension Lane {
             region.proposedCompaction = .zero
         }
         region.isLeader = isLeader
-        host.leaderChanged(region: region.id, leader: region.leaderNode, isLocal: isLeader)
+        host?.leaderChanged(region: region.id, leader: region.leaderNode, isLocal: isLeader)
     }
 
     // MARK: Older entries
@@ -180,7 +180,7 @@ extension Lane {
                     maxBytes: Int(clamping: fetch.maxBytes))
                 lane.post(.fetched(id, entries))
             } catch {
-                lane.host.failed(NodeError(error))
+                lane.fail(NodeError(error))
             }
         }
     }

@@ -66,7 +66,8 @@ package final class Lane: @unchecked Sendable {
     let readWorker: any Worker
     /// Flushes, purges, and what else takes long.
     let maintenanceWorker: any Worker
-    unowned let host: any LaneHost
+    /// Gone once the node is: a pass that is still queued then tells nobody.
+    weak var host: (any LaneHost)?
     let logger: Logger
 
     var regions: [RegionID: Region] = [:]
@@ -295,6 +296,9 @@ package final class Lane: @unchecked Sendable {
             touchedSinks.append(sink)
         }
     }
+
+    /// The node cannot go on.
+    func fail(_ error: NodeError) { host?.failed(error) }
 
     func flushSinks() {
         guard !touchedSinks.isEmpty else { return }

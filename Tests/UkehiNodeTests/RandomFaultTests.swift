@@ -147,7 +147,7 @@ private struct FaultRun {
 
 @Suite("Nodes under faults")
 struct RandomFaultTests {
-    @Test("no acknowledged write is lost, no read is stale, replicas agree", arguments: 1...12)
+    @Test("no acknowledged write is lost, no read is stale, replicas agree", arguments: 1...40)
     func faults(seed: Int) throws {
         var run = try FaultRun(seed: UInt64(seed))
         for _ in 0..<500 { try run.step() }

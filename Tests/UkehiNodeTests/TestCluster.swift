@@ -224,10 +224,22 @@ final class TestCluster {
     /// Takes a member away as a power cut does: what was not synced may be gone.
     func crash(_ number: Int, seed: UInt64) {
         var random = _UkehiTestSupport.SeededRandom(seed: seed)
-        members[number].core = nil
+        release(number)
         network.transports[members[number].name] = nil
         _ = members[number].store?.crash()
         members[number].fileSystem = members[number].fileSystem.crashed(using: &random)
+    }
+
+    /// Lets go of a member's objects, which hold each other until a node stops.
+    private func release(_ number: Int) {
+        members[number].core?.log.stop()
+        members[number].core = nil
+        members[number].transport.events = nil
+        members[number].executor.stop()
+    }
+
+    deinit {
+        for number in members.indices { release(number) }
     }
 
     /// Delivers and runs until nothing moves.
