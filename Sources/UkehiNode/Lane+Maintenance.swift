@@ -109,10 +109,10 @@ extension Lane {
             admin: .compactLog(upTo: index), epoch: region.descriptor.epoch,
             time: clock.wallNanoseconds())
         if let position = try? region.raft.propose(payload) {
-            region.proposals.append(
+            remember(
                 Proposal(
                     index: position.index, term: position.term,
-                    deadline: MonotonicTime(nanoseconds: .max), waiters: []))
+                    deadline: MonotonicTime(nanoseconds: .max), waiters: []), region)
             region.proposedCompaction = position.index
             markDirty(region)
         }

@@ -163,18 +163,10 @@ extension Lane {
     ) {
         do {
             let position = try region.raft.propose(payload)
-            // Older proposals at or past it were cut off by another leader. Whether a peer that
-            // still has them ever leads is not known here.
-            while let last = region.proposals.last, last.index >= position.index {
-                region.proposals.removeLast()
-                for waiter in last.waiters {
-                    reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
-                }
-            }
-            region.proposals.append(
+            remember(
                 Proposal(
                     index: position.index, term: position.term, deadline: deadline,
-                    waiters: waiters))
+                    waiters: waiters), region)
         } catch {
             // Refused before anything was appended: full of uncommitted entries, no longer the
             // leader, or handing leadership over.
@@ -182,6 +174,20 @@ extension Lane {
                 region.raft.isLeader ? .rejected(.overloaded) : region.notLeader
             for waiter in waiters { reply(.failed(answer), waiter.sink, waiter.tag) }
         }
+    }
+
+    /// Keeps who waits for an entry that was just appended. Invariant: ascending by index.
+    ///
+    /// Older proposals at or past its index were cut off by another leader in between. Whether a
+    /// peer that still has them ever leads is not known here.
+    func remember(_ proposal: Proposal, _ region: Region) {
+        while let last = region.proposals.last, last.index >= proposal.index {
+            region.proposals.removeLast()
+            for waiter in last.waiters {
+                reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
+            }
+        }
+        region.proposals.append(proposal)
     }
 
     // MARK: Reads
