@@ -67,6 +67,8 @@ package final class NodeCore: @unchecked Sendable {
         var leaders: [RegionID: NodeID] = [:]
         var isStarted = false
         var isStopping = false
+        /// Configured peers that refuse this node, with their reasons.
+        var refusals: [String: String] = [:]
         var failure: NodeError?
         /// Goes on with the bootstrap when the regions' births are durable.
         var joining: ClusterRecord?
@@ -447,7 +449,25 @@ extension NodeCore: TransportEvents {
     }
 
     package func connected(_ remote: Hello, dialed: String) {
-        perform(state.withLock { $0.bootstrap.connected(remote, dialed: dialed) })
+        perform(
+            state.withLock { state in
+                state.refusals[dialed] = nil
+                return state.bootstrap.connected(remote, dialed: dialed)
+            })
+    }
+
+    /// One peer may be the one that is wrong; when all of them refuse this node, it is this one.
+    package func refused(_ reason: String, dialed: String) {
+        let isRefusedByAll = state.withLock { state in
+            state.refusals[dialed] = reason
+            return options.peers.allSatisfy { state.refusals[$0] != nil }
+        }
+        guard isRefusedByAll else { return }
+        failed(
+            NodeError(
+                code: .identity,
+                message: "All configured peers refuse this node; \(dialed): \(reason) Nothing was "
+                    + "changed in \(directory)."))
     }
 
     package func received(control: Bytes, from remote: Hello) {

@@ -56,6 +56,8 @@ public protocol TransportEvents: AnyObject, Sendable {
     func judge(_ remote: Hello, dialed: String?) -> HandshakeVerdict
     /// A connection that we dialed is ready for ``Transport/sendControl(_:to:)`` and messages.
     func connected(_ remote: Hello, dialed: String)
+    /// The node at a dialed address will not talk to us, for who we are; repeated while that is so.
+    func refused(_ reason: String, dialed: String)
     /// Raft messages from a node of our cluster.
     func received(_ messages: [RegionMessage], from node: NodeID)
     /// Bytes of the bootstrap conversation (``BootstrapMessage``), opaque to the transport.

@@ -121,7 +121,13 @@ final class Dialer {
         self.session = nil
         channel = nil
         // Those who refuse us will not change their mind at once.
-        if reason.kind == .refused || reason.kind == .told { backoff = limits.longestBackoff }
+        switch reason.kind {
+        case .refused, .told: backoff = limits.longestBackoff
+        case .refusedByPeer:
+            backoff = limits.longestBackoff
+            events.refused(reason.reason, dialed: address)
+        default: break
+        }
         again()
     }
 

@@ -39,6 +39,8 @@ package struct WireError: Error, Hashable, Sendable, CustomStringConvertible {
         case oversize, checksum, malformed, timeout, refused, resources, network
         /// The other side said why it closes.
         case told
+        /// The other side's reason: we are not who it may talk to.
+        case refusedByPeer
         /// Closed on purpose, by the other side or by our own stop: nothing to complain of.
         case ended
     }

@@ -144,16 +144,20 @@ func isPrintable(_ text: String) -> Bool {
 enum Farewell {
     static let maxBytes = 1 << 10
 
-    static func encode(_ reason: String) -> Bytes {
-        let bytes = Bytes(reason)
-        guard bytes.count > maxBytes else { return bytes }
+    /// First byte: 1 if the handshake was refused for who the other side is, else 0.
+    static func encode(_ reason: WireError) -> Bytes {
+        var writer = ByteWriter(chunkCapacity: maxBytes)
+        writer.append(UInt8(reason.kind == .refused ? 1 : 0))
+        let text = Bytes(reason.reason)
         // A cut inside a character is repaired by the reader.
-        return bytes[0..<maxBytes]
+        writer.append(text[0..<min(text.count, maxBytes - 1)])
+        return writer.take()
     }
 
-    static func decode(_ payload: Bytes) -> String {
-        let bytes = payload[0..<min(payload.count, maxBytes)].array
+    static func decode(_ payload: Bytes) -> (isRefusal: Bool, text: String) {
+        guard !payload.isEmpty else { return (false, "(no reason)") }
+        let bytes = payload[1..<min(payload.count, maxBytes)].array
         let text = String(decoding: bytes, as: UTF8.self)
-        return isPrintable(text) ? text : "(a reason that is not printable)"
+        return (payload[0] == 1, isPrintable(text) ? text : "(a reason that is not printable)")
     }
 }

@@ -128,8 +128,9 @@ final class WireHandler: ChannelDuplexHandler {
                     frameBeganAt = nil
                     report.received(frameOf: frame.payload.count + FrameHeader.bytes)
                     if frame.type == .farewell {
-                        let reason = Farewell.decode(frame.payload)
-                        throw WireError(.told, "the other side says: \(reason)")
+                        let (isRefusal, reason) = Farewell.decode(frame.payload)
+                        throw WireError(
+                            isRefusal ? .refusedByPeer : .told, "the other side says: \(reason)")
                     }
                     try session.received(frame)
                 }
@@ -222,10 +223,14 @@ final class WireHandler: ChannelDuplexHandler {
     func close(_ reason: WireError) {
         guard !isClosed, let context else { return }
         // An orderly end needs no word: the other side would log it as trouble.
-        let isSilent = reason.kind == .network || reason.kind == .told || reason.kind == .ended
+        let isSilent =
+            switch reason.kind {
+            case .network, .told, .refusedByPeer, .ended: true
+            default: false
+            }
         let tells = isOpen && !isSilent && context.channel.isActive
         report.ended(reason, remote: remote, at: now)
-        if tells { send(.farewell, Farewell.encode(reason.reason)) }
+        if tells { send(.farewell, Farewell.encode(reason)) }
         finish(reason)
         context.close(promise: nil)
     }

@@ -206,6 +206,23 @@ struct ClusterTests {
         }
     }
 
+    @Test("a wiped node under its old name stops with a reason; those who know it go on (RULES 16)")
+    func wipedNode() throws {
+        let cluster = TestCluster(nodes: 3, regions: 2)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        cluster.crash(2, seed: 1)
+        cluster.members[2].fileSystem = SimulatedFileSystem()
+        try cluster.start(2)
+        cluster.pass(milliseconds: 1000)
+        #expect(cluster.failures.codes == [.identity])
+        #expect(cluster.members[2].core?.nodeID == nil)
+        guard case .command(.applied)? = try cluster.write(.put(key: "k", value: "v")) else {
+            Issue.record("the others do not write")
+            return
+        }
+    }
+
     @Test("a directory of another node, or without its log, is refused and left alone")
     func identity() throws {
         let cluster = TestCluster(nodes: 1)

@@ -109,6 +109,7 @@ final class QueueTransport: Transport, @unchecked Sendable {
             guard let other = network.transports[peer], let remote = other.events else { continue }
             if case .refuse(let reason) = remote.judge(events.localHello(), dialed: nil) {
                 refusals.append(reason)
+                events.refused(reason, dialed: peer)
                 continue
             }
             if case .refuse(let reason) = events.judge(remote.localHello(), dialed: peer) {
@@ -143,6 +144,7 @@ final class Failures: Sendable {
     private let errors = Mutex<[NodeError]>([])
     func add(_ error: NodeError) { errors.withLock { $0.append(error) } }
     var isEmpty: Bool { errors.withLock { $0.isEmpty } }
+    var codes: [NodeError.Code] { errors.withLock { $0.map(\.code) } }
 }
 
 /// Several nodes, driven by hand.

@@ -63,7 +63,7 @@ struct ConnectionTests {
             guard !channel.isActive else { return nil }
             let last = try sent().last
             #expect(last?.type == .farewell)
-            return last.map { Farewell.decode($0.payload) }
+            return last.map { Farewell.decode($0.payload).text }
         }
     }
 

@@ -200,6 +200,12 @@ struct LoopbackTests {
         {
             await Task.yield()
         }
+        // The node that was refused is told, so that it can stop if all others do the same.
+        var told = b.node.events.makeAsyncIterator()
+        let refused = await told.first { event -> String? in
+            if case .refused(_, let dialed) = event { dialed } else { nil }
+        }
+        #expect(refused == a.address)
         await a.transport.stop()
         await b.transport.stop()
         #expect(a.transport.statistics.messagesSent == 0)

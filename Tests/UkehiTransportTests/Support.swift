@@ -63,6 +63,7 @@ final class TestNode: TransportEvents {
         case messages([RegionMessage], from: NodeID)
         case control(Bytes, from: Hello)
         case unreachable(NodeID)
+        case refused(String, dialed: String)
         case request(ClientRequest)
     }
 
@@ -103,6 +104,9 @@ final class TestNode: TransportEvents {
     }
     func received(control: Bytes, from remote: Hello) {
         continuation.yield(.control(control, from: remote))
+    }
+    func refused(_ reason: String, dialed: String) {
+        continuation.yield(.refused(reason, dialed: dialed))
     }
     func unreachable(_ node: NodeID) { continuation.yield(.unreachable(node)) }
     func submit(_ request: ClientRequest) {
