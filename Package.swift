@@ -21,6 +21,7 @@ let package = Package(
     products: [
         .library(name: "Ukehi", targets: ["Ukehi"]),
         .library(name: "UkehiRaft", targets: ["UkehiRaft"]),
+        .library(name: "UkehiSimulation", targets: ["UkehiSimulation"]),
         .executable(name: "ukehi", targets: ["UkehiCommand"]),
     ],
     traits: [
@@ -77,6 +78,15 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // Whole clusters in one process, from one seed.
+        .target(
+            name: "UkehiSimulation",
+            dependencies: [
+                "UkehiBase", "UkehiEnvironment", "UkehiRaft", "UkehiWAL", "UkehiState",
+                "UkehiNode", logging,
+            ],
+            swiftSettings: strict),
+
         // What embedders import, and the command line.
         .target(
             name: "Ukehi",
@@ -92,7 +102,7 @@ let package = Package(
             name: "UkehiCommand",
             dependencies: [
                 "Ukehi", "UkehiBase", "UkehiEnvironment", "UkehiNode", "UkehiPOSIX", "UkehiState",
-                "UkehiTransport", "UkehiWAL", logging, nioCore, nioPosix,
+                "UkehiTransport", "UkehiWAL", "UkehiSimulation", logging, nioCore, nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
@@ -100,7 +110,7 @@ let package = Package(
 
         // Tests, one target a module.
         .target(
-            name: "_UkehiTestSupport", dependencies: ["UkehiBase", "UkehiEnvironment"],
+            name: "_UkehiTestSupport", dependencies: ["UkehiEnvironment"],
             path: "Tests/_UkehiTestSupport", swiftSettings: strict),
         .testTarget(name: "UkehiBaseTests", dependencies: ["UkehiBase"], swiftSettings: strict),
         .testTarget(
@@ -112,13 +122,15 @@ let package = Package(
         .testTarget(
             name: "UkehiWALTests",
             dependencies: [
-                "UkehiWAL", "UkehiPOSIX", "UkehiBase", "UkehiEnvironment", "_UkehiTestSupport",
+                "UkehiWAL", "UkehiPOSIX", "UkehiBase", "UkehiEnvironment", "UkehiSimulation",
+                "_UkehiTestSupport",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "UkehiPOSIXTests",
             dependencies: [
-                "UkehiPOSIX", "UkehiBase", "UkehiEnvironment", "_UkehiTestSupport",
+                "UkehiPOSIX", "UkehiBase", "UkehiEnvironment", "UkehiSimulation",
+                "_UkehiTestSupport",
             ],
             swiftSettings: strict),
         .testTarget(
@@ -132,7 +144,13 @@ let package = Package(
             name: "UkehiNodeTests",
             dependencies: [
                 "UkehiNode", "UkehiRaft", "UkehiWAL", "UkehiState", "UkehiBase",
-                "UkehiEnvironment", "_UkehiTestSupport", logging,
+                "UkehiEnvironment", "UkehiSimulation", logging,
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "UkehiSimulationTests",
+            dependencies: [
+                "UkehiSimulation", "UkehiNode", "UkehiRaft", "UkehiState", "UkehiBase",
             ],
             swiftSettings: strict),
         .testTarget(

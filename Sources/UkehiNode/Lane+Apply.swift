@@ -14,6 +14,8 @@ extension Lane {
             first.index == region.handedToApply + 1,
             "\(region.id) applies \(first.index) after \(region.handedToApply)")
         region.handedToApply = last.index
+        observer?.committed(
+            region: region.id, entries: message.entries, term: region.raft.term)
         var bytes = 0
         for entry in message.entries {
             bytes += entry.recordBytes

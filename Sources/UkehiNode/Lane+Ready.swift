@@ -142,6 +142,9 @@ extension Lane {
                 region.appendsInFlight -= 1
                 invariant(region.appendsInFlight >= 0, "an append of \(region.id) ended twice")
                 region.log.append(item.entries)
+                if !item.entries.isEmpty {
+                    observer?.durable(region: region.id, entries: item.entries)
+                }
                 for response in item.responses { send(response, region) }
                 markDirty(region)
             }

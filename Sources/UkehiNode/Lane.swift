@@ -68,6 +68,8 @@ package final class Lane: @unchecked Sendable {
     let maintenanceWorker: any Worker
     /// Gone once the node is: a pass that is still queued then tells nobody.
     weak var host: (any LaneHost)?
+    /// Looks on, in simulations; nil in production.
+    let observer: (any NodeObserver)?
     let logger: Logger
 
     var regions: [RegionID: Region] = [:]
@@ -111,7 +113,8 @@ package final class Lane: @unchecked Sendable {
     package init(
         index: Int, options: NodeOptions, executor: any LaneExecutor, clock: any NodeClock,
         log: WriteAheadLog, applier: Applier, transport: Transport, applyWorker: any Worker,
-        readWorker: any Worker, maintenanceWorker: any Worker, host: any LaneHost, logger: Logger
+        readWorker: any Worker, maintenanceWorker: any Worker, host: any LaneHost,
+        observer: (any NodeObserver)? = nil, logger: Logger
     ) {
         self.index = index
         self.options = options
@@ -124,6 +127,7 @@ package final class Lane: @unchecked Sendable {
         self.readWorker = readWorker
         self.maintenanceWorker = maintenanceWorker
         self.host = host
+        self.observer = observer
         self.logger = logger
     }
 

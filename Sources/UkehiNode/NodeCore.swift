@@ -22,16 +22,20 @@ package struct NodeEnvironment: Sendable {
     package var usesThreads: Bool
     /// Makes a worker of this name.
     package var makeWorker: @Sendable (String) -> any Worker
+    /// Looks on, in simulations.
+    package var observer: (any NodeObserver)?
 
     package init(
         fileSystem: any FileSystem, clock: any NodeClock, random: any RandomSource,
-        usesThreads: Bool = true, makeWorker: @escaping @Sendable (String) -> any Worker
+        usesThreads: Bool = true, makeWorker: @escaping @Sendable (String) -> any Worker,
+        observer: (any NodeObserver)? = nil
     ) {
         self.fileSystem = fileSystem
         self.clock = clock
         self.random = random
         self.usesThreads = usesThreads
         self.makeWorker = makeWorker
+        self.observer = observer
     }
 }
 
@@ -128,7 +132,8 @@ package final class NodeCore: @unchecked Sendable {
                 index: index, options: options, executor: executors[index],
                 clock: environment.clock, log: log, applier: applier, transport: transport,
                 applyWorker: applyWorkers[index], readWorker: readWorker,
-                maintenanceWorker: maintenanceWorker, host: self, logger: logger)
+                maintenanceWorker: maintenanceWorker, host: self,
+                observer: environment.observer, logger: logger)
         }
     }
 

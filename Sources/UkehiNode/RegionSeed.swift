@@ -36,6 +36,7 @@ extension Lane {
             regions[region.id] = region
             orderedRegions.append(region)
             markDirty(region)
+            observer?.opened(status(region)) { index in region.raft.term(at: index) }
         }
         orderedRegions.sort { $0.id < $1.id }
         routedRegions = router.routes.map { regions[$0.region] }
@@ -75,6 +76,7 @@ extension Lane {
         configuration.lazyCommitBroadcast = true
         configuration.lazyCommitPersistence = true
         configuration.restartCampaignBarrier = true
+        configuration.leadOnlyWithDurableVote = true
         configuration.maxMessageBytes = Limits.maxMessageBytes
         configuration.maxCommittedBytesPerReady = Limits.maxCommittedBytesPerReady
         configuration.maxUncommittedBytes = Limits.maxUncommittedBytes

@@ -67,6 +67,11 @@ public struct RaftConfiguration: Sendable {
     /// A restarted peer does not campaign until everything up to the commit index it restarted
     /// with is applied, whatever the entries are (RULES 9, 10).
     public var restartCampaignBarrier = false
+    /// With asynchronous storage writes, a candidate leads only once its own vote is durable, however
+    /// many others have voted for it. Without this a leader that loses its unsynced term in a power
+    /// cut can be elected again in the same term, by the same votes, and append other entries under
+    /// the same index and term (RULES 1). Set it wherever `asyncStorageWrites` is set.
+    public var leadOnlyWithDurableVote = false
 
     public init(id: PeerID, electionTicks: Int, heartbeatTicks: Int, applied: LogIndex = .zero) {
         self.id = id

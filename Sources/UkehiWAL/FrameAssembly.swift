@@ -48,7 +48,7 @@ struct LaneTicket: Hashable, Sendable {
 ///
 /// Safety: collecting under the log's lock; in flight, only its writer touches `buffer` and only
 /// reads the rest; afterwards under the lock again.
-final class Group: @unchecked Sendable {
+package final class Group: @unchecked Sendable {
     var storages: ContiguousArray<BatchStorage> = []
     /// The highest ticket of each lane.
     var tickets: ContiguousArray<LaneTicket> = []
@@ -57,9 +57,9 @@ final class Group: @unchecked Sendable {
     var lsn: UInt64 = 0
 
     // In flight:
-    var header = FrameHeader()
+    package private(set) var header = FrameHeader()
     var buffer: FrameBuffer?
-    var segment: SegmentFile?
+    package private(set) var segment: SegmentFile?
     var isDone = false
 
     var frameBytes: Int {
@@ -113,7 +113,7 @@ final class Group: @unchecked Sendable {
     }
 
     /// Copies the bodies behind the directory and finishes the frame's bytes.
-    func fill() -> UnsafeRawBufferPointer {
+    package func fill() -> UnsafeRawBufferPointer {
         guard let buffer else { return UnsafeRawBufferPointer(start: nil, count: 0) }
         var at = buffer.base + header.bodyStart
         for storage in storages {

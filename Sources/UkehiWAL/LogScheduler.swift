@@ -17,7 +17,7 @@
 import UkehiBase
 
 /// What the driver is asked to do, on a thread that may block.
-enum LogWork {
+package enum LogWork {
     /// Write the group's frame durably, then call ``LogScheduler/completed(_:)``.
     case frame(Group)
     /// Turn the prepared segment into the next one, then call ``LogScheduler/activated(_:)``.

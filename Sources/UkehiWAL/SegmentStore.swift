@@ -9,14 +9,14 @@
 // background, ahead of the frames, so that a fresh directory does not wait for 128 MiB of zeros.
 
 import UkehiBase
-import UkehiEnvironment
+package import UkehiEnvironment
 
 /// One open segment.
 ///
 /// Safety: `header`, `preparedTo` and `end` are read and changed under the log's lock; the file is
 /// thread-safe. A reader that holds it can go on reading after it was removed.
-final class SegmentFile: @unchecked Sendable {
-    let file: any File
+package final class SegmentFile: @unchecked Sendable {
+    package let file: any File
     var header: SegmentHeader
     /// Bytes from the start that are zeroed, or may be written without that.
     var preparedTo: UInt64

@@ -351,12 +351,12 @@ package final class WriteAheadLog: @unchecked Sendable {
     // MARK: Driving by hand
 
     /// The next piece of work for a driver without threads.
-    func takeWork() -> LogWork? {
+    package func takeWork() -> LogWork? {
         monitor.withLock { scheduler.next(newIncarnation: { random.next() }) }
     }
 
     /// Reports a frame written durably by a driver without threads; calls the handlers.
-    func finish(_ group: Group) {
+    package func finish(_ group: Group) {
         finished(group, microseconds: 0)
         monitor.lock()
         deliver()
@@ -364,11 +364,16 @@ package final class WriteAheadLog: @unchecked Sendable {
     }
 
     /// Does a piece of work at once, for a driver without threads.
-    func perform(_ work: LogWork) {
+    package func perform(_ work: LogWork) {
         run(work)
         monitor.lock()
         deliver()
         monitor.unlock()
+    }
+
+    /// Reports that a write failed to a driver without threads: the log has stopped.
+    package func failed(_ error: FileError) {
+        fail(WALError(error, effect: "The log has stopped and acknowledges nothing more"))
     }
 
     /// Asks for a claim of what is durable, if nothing is under way.

@@ -35,7 +35,8 @@ struct UkehiCommand: AsyncParsableCommand {
             """,
         version: Version.text,
         subcommands: [
-            Bench.self, Serve.self, KeyValueCommand.self, WALCommand.self, VersionCommand.self,
+            Bench.self, Serve.self, KeyValueCommand.self, WALCommand.self, SimulateCommand.self,
+            VersionCommand.self,
         ])
 
     /// Parses and runs; every failure becomes a message and one of the documented exit codes.

@@ -54,6 +54,11 @@ private let rules: [ImportRule] = [
             + "Synchronization Glibc Musl " + nio,
         because: "the network carries messages and decides nothing"),
     ImportRule(
+        "UkehiSimulation",
+        "UkehiBase UkehiEnvironment UkehiRaft UkehiWAL UkehiState UkehiNode UkehiPlacement Logging "
+            + "Synchronization Glibc Musl",
+        because: "nothing real is simulated: no disk, no socket, no thread, no clock"),
+    ImportRule(
         "Ukehi",
         "UkehiBase UkehiEnvironment UkehiRaft UkehiWAL UkehiState UkehiNode UkehiPOSIX "
             + "UkehiRocksDB UkehiTransport Logging ServiceLifecycle TOMLKit UnixSignals Synchronization Glibc "
@@ -62,7 +67,7 @@ private let rules: [ImportRule] = [
     ImportRule(
         "ukehi",
         "Ukehi UkehiBase UkehiEnvironment UkehiRaft UkehiWAL UkehiState UkehiNode UkehiPOSIX "
-            + "UkehiTransport ArgumentParser Logging Histogram NIOCore NIOPosix Synchronization Glibc Musl Dispatch "
+            + "UkehiTransport UkehiSimulation ArgumentParser Logging Histogram NIOCore NIOPosix Synchronization Glibc Musl Dispatch "
             + "Foundation FoundationEssentials",
         because: "the command parses and prints"),
 ]

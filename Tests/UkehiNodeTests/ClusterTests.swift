@@ -1,7 +1,7 @@
 import Testing
 import UkehiBase
 import UkehiState
-import _UkehiTestSupport
+import UkehiSimulation
 
 @testable import UkehiNode
 @testable import UkehiWAL

@@ -2,7 +2,7 @@ import Testing
 import UkehiBase
 import UkehiEnvironment
 import UkehiState
-import _UkehiTestSupport
+import UkehiSimulation
 
 @testable import UkehiNode
 
@@ -17,7 +17,7 @@ private struct KeyHistory {
 /// the last acknowledged write or a later one whose outcome is not known.
 private struct FaultRun {
     let cluster: TestCluster
-    var random: _UkehiTestSupport.SeededRandom
+    var random: UkehiSimulation.SeededRandom
     var keys: [KeyHistory]
     var writes: [(tag: UInt64, key: Int, number: UInt64)] = []
     var nextNumber: UInt64 = 1
@@ -28,7 +28,7 @@ private struct FaultRun {
 
     init(seed: UInt64) throws {
         self.seed = seed
-        random = _UkehiTestSupport.SeededRandom(seed: seed)
+        random = UkehiSimulation.SeededRandom(seed: seed)
         keys = Array(repeating: KeyHistory(), count: 24)
         cluster = TestCluster(nodes: 3, regions: 3, storeSeed: seed) { $0.compactionInterval = 8 }
         try cluster.startAll()
@@ -92,7 +92,7 @@ private struct FaultRun {
             let lost = NodeID(random.next() % 3 + 1)
             cluster.network.drops = { $0.from == lost || $0.to == lost }
         case 13:
-            var loss = _UkehiTestSupport.SeededRandom(seed: random.next())
+            var loss = UkehiSimulation.SeededRandom(seed: random.next())
             cluster.network.drops = { _ in loss.oneIn(5) }
         case 14: cluster.network.drops = { _ in false }
         default:

@@ -6,7 +6,7 @@ import Synchronization
 import UkehiBase
 import UkehiEnvironment
 import UkehiState
-import _UkehiTestSupport
+import UkehiSimulation
 
 @testable import UkehiNode
 @testable import UkehiWAL
@@ -225,7 +225,7 @@ final class TestCluster {
 
     /// Takes a member away as a power cut does: what was not synced may be gone.
     func crash(_ number: Int, seed: UInt64) {
-        var random = _UkehiTestSupport.SeededRandom(seed: seed)
+        var random = UkehiSimulation.SeededRandom(seed: seed)
         release(number)
         network.transports[members[number].name] = nil
         _ = members[number].store?.crash()

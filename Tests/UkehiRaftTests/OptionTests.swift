@@ -237,6 +237,37 @@ struct RestartTests {
         }
     }
 
+    /// Found by simulation: node 1 led a term that its own disk did not know yet, lost power, and was
+    /// elected again in that term by the same votes, with another entry at the same index.
+    @Test("a peer is never elected twice in one term, whatever a power cut takes from it")
+    func electedOnce() throws {
+        for isOn in [false, true] {
+            let cluster = try RaftCluster(voters: [1, 2, 3]) { $0.leadOnlyWithDurableVote = isOn }
+            /// Campaigns while the disk of 1 stands still; what it appends then is lost.
+            func campaign() throws {
+                cluster[1].raft.campaign()
+                cluster.collect(cluster[1])
+                while !cluster.network.isEmpty {
+                    for message in cluster.take({ _ in true }) where message.entries.isEmpty {
+                        cluster.deliver(message)
+                        let receiver = message.to.rawValue
+                        if receiver != 1 { try cluster.work(cluster[receiver]) }
+                    }
+                }
+            }
+            try campaign()
+            let term = cluster[1].term
+            #expect(cluster[1].isLeader == !isOn)
+            try cluster.restart(1)
+            try campaign()
+            // Without the option the same peer leads the same term again, its first entry forgotten.
+            #expect(cluster[1].term == term)
+            #expect(cluster[1].isLeader == !isOn)
+            try cluster.settle()
+            #expect(cluster[1].isLeader)
+        }
+    }
+
     @Test("a storage that contradicts itself is refused")
     func inconsistentStorage() throws {
         func start(

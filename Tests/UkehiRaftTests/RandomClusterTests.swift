@@ -57,6 +57,7 @@ private final class RandomRun {
             settings.stepDownOnRemoval = stepDown
             settings.refuseInvalidConfChanges = refuse
             settings.restartCampaignBarrier = lazy
+            settings.leadOnlyWithDurableVote = lazy
             settings.lazyCommitBroadcast = lazy
             settings.lazyCommitPersistence = lazy
             settings.coalesceAcknowledgements = lazy

@@ -2,7 +2,7 @@
 
 import Glibc
 import Testing
-import _UkehiTestSupport
+import UkehiSimulation
 
 @testable import UkehiWAL
 

@@ -4,7 +4,7 @@
 import Testing
 import UkehiBase
 import UkehiEnvironment
-import _UkehiTestSupport
+import UkehiSimulation
 
 @testable import UkehiWAL
 

@@ -1,8 +1,8 @@
 // The naive twin: what a log holds, as plain dictionaries of whole entries.
 
 import UkehiBase
+import UkehiSimulation
 import UkehiWAL
-import _UkehiTestSupport
 
 struct ModelEntry: Hashable {
     var term: UInt64

@@ -3,7 +3,7 @@
 import Synchronization
 import UkehiBase
 import UkehiEnvironment
-import _UkehiTestSupport
+import UkehiSimulation
 
 @testable import UkehiWAL
 

@@ -4,6 +4,7 @@ import Testing
 import UkehiBase
 import UkehiEnvironment
 import UkehiPOSIX
+import UkehiSimulation
 import _UkehiTestSupport
 
 @testable import UkehiWAL

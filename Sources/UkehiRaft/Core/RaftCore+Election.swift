@@ -212,6 +212,12 @@ extension RaftCore {
             }
             if role == .preCandidate {
                 run(.election)
+            } else if settings.flags.contains(.leadOnlyWithDurableVote),
+                !votes.contains(where: { $0.peer == id })
+            {
+                // Won, but a power cut now would let this peer win the same term again with another
+                // log. Its own vote is on its way to the disk and comes back here.
+                break
             } else {
                 becomeLeader()
                 broadcastAppend()

@@ -148,6 +148,7 @@ struct CoreSettings: Sendable {
         static let lazyCommitBroadcast = Flags(rawValue: 1 << 8)
         static let lazyCommitPersistence = Flags(rawValue: 1 << 9)
         static let coalesceAcknowledgements = Flags(rawValue: 1 << 10)
+        static let leadOnlyWithDurableVote = Flags(rawValue: 1 << 11)
     }
 
     init(_ configuration: RaftConfiguration) {
@@ -160,6 +161,7 @@ struct CoreSettings: Sendable {
         var flags: Flags = []
         func set(_ flag: Flags, _ condition: Bool) { if condition { flags.insert(flag) } }
         set(.asyncStorageWrites, configuration.asyncStorageWrites)
+        set(.leadOnlyWithDurableVote, configuration.leadOnlyWithDurableVote)
         set(.checkQuorum, configuration.checkQuorum)
         set(.preVote, configuration.preVote)
         set(.leaseReads, configuration.readMode == .lease)

@@ -1,0 +1,46 @@
+// What a checker of whole clusters sees of one node. Production has none.
+
+package import UkehiBase
+import UkehiRaft
+
+/// Told on the lane's thread, at the moment the node itself believes it.
+package protocol NodeObserver: AnyObject, Sendable {
+    /// A region was opened with this log; `terms` gives the term of each index in it.
+    func opened(_ peer: PeerStatus, term: (LogIndex) -> Term?)
+    /// Entries are durable on this node; they supersede what they overlap.
+    func durable(region: RegionID, entries: [Entry])
+    /// Entries are committed and go to the state machine; this peer is in `term` now.
+    func committed(region: RegionID, entries: [Entry], term: Term)
+}
+
+/// One peer as its own node sees it.
+package struct PeerStatus: Hashable, Sendable {
+    package var region: RegionID
+    package var peer: PeerID
+    package var term: Term
+    package var isLeader: Bool
+    package var leader: PeerID
+    package var committed: LogIndex
+    package var applied: LogIndex
+    /// The durable log.
+    package var firstIndex: LogIndex
+    package var lastIndex: LogIndex
+}
+
+extension Lane {
+    /// Shows every peer of this lane, ascending by region, with the terms of its log, what is not
+    /// durable yet included. On the lane's thread.
+    package func forEachPeer(_ body: (PeerStatus, _ term: (LogIndex) -> Term?) -> Void) {
+        for region in orderedRegions {
+            body(status(region)) { index in region.raft.term(at: index) }
+        }
+    }
+
+    func status(_ region: Region) -> PeerStatus {
+        PeerStatus(
+            region: region.id, peer: region.peer, term: region.raft.term,
+            isLeader: region.raft.role == .leader, leader: region.raft.leader,
+            committed: region.raft.committed, applied: region.applied,
+            firstIndex: region.log.firstIndex, lastIndex: region.log.lastIndex)
+    }
+}

@@ -1,0 +1,282 @@
+// Sees every node at every step and holds the cluster to what Raft promises.
+//
+//   election safety          one leader per region and term; one vote per peer and term
+//   leader completeness      a new leader's log has every entry that was ever committed
+//   state machine safety     all nodes commit the same entry at an index
+//   durability               what is committed is durable on a quorum at that moment, and whoever
+//                            had it durable has it after every restart
+//   monotonicity             terms and commits of one process never fall; applied <= committed
+
+import UkehiBase
+import UkehiNode
+import UkehiRaft
+
+/// The truth about one region's log, as first committed by anybody.
+private struct CommittedLog {
+    var first = LogIndex(1)
+    /// Of each committed entry from `first` on.
+    /// `by`: the term in which it was known to be committed; later leaders must have it.
+    var entries: [(term: Term, digest: UInt64, by: Term)] = []
+    var last: LogIndex { first + UInt64(entries.count) - 1 }
+
+    subscript(index: LogIndex) -> (term: Term, digest: UInt64, by: Term)? {
+        guard index >= first, index <= last else { return nil }
+        return entries[Int(index - first)]
+    }
+}
+
+/// What one node has said of one region since its process began, and what is durable on its disk.
+private final class PeerRecord {
+    var term = Term.zero
+    var committed = LogIndex.zero
+    var wasLeader = false
+    /// Terms of the durable entries from index 1 on.
+    var durable: [Term] = []
+}
+
+final class ClusterObserver {
+    private let world: World
+    private let nodeCount: Int
+    private var committed: [RegionID: CommittedLog] = [:]
+    private var leaders: [RegionID: [Term: Int]] = [:]
+    private var votes: [VoteKey: PeerID] = [:]
+    private var records: [[RegionID: PeerRecord]]
+    private(set) var elections = 0
+    private(set) var committedEntries = 0
+    let log: EventLog
+
+    private struct VoteKey: Hashable {
+        var region: RegionID
+        var peer: PeerID
+        var term: Term
+    }
+
+    init(world: World, nodes: Int, log: EventLog) {
+        self.world = world
+        self.log = log
+        nodeCount = nodes
+        records = Array(repeating: [:], count: nodes)
+    }
+
+    /// The view of one node that its lanes report to.
+    func node(_ number: Int) -> any NodeObserver { View(self, number) }
+
+    private final class View: NodeObserver, @unchecked Sendable {
+        // Safety: a simulation uses one thread.
+        unowned let observer: ClusterObserver
+        let number: Int
+        init(_ observer: ClusterObserver, _ number: Int) {
+            self.observer = observer
+            self.number = number
+        }
+        func opened(_ peer: PeerStatus, term: (LogIndex) -> Term?) {
+            observer.opened(number, peer, term)
+        }
+        func durable(region: RegionID, entries: [Entry]) {
+            observer.durable(number, region, entries)
+        }
+        func committed(region: RegionID, entries: [Entry], term: Term) {
+            observer.committed(number, region, entries, by: term)
+        }
+    }
+
+    private func fail(_ region: RegionID, _ reason: String) {
+        world.fail("\(region): \(reason)", region: region.rawValue)
+    }
+
+    // MARK: What nodes report
+
+    private func opened(_ node: Int, _ peer: PeerStatus, _ term: (LogIndex) -> Term?) {
+        let record = self.record(node, peer.region)
+        // Committed entries that were durable here must have survived, at their place.
+        if let truth = committed[peer.region] {
+            let upTo = min(truth.last.rawValue, UInt64(record.durable.count))
+            var index = max(peer.firstIndex.rawValue, 1)
+            while index <= upTo {
+                let had = record.durable[Int(index - 1)]
+                if truth[LogIndex(index)]?.term == had, term(LogIndex(index)) != had {
+                    fail(
+                        peer.region,
+                        "node-\(node + 1) had entry \(index) of term \(had) durable and lost it")
+                }
+                index += 1
+            }
+        }
+        if let last = record.durable.last, peer.term < last {
+            fail(
+                peer.region,
+                "node-\(node + 1) came back in term \(peer.term) with entries of term \(last)")
+        }
+        record.durable = []
+        if peer.lastIndex >= peer.firstIndex {
+            for index in 1...peer.lastIndex.rawValue {
+                // What was compacted was durable and committed.
+                record.durable.append(
+                    term(LogIndex(index)) ?? committed[peer.region]?[LogIndex(index)]?.term
+                        ?? .zero)
+            }
+        } else {
+            for index in 0..<peer.lastIndex.rawValue {
+                record.durable.append(
+                    committed[peer.region]?[LogIndex(index + 1)]?.term ?? .zero)
+            }
+        }
+        record.term = peer.term
+        record.committed = peer.committed
+        record.wasLeader = false
+    }
+
+    private func record(_ node: Int, _ region: RegionID) -> PeerRecord {
+        if let record = records[node][region] { return record }
+        let record = PeerRecord()
+        records[node][region] = record
+        return record
+    }
+
+    private func durable(_ node: Int, _ region: RegionID, _ entries: [Entry]) {
+        guard let first = entries.first else { return }
+        let start = Int(first.index.rawValue) - 1
+        let record = self.record(node, region)
+        if record.durable.count > start { record.durable.removeSubrange(start...) }
+        if record.durable.count != start {
+            return fail(
+                region,
+                "node-\(node + 1) has \(record.durable.count) entries durable, then \(first.index)"
+            )
+        }
+        for entry in entries { record.durable.append(entry.term) }
+    }
+
+    private func committed(
+        _ node: Int, _ region: RegionID, _ entries: [Entry], by term: Term
+    ) {
+        var truth = committed.removeValue(forKey: region) ?? CommittedLog()
+        defer { committed[region] = truth }
+        for entry in entries {
+            let digest = Self.digest(entry)
+            if let known = truth[entry.index] {
+                guard known.term == entry.term, known.digest == digest else {
+                    return fail(
+                        region,
+                        "node-\(node + 1) commits another entry at \(entry.index) than others did: "
+                            + "term \(entry.term) instead of \(known.term)")
+                }
+                continue
+            }
+            guard entry.index == truth.last + 1 else {
+                return fail(
+                    region, "node-\(node + 1) commits \(entry.index) after \(truth.last)")
+            }
+            let holders = records.indices.filter { number in
+                let durable = records[number][region]?.durable ?? []
+                let position = Int(entry.index.rawValue) - 1
+                return position < durable.count && durable[position] == entry.term
+            }
+            guard holders.count > nodeCount / 2 else {
+                return fail(
+                    region,
+                    "entry \(entry.index) of term \(entry.term) is committed, but durable only on "
+                        + "\(holders.map { "node-\($0 + 1)" })")
+            }
+            truth.entries.append((entry.term, digest, term))
+            committedEntries += 1
+        }
+    }
+
+    /// Order-dependent, the same in every process.
+    private static func digest(_ entry: Entry) -> UInt64 {
+        var hash = TraceHash()
+        entry.data.withUnsafeBytes { bytes in
+            var at = 0
+            while at + 8 <= bytes.count {
+                hash.mix(bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+                at += 8
+            }
+            while at < bytes.count {
+                hash.mix(UInt64(bytes[at]))
+                at += 1
+            }
+        }
+        hash.mix(UInt64(entry.data.count))
+        return hash.value
+    }
+
+    /// A pass of a node's lane is over.
+    func passed(node: Int, _ lane: Lane) {
+        guard world.failure == nil else { return }
+        lane.forEachPeer { peer, term in
+            guard let record = records[node][peer.region] else { return }
+            guard
+                record.term != peer.term || record.committed != peer.committed
+                    || record.wasLeader != peer.isLeader
+            else { return }
+            world.trace.mix(peer.term.rawValue << 32 ^ peer.committed.rawValue)
+            if peer.term < record.term {
+                fail(peer.region, "node-\(node + 1) went back to term \(peer.term)")
+            }
+            if peer.committed < record.committed {
+                fail(peer.region, "node-\(node + 1) took its commit \(record.committed) back")
+            }
+            if peer.applied > peer.committed {
+                fail(peer.region, "node-\(node + 1) applied more than is committed")
+            }
+            if peer.isLeader, !record.wasLeader || record.term != peer.term {
+                elected(node, peer, term)
+            }
+            if record.term != peer.term || record.wasLeader != peer.isLeader {
+                log.add(
+                    .state(
+                        node: node, term: peer.term.rawValue, isLeader: peer.isLeader,
+                        committed: peer.committed.rawValue), region: peer.region.rawValue)
+            }
+            record.term = peer.term
+            record.committed = peer.committed
+            record.wasLeader = peer.isLeader
+        }
+    }
+
+    private func elected(_ node: Int, _ peer: PeerStatus, _ term: (LogIndex) -> Term?) {
+        elections += 1
+        if let other = leaders[peer.region]?[peer.term], other != node {
+            fail(
+                peer.region,
+                "node-\(node + 1) and node-\(other + 1) both lead term \(peer.term)")
+        }
+        leaders[peer.region, default: [:]][peer.term] = node
+        guard let truth = committed[peer.region], !truth.entries.isEmpty else { return }
+        var index = truth.last
+        // The rest follows from log matching, which is checked where entries are committed.
+        var checked = 0
+        while index >= truth.first, index >= peer.firstIndex, checked < 64 {
+            // A paused candidate may learn late that it won, when others have gone on.
+            guard let entry = truth[index], entry.by < peer.term else {
+                index = LogIndex(index.rawValue - 1)
+                continue
+            }
+            guard term(index) == entry.term else {
+                return fail(
+                    peer.region,
+                    "node-\(node + 1) leads term \(peer.term) without the committed entry \(index)"
+                )
+            }
+            checked += 1
+            index = LogIndex(index.rawValue - 1)
+        }
+    }
+
+    /// A node hands a message to the network.
+    func sent(node: Int, _ message: RegionMessage) {
+        let vote = message.message
+        guard vote.kind == .requestVoteResponse, !vote.reject else { return }
+        let key = VoteKey(region: message.region, peer: vote.from, term: vote.term)
+        if let other = votes[key], other != vote.to {
+            fail(
+                message.region,
+                "\(vote.from) votes for \(other) and for \(vote.to) in term \(vote.term)")
+        }
+        votes[key] = vote.to
+    }
+
+    /// How far each node's durable log agrees; for a failure's report.
+    func committedIndex(of region: RegionID) -> LogIndex { committed[region]?.last ?? .zero }
+}

@@ -1,0 +1,214 @@
+// One node of a simulated cluster: a disk and a state store that outlive it, and the process that
+// runs on them for a while.
+
+import Logging
+import UkehiBase
+import UkehiEnvironment
+import UkehiNode
+import UkehiState
+import UkehiWAL
+
+/// What a node's state machine is.
+enum SimulatedState {
+    case keyValue
+    case machine(@Sendable (RegionID, KeyRange) -> any StateMachine)
+}
+
+final class SimulatedNode: @unchecked Sendable {
+    // Safety: a simulation uses one thread.
+    enum Condition {
+        case down
+        case running
+        /// Its disk cannot be read any more; it stays down.
+        case lost(NodeError)
+    }
+
+    let number: Int
+    let process: Process
+    let clock: SimulatedClock
+    private let world: World
+    private let network: SimulatedNetwork
+    private let observer: ClusterObserver
+    private let options: SwarmOptions
+    private let state: SimulatedState
+    private var random: SeededRandom
+
+    private(set) var disk = SimulatedFileSystem()
+    private let store: CrashModelStore
+    private(set) var condition = Condition.down
+    private(set) var core: NodeCore?
+    private var transport: SimulatedTransport?
+    private var executors: [SimulatedExecutor] = []
+    private var driver: LogDriver?
+    var behaviour = DiskBehaviour()
+    /// The process ended by itself: it restarts after a while.
+    var onFailure: (NodeError) -> Void = { _ in }
+    /// Its disk cannot be read: it will not start again.
+    var onLost: (NodeError) -> Void = { _ in }
+
+    init(
+        number: Int, world: World, network: SimulatedNetwork, observer: ClusterObserver,
+        options: SwarmOptions, state: SimulatedState, random: SeededRandom
+    ) {
+        self.number = number
+        self.world = world
+        self.network = network
+        self.observer = observer
+        self.options = options
+        self.state = state
+        self.random = random
+        process = Process(name: "node-\(number + 1)")
+        clock = SimulatedClock(world)
+        clock.setDrift(perMillion: options.clockDriftPerMillion[number])
+        store = CrashModelStore(
+            seed: self.random.next(),
+            options: .init(
+                completesOneIn: 4, flushesUnaskedOneIn: options.storeFlushesOneIn,
+                isInMemory: options.appliesInline))
+        behaviour.latency = options.diskLatency
+        _ = SimulatedTransport(
+            network: network, number: number, process: process, random: fork())
+    }
+
+    var isRunning: Bool { if case .running = condition { true } else { false } }
+    var isLost: Bool { if case .lost = condition { true } else { false } }
+
+    private func fork() -> SeededRandom { SeededRandom(seed: random.next()) }
+
+    // MARK: The process
+
+    /// Starts the process on what its disk holds. A disk that cannot be read makes the node `lost`.
+    func start() {
+        guard case .down = condition else { return }
+        let transport = SimulatedTransport(
+            network: network, number: number, process: process, random: fork())
+        let executor = SimulatedExecutor(
+            world: world, process: process, clock: clock, latency: options.laneLatency,
+            random: fork())
+        do {
+            try start(transport, executor)
+            condition = .running
+        } catch {
+            transport.end()
+            executor.stop()
+            release()
+            disk.processEnded()
+            if [.ioFailed, .diskFull, .unavailable].contains(error.code) {
+                // The disk failed while it was being read: as any other end of a process.
+                disk = disk.crashed(using: &random)
+                onFailure(error)
+            } else {
+                condition = .lost(error)
+                onLost(error)
+            }
+        }
+    }
+
+    private func start(
+        _ transport: SimulatedTransport, _ executor: SimulatedExecutor
+    ) throws(NodeError) {
+        var nodeOptions = NodeOptions(
+            name: process.name, address: SimulatedTransport.address(of: number),
+            peers: (0..<options.nodes).filter { $0 != number }
+                .map { SimulatedTransport.address(of: $0) })
+        nodeOptions.electionTimeoutMilliseconds = options.electionTimeoutMilliseconds
+        nodeOptions.heartbeatIntervalMilliseconds = options.heartbeatIntervalMilliseconds
+        nodeOptions.initialRanges = options.ranges
+        nodeOptions.compactionInterval = options.compactionInterval
+        nodeOptions.maxUnflushedLogBytes = options.maxUnflushedLogBytes
+        var walOptions = WALOptions()
+        walOptions.segmentBytes = options.segmentBytes
+        walOptions.maxGroupsInFlight = options.groupsInFlight
+        walOptions.maxGroupBytes = options.maxGroupBytes
+        let workerSeed = random.next()
+        let core = try NodeCore(
+            options: nodeOptions, directory: "data",
+            environment: NodeEnvironment(
+                fileSystem: disk, clock: clock, random: SeededRandomSource(seed: random.next()),
+                usesThreads: false,
+                makeWorker: { [world, process, options] name in
+                    var seed = workerSeed
+                    for byte in name.utf8 { seed = seed &* 31 &+ UInt64(byte) }
+                    return SimulatedWorker(
+                        world: world, process: process, latency: options.workerLatency,
+                        random: SeededRandom(seed: seed))
+                }, observer: observer.node(number)),
+            walOptions: walOptions, makeApplier: { makeApplier() }, transport: transport,
+            executors: [executor], logger: Logger(label: "node") { _ in SwiftLogNoOpLogHandler() },
+            onFailure: { [weak self] error in self?.failed(error) })
+        self.core = core
+        self.transport = transport
+        executors = [executor]
+        let driver = LogDriver(
+            world: world, process: process, log: core.log,
+            idleNanoseconds: walOptions.idleClaimNanoseconds, random: fork(),
+            behaviour: { [weak self] in self?.behaviour ?? DiskBehaviour() })
+        self.driver = driver
+        executor.afterPass = { [observer, number] lane in
+            observer.passed(node: number, lane)
+            driver.poke()
+        }
+        try core.start()
+        driver.poke()
+        pokeWhileBooting(driver)
+    }
+
+    private func makeApplier() -> Applier {
+        switch state {
+        case .keyValue: KeyValueApplier(store: store)
+        case .machine(let factory):
+            MachineApplier(appliesInline: options.appliesInline, factory: factory)
+        }
+    }
+
+    /// Before there are lanes that pass, the boot worker gives the log its first records.
+    private func pokeWhileBooting(_ driver: LogDriver) {
+        world.schedule(after: 2_000_000, of: process) { [self] in
+            driver.poke()
+            if core?.topology == nil || executors.first?.lane == nil { pokeWhileBooting(driver) }
+        }
+    }
+
+    /// The process found that it cannot go on, and ends.
+    private func failed(_ error: NodeError) {
+        let life = process.life
+        // Not in the middle of what it was doing.
+        world.schedule(after: 0) { [self] in
+            guard process.life == life else { return }
+            onFailure(error)
+        }
+    }
+
+    // MARK: Its end
+
+    /// Kills the process: the disk keeps everything written, the store loses its memtable.
+    func kill() {
+        guard isRunning else { return }
+        release()
+        disk.processEnded()
+        store.crash()
+        condition = .down
+    }
+
+    /// Cuts the power: the disk keeps any subset of what was not durable.
+    func cutPower() {
+        guard isRunning else { return }
+        release()
+        store.crash()
+        disk = disk.crashed(using: &random)
+        condition = .down
+    }
+
+    private func release() {
+        process.end()
+        core?.log.stop()
+        core = nil
+        transport?.end()
+        transport = nil
+        for executor in executors { executor.stop() }
+        executors = []
+        driver = nil
+    }
+
+    deinit { release() }
+}

@@ -1,0 +1,185 @@
+// One seed from beginning to end: a cluster, clients, faults; then peace, in which everything must
+// come back; then the verdict.
+
+import UkehiBase
+import UkehiNode
+import UkehiState
+
+/// What one seed came to.
+package struct SimulationResult: Sendable {
+    package var seed: UInt64
+    package var settings: String
+    package var failure: SimulationFailure?
+    /// What happened last before the failure, oldest first.
+    package var lastEvents: [String] = []
+    package var traceHash: UInt64
+    package var simulatedNanoseconds: UInt64
+    package var faults: Int
+    package var events: UInt64
+    package var operations: Int
+    package var elections: Int
+    package var committedEntries: Int
+    /// Histories that the linearizability checker gave up on.
+    package var undecided: Int
+}
+
+/// Runs one seed.
+package final class SimulationRun {
+    private let seed: UInt64
+    private let options: SwarmOptions
+    private let cluster: SimulatedCluster
+    private let injector: FaultInjector
+    private let schedule: FaultSchedule
+    private let faultNanoseconds: UInt64
+    private var clients: [SimulatedClient] = []
+    private let keys: SimulatedKeys
+    private var history: [HistoryOperation] = []
+    private var lastValue: UInt64 = 0
+    private var undecided = 0
+
+    /// - Parameters:
+    ///   - minutes: Simulated time with faults.
+    ///   - scenario: Which kinds of fault may occur.
+    ///   - onlyFaults: Leave out all other faults of the schedule; nil: none.
+    package init(
+        seed: UInt64, minutes: Double, scenario: Scenario = .swarm, onlyFaults: Set<Int>? = nil
+    ) {
+        self.seed = seed
+        let options = SwarmOptions(seed: seed, scenario: scenario)
+        self.options = options
+        faultNanoseconds = UInt64(minutes * 60_000_000_000)
+        cluster = SimulatedCluster(seed: seed, options: options, state: .keyValue)
+        keys = SimulatedKeys(ranges: options.ranges, perRegion: options.keysPerRegion)
+        let all = FaultSchedule(seed: seed, options: options, nanoseconds: faultNanoseconds)
+        schedule = onlyFaults.map { all.keeping($0) } ?? all
+        let log = cluster.log
+        injector = FaultInjector(
+            world: cluster.world, nodes: cluster.nodes, network: cluster.network, seed: seed,
+            report: { log.add(.fault($0)) })
+        let world = cluster.world
+        for node in cluster.nodes {
+            node.onLost = { [injector] error in
+                log.add(.ended(node: node.number, reason: "\(error)"))
+                if error.code != .corrupted || !injector.corruptible.contains(node.number) {
+                    world.fail("node-\(node.number + 1) cannot start any more: \(error)")
+                }
+            }
+        }
+    }
+
+    /// The numbers of the schedule's faults.
+    package var faultNumbers: [Int] { schedule.faults.map(\.number) }
+
+    package func run() -> SimulationResult {
+        let world = cluster.world
+        var random = SeededRandom(seed: seed ^ 0x434c_4945_4e54)
+        for number in 0..<options.clients {
+            let client = SimulatedClient(
+                number: number, world: world, nodes: cluster.nodes, keys: keys,
+                latency: 20_000...500_000, think: 1_000_000...80_000_000,
+                random: SeededRandom(seed: random.next()),
+                nextValue: { [unowned self] in
+                    lastValue += 1
+                    return lastValue
+                },
+                record: { [unowned self] operation in
+                    history.append(operation)
+                    cluster.log.add(
+                        .operation(operation),
+                        region: UInt64(keys.region(of: firstKey(operation.action))) + 2)
+                })
+            clients.append(client)
+            client.start()
+        }
+        injector.run(schedule)
+        world.run(until: faultNanoseconds)
+        if world.failure == nil { comeBack() }
+        if world.failure == nil { judge() }
+        return SimulationResult(
+            seed: seed, settings: options.description, failure: world.failure,
+            lastEvents: world.failure.map { cluster.log.lines(region: $0.region, count: 60) } ?? [],
+            traceHash: world.trace.value, simulatedNanoseconds: world.now,
+            faults: injector.injected.values.reduce(0, +), events: world.eventsRun,
+            operations: history.count, elections: cluster.observer.elections,
+            committedEntries: cluster.observer.committedEntries, undecided: undecided)
+    }
+
+    private func firstKey(_ action: HistoryOperation.Action) -> Int {
+        switch action {
+        case .get(let key), .put(let key, _), .delete(let key), .compareAndSet(let key, _, _): key
+        case .scan(let keys): keys[0]
+        }
+    }
+
+    // MARK: Peace
+
+    /// No more faults: within ten simulated seconds every region has a leader, all replicas agree
+    /// and hold what was acknowledged.
+    private func comeBack() {
+        let world = cluster.world
+        for client in clients { client.stop() }
+        injector.heal()
+        // What clients still wait for comes to its end, then everything must be well.
+        world.run(until: world.now + 10_000_000_000)
+        guard world.failure == nil else { return }
+        let living = cluster.nodes.filter { !$0.isLost }
+        for region in keys.ranges.indices {
+            let key = keys.name(keys.keys(of: region)[0])
+            guard cluster.leader(of: key) != nil else {
+                return world.fail(
+                    "region \(region + 2) has no leader ten seconds after the last fault",
+                    region: UInt64(region + 2))
+            }
+            for key in keys.keys(of: region) { read(key) }
+            do {
+                let digests = try cluster.digests(of: key)
+                guard digests.count == living.count else {
+                    return world.fail(
+                        "only \(digests.keys.sorted()) answer for region \(region + 2)",
+                        region: UInt64(region + 2))
+                }
+                guard Set(digests.values).count == 1 else {
+                    return world.fail(
+                        "replicas of region \(region + 2) differ: "
+                            + digests.sorted { $0.key < $1.key }
+                            .map {
+                                "node-\($0.key + 1) at \($0.value.applied): "
+                                    + String($0.value.low, radix: 16)
+                            }.joined(separator: ", "), region: UInt64(region + 2))
+                }
+            } catch { return }
+        }
+    }
+
+    /// Reads a key as a client of its own, into the history.
+    private func read(_ key: Int) {
+        let world = cluster.world
+        let call = world.now
+        guard let answer = try? cluster.get(keys.name(key)), case .value(let found) = answer else {
+            return world.fail(
+                "key \(key) cannot be read after the last fault",
+                region: UInt64(keys.region(of: key) + 2))
+        }
+        history.append(
+            HistoryOperation(
+                client: options.clients, action: .get(key: key), call: call, ret: world.now,
+                outcome: .found(found.flatMap { SimulatedValue.number($0.value) })))
+    }
+
+    // MARK: The verdict
+
+    private func judge() {
+        for region in keys.ranges.indices {
+            let own = history.filter { keys.region(of: firstKey($0.action)) == region }
+            switch Linearizability.check(own, keys: keys.keys(of: region)) {
+            case .linearizable: continue
+            case .undecided: undecided += 1
+            case .violation(let reason):
+                cluster.world.fail(
+                    "the history of region \(region + 2) is not linearizable: \(reason)",
+                    region: UInt64(region + 2))
+                return
+            }
+        }
+    }
+}

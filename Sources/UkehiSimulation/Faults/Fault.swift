@@ -1,0 +1,82 @@
+// What goes wrong, as data: a schedule drawn from the seed before anything runs, so that parts of it
+// can be left out when a failure is made smaller.
+
+import UkehiBase
+
+/// The kinds of fault.
+package enum FaultKind: String, CaseIterable, Sendable, Hashable {
+    case kill
+    case powerCut = "power-cut"
+    /// All nodes lose power at one instant.
+    case blackout
+    case pause
+    case slowDisk = "slow-disk"
+    case stalledDisk = "stalled-disk"
+    /// A write or sync fails; the process ends by itself.
+    case failedWrite = "failed-write"
+    case diskFull = "disk-full"
+    /// Sectors of a log change while the node is down; only on a minority of disks.
+    case corruption
+    case loss
+    case duplication
+    case isolation
+    case oneWay = "one-way"
+    case split
+    case ring
+    case bridge
+    case flapping
+    case slowNode = "slow-node"
+    case clockJump = "clock-jump"
+    case clockDrift = "clock-drift"
+}
+
+/// One fault of a schedule.
+package struct Fault: Sendable, Hashable, CustomStringConvertible {
+    /// Its place in the whole schedule; stays when others are left out.
+    package var number: Int
+    package var kind: FaultKind
+    /// Simulated time, nanoseconds.
+    package var at: UInt64
+    package var duration: UInt64
+    package var node: Int
+    /// Decides what is left open: which sectors, which side of a partition.
+    package var seed: UInt64
+
+    package var description: String {
+        "#\(number) at \(at / 1_000_000) ms: \(kind.rawValue) of node-\(node + 1) for "
+            + "\(duration / 1_000_000) ms"
+    }
+}
+
+/// All faults of one simulation, ascending by time.
+package struct FaultSchedule: Sendable {
+    package var faults: [Fault]
+
+    /// Draws faults for `nanoseconds` of simulated time.
+    package init(seed: UInt64, options: SwarmOptions, nanoseconds: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x4641_554c_54)
+        faults = []
+        guard !options.faultKinds.isEmpty else { return }
+        // The cluster gets the time to come into being undisturbed in most simulations.
+        var at: UInt64 = random.oneIn(4) ? 0 : 3_000_000_000
+        while true {
+            at += random.next() % (2 * options.faultEveryMilliseconds * 1_000_000)
+            guard at < nanoseconds else { return }
+            let kind = options.faultKinds[Int(random.next() % UInt64(options.faultKinds.count))]
+            // Mostly short against an election, sometimes long.
+            let reach: UInt64 = random.oneIn(3) ? 5_000_000_000 : 800_000_000
+            faults.append(
+                Fault(
+                    number: faults.count, kind: kind, at: at,
+                    duration: 5_000_000 + random.next() % reach,
+                    node: Int(random.next() % UInt64(options.nodes)), seed: random.next()))
+        }
+    }
+
+    /// Only the faults of these numbers.
+    package func keeping(_ numbers: Set<Int>) -> FaultSchedule {
+        var kept = self
+        kept.faults.removeAll { !numbers.contains($0.number) }
+        return kept
+    }
+}

@@ -1,0 +1,40 @@
+// What clients did and saw: the only evidence the linearizability checker gets.
+
+/// One client operation, from its call to its return.
+package struct HistoryOperation: Sendable, Hashable {
+    package enum Action: Sendable, Hashable {
+        case get(key: Int)
+        case put(key: Int, value: UInt64)
+        case delete(key: Int)
+        /// Sets `value` if the key holds `expected`, nil meaning absence.
+        case compareAndSet(key: Int, expected: UInt64?, value: UInt64)
+        /// Reads these keys at one moment.
+        case scan(keys: [Int])
+    }
+    package enum Outcome: Sendable, Hashable {
+        case done
+        /// What a get found; nil: nothing.
+        case found(UInt64?)
+        /// What a scan found, in the order of its keys.
+        case scanned([UInt64?])
+        /// A compare-and-set's condition did not hold.
+        case conditionFailed
+        /// It may have been carried out, or be carried out later, or never.
+        case unknown
+    }
+    package var client: Int
+    package var action: Action
+    /// Nanoseconds.
+    package var call: UInt64
+    /// Nil if the outcome is unknown.
+    package var ret: UInt64?
+    package var outcome: Outcome
+
+    package init(client: Int, action: Action, call: UInt64, ret: UInt64?, outcome: Outcome) {
+        self.client = client
+        self.action = action
+        self.call = call
+        self.ret = ret
+        self.outcome = outcome
+    }
+}

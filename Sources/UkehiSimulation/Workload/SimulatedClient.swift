@@ -1,0 +1,239 @@
+// A client that asks one thing after another, wherever it believes the leader to be, and writes down
+// what it saw.
+
+import UkehiBase
+import UkehiEnvironment
+import UkehiNode
+import UkehiState
+
+/// The keys of a simulation: a few in each region, so that clients meet.
+struct SimulatedKeys {
+    let ranges: [KeyRange]
+    let perRegion: Int
+    var count: Int { ranges.count * perRegion }
+
+    func region(of key: Int) -> Int { key / perRegion }
+    func name(_ key: Int) -> Bytes {
+        Bytes(ranges[region(of: key)].lower.array + [0, UInt8(key % perRegion)])
+    }
+    func keys(of region: Int) -> [Int] { (0..<perRegion).map { region * perRegion + $0 } }
+}
+
+/// Values carry a number of their own; some are long, so that segments fill.
+enum SimulatedValue {
+    static func bytes(_ number: UInt64) -> Bytes {
+        let length = number % 61 == 0 ? 9000 : number % 7 == 0 ? 700 : 0
+        return Bytes(Array("\(number)".utf8) + [UInt8](repeating: 0x20, count: length))
+    }
+    static func number(_ bytes: Bytes) -> UInt64? {
+        var number: UInt64 = 0
+        var digits = 0
+        bytes.withUnsafeBytes { raw in
+            for byte in raw {
+                guard byte >= 0x30 && byte <= 0x39, digits < 19 else { break }
+                number = number * 10 + UInt64(byte - 0x30)
+                digits += 1
+            }
+        }
+        return digits > 0 ? number : nil
+    }
+}
+
+final class SimulatedClient: ReplySink, @unchecked Sendable {
+    // Safety: a simulation uses one thread.
+    private let number: Int
+    private let world: World
+    private let nodes: [SimulatedNode]
+    private let keys: SimulatedKeys
+    private let record: (HistoryOperation) -> Void
+    private var random: SeededRandom
+    private let latency: ClosedRange<UInt64>
+    private let patience: UInt64 = 4_000_000_000
+    private let think: ClosedRange<UInt64>
+    /// Where each region's leader is believed to be.
+    private var leaders: [Int]
+    /// The last value seen of each key, for compare-and-set.
+    private var seen: [Int: UInt64] = [:]
+    private let nextValue: () -> UInt64
+    private var tag: UInt64 = 0
+    private var current: (action: HistoryOperation.Action, call: UInt64)?
+    private var isStopped = false
+    /// Asked by hand, at the end: told the outcome instead of going on.
+    private var completion: ((HistoryOperation.Outcome?) -> Void)?
+
+    init(
+        number: Int, world: World, nodes: [SimulatedNode], keys: SimulatedKeys,
+        latency: ClosedRange<UInt64>, think: ClosedRange<UInt64>, random: SeededRandom,
+        nextValue: @escaping () -> UInt64, record: @escaping (HistoryOperation) -> Void
+    ) {
+        self.number = number
+        self.world = world
+        self.nodes = nodes
+        self.keys = keys
+        self.latency = latency
+        self.think = think
+        self.random = random
+        self.nextValue = nextValue
+        self.record = record
+        leaders = Array(repeating: 0, count: keys.ranges.count)
+        super.init()
+    }
+
+    func start() { goOn(after: UInt64.random(in: think, using: &random)) }
+
+    /// Ends after the operation that is under way.
+    func stop() { isStopped = true }
+
+    private func goOn(after pause: UInt64) {
+        world.schedule(after: pause) { [self] in
+            guard !isStopped else { return }
+            ask(nextAction())
+        }
+    }
+
+    private func nextAction() -> HistoryOperation.Action {
+        let key = Int(random.next() % UInt64(keys.count))
+        switch random.next() % 100 {
+        case 0..<40: return .get(key: key)
+        case 40..<80: return .put(key: key, value: nextValue())
+        case 80..<84: return .delete(key: key)
+        case 84..<94: return .compareAndSet(key: key, expected: seen[key], value: nextValue())
+        default: return .scan(keys: keys.keys(of: keys.region(of: key)))
+        }
+    }
+
+    /// Asks one thing on its own; nil: nobody answered in time, or nothing was done.
+    func ask(
+        _ action: HistoryOperation.Action,
+        then completion: @escaping (HistoryOperation.Outcome?) -> Void
+    ) {
+        self.completion = completion
+        ask(action)
+    }
+
+    private func ask(_ action: HistoryOperation.Action) {
+        tag += 1
+        current = (action, world.now)
+        let asked = tag
+        let target = leaders[region(of: action)]
+        let delay = UInt64.random(in: latency, using: &random)
+        let node = nodes[target]
+        // A connection to a process that is not there is refused: nothing was done.
+        world.schedule(after: delay) { [self] in
+            guard node.isRunning, node.core != nil else { return finish(asked, nil) }
+            world.schedule(after: 0, of: node.process) { [self] in
+                guard let core = node.core else { return }
+                core.submit(request(action, tag: asked, deadline: node.clock.now() + patience / 2))
+            }
+        }
+        world.schedule(after: patience) { [self] in
+            guard current != nil, tag == asked else { return }
+            leaders[region(of: action)] = Int(random.next() % UInt64(nodes.count))
+            finish(asked, .unknown)
+        }
+    }
+
+    private func region(of action: HistoryOperation.Action) -> Int {
+        switch action {
+        case .get(let key), .put(let key, _), .delete(let key), .compareAndSet(let key, _, _):
+            keys.region(of: key)
+        case .scan(let keys): self.keys.region(of: keys[0])
+        }
+    }
+
+    private func request(
+        _ action: HistoryOperation.Action, tag: UInt64, deadline: MonotonicTime
+    ) -> ClientRequest {
+        func write(_ command: Command) -> ClientRequest {
+            let record = (try? command.encoded()) ?? Bytes()
+            return ClientRequest(
+                operation: .write(record: record), key: command.key, deadline: deadline, sink: self,
+                tag: tag)
+        }
+        switch action {
+        case .get(let key):
+            return ClientRequest(
+                operation: .get(.linearizable), key: keys.name(key), deadline: deadline,
+                sink: self, tag: tag)
+        case .put(let key, let value):
+            return write(.put(key: keys.name(key), value: SimulatedValue.bytes(value)))
+        case .delete(let key): return write(.delete(key: keys.name(key)))
+        case .compareAndSet(let key, let expected, let value):
+            return write(
+                .compareAndSet(
+                    key: keys.name(key),
+                    expected: expected.map { .value(SimulatedValue.bytes($0)) } ?? .absent,
+                    value: SimulatedValue.bytes(value)))
+        case .scan(let keys):
+            let region = self.keys.region(of: keys[0])
+            return ClientRequest(
+                operation: .scan(
+                    upper: self.keys.ranges[region].upper, limit: 1000, .linearizable),
+                key: self.keys.ranges[region].lower, deadline: deadline, sink: self, tag: tag)
+        }
+    }
+
+    // MARK: Replies
+
+    override func reply(_ reply: Reply, tag: UInt64) {
+        // On its way back; whatever becomes of the node now, it was sent.
+        let delay = UInt64.random(in: latency, using: &random)
+        world.schedule(after: delay) { [self] in take(reply, tag) }
+    }
+
+    private func take(_ reply: Reply, _ tag: UInt64) {
+        guard self.tag == tag, let current else { return }
+        switch reply {
+        case .value(let found):
+            let number = found.flatMap { SimulatedValue.number($0.value) }
+            if case .get(let key) = current.action { seen[key] = number }
+            finish(tag, .found(number))
+        case .scan(let page):
+            guard case .scan(let keys) = current.action else { return }
+            var values: [UInt64?] = Array(repeating: nil, count: keys.count)
+            for pair in page.pairs {
+                if let position = keys.firstIndex(where: { self.keys.name($0) == pair.key }) {
+                    values[position] = SimulatedValue.number(pair.value)
+                } else {
+                    world.fail("a scan shows the key \(pair.key), which nobody wrote")
+                }
+            }
+            finish(tag, .scanned(values))
+        case .command(.applied): finish(tag, .done)
+        case .command(.conditionFailed): finish(tag, .conditionFailed)
+        case .failed(.outcomeUnknown): finish(tag, .unknown)
+        case .failed(.rejected(let reason)):
+            let region = region(of: current.action)
+            if case .notLeader(let info) = reason, let leader = info.leader,
+                let number = nodes.firstIndex(where: { $0.core?.nodeID == leader })
+            {
+                leaders[region] = number
+            } else {
+                leaders[region] = Int(random.next() % UInt64(nodes.count))
+            }
+            finish(tag, nil)
+        default: world.fail("client \(number) was answered \(reply) to \(current.action)")
+        }
+    }
+
+    /// The operation is over; nil: nothing was done, and that is certain.
+    private func finish(_ tag: UInt64, _ outcome: HistoryOperation.Outcome?) {
+        guard self.tag == tag, let (action, call) = current else { return }
+        current = nil
+        world.trace.mix(UInt64(number) << 48 ^ tag)
+        if let outcome {
+            record(
+                HistoryOperation(
+                    client: number, action: action, call: call,
+                    ret: outcome == .unknown ? nil : world.now, outcome: outcome))
+        } else if !nodes[leaders[region(of: action)]].isRunning {
+            leaders[region(of: action)] = Int(random.next() % UInt64(nodes.count))
+        }
+        if let completion {
+            self.completion = nil
+            return completion(outcome)
+        }
+        // A refusal is tried again elsewhere after a moment.
+        goOn(after: outcome == nil ? 10_000_000 : UInt64.random(in: think, using: &random))
+    }
+}

@@ -1,0 +1,250 @@
+// The network between simulated nodes: sessions that break, packets that are late, lost, doubled and
+// overtake each other, and partitions of any shape.
+
+import UkehiBase
+import UkehiEnvironment
+import UkehiNode
+import UkehiRaft
+
+/// How all links behave now.
+struct NetworkBehaviour {
+    /// One way, nanoseconds.
+    var latency: ClosedRange<UInt64> = 100_000...1_000_000
+    /// Packets lost, in ten thousand.
+    var lossPerTenThousand: UInt64 = 0
+    /// Packets delivered twice, in ten thousand.
+    var duplicationPerTenThousand: UInt64 = 0
+    /// Whether packets may overtake each other.
+    var reorders = false
+    /// Each message alone rather than a pass's messages together.
+    var splitsBatches = false
+}
+
+/// Connects the transports of one cluster.
+final class SimulatedNetwork {
+    let world: World
+    var behaviour = NetworkBehaviour()
+    private var random: SeededRandom
+    private(set) var endpoints: [SimulatedTransport] = []
+    /// `blocked[from][to]`: nothing gets through, one way.
+    private var blocked: [[Bool]] = []
+    /// Multiplies the latency of packets from and to a node.
+    private var slowness: [UInt64] = []
+    /// When the last packet of each link arrives, where packets keep their order.
+    private var lastArrival: [[UInt64]] = []
+    /// Which node answers at which number, once it is known; it never changes.
+    private var nodeIDs: [NodeID?]
+    /// Told of every message that a node sends.
+    var onSend: (_ from: Int, _ message: RegionMessage) -> Void = { _, _ in }
+
+    init(world: World, nodes: Int, random: SeededRandom) {
+        self.world = world
+        self.random = random
+        blocked = Array(repeating: Array(repeating: false, count: nodes), count: nodes)
+        lastArrival = Array(repeating: Array(repeating: 0, count: nodes), count: nodes)
+        slowness = Array(repeating: 1, count: nodes)
+        nodeIDs = Array(repeating: nil, count: nodes)
+    }
+
+    func nodeID(of number: Int) -> NodeID? {
+        if let known = nodeIDs[number] { return known }
+        nodeIDs[number] = endpoints[number].events?.localHello().node
+        return nodeIDs[number]
+    }
+
+    func number(of node: NodeID) -> Int? {
+        endpoints.indices.first { nodeID(of: $0) == node }
+    }
+
+    func add(_ endpoint: SimulatedTransport) {
+        if endpoint.number < endpoints.count {
+            endpoints[endpoint.number] = endpoint
+        } else {
+            invariant(endpoint.number == endpoints.count, "endpoints join in order")
+            endpoints.append(endpoint)
+        }
+    }
+
+    // MARK: Faults
+
+    func setBlocked(_ isBlocked: Bool, from: Int, to: Int) { blocked[from][to] = isBlocked }
+    func isBlocked(from: Int, to: Int) -> Bool { blocked[from][to] }
+    func setSlowness(_ factor: UInt64, of node: Int) { slowness[node] = factor }
+
+    func heal() {
+        behaviour.lossPerTenThousand = 0
+        behaviour.duplicationPerTenThousand = 0
+        for node in blocked.indices {
+            slowness[node] = 1
+            for other in blocked.indices { blocked[node][other] = false }
+        }
+    }
+
+    // MARK: Packets
+
+    private func latency(_ from: Int, _ to: Int) -> UInt64 {
+        UInt64.random(in: behaviour.latency, using: &random) * max(slowness[from], slowness[to])
+    }
+
+    private func chance(_ perTenThousand: UInt64) -> Bool {
+        perTenThousand > 0 && random.next() % 10_000 < perTenThousand
+    }
+
+    func send(_ messages: [RegionMessage], from: SimulatedTransport, to: Int) {
+        for message in messages { onSend(from.number, message) }
+        if behaviour.splitsBatches {
+            for message in messages { sendPacket([message], from: from, to: to) }
+        } else {
+            sendPacket(messages, from: from, to: to)
+        }
+    }
+
+    private func sendPacket(_ messages: [RegionMessage], from: SimulatedTransport, to: Int) {
+        // Drawn whatever happens, so that a fault more or less does not shift every later chance.
+        let isLost = chance(behaviour.lossPerTenThousand)
+        let isDoubled = chance(behaviour.duplicationPerTenThousand)
+        let delay = latency(from.number, to)
+        guard from.isConnected(to: to) else { return from.lost(to) }
+        if isLost || blocked[from.number][to] { return from.lost(to) }
+        deliver(messages, from: from, to: to, after: delay)
+        if isDoubled {
+            deliver(messages, from: from, to: to, after: delay + latency(from.number, to))
+        }
+    }
+
+    private func deliver(
+        _ messages: [RegionMessage], from: SimulatedTransport, to: Int, after delay: UInt64
+    ) {
+        var arrival = world.now + delay
+        if !behaviour.reorders {
+            arrival = max(arrival, lastArrival[from.number][to] + 1)
+            lastArrival[from.number][to] = arrival
+        }
+        let target = endpoints[to]
+        guard let sender = nodeID(of: from.number) else { return }
+        world.schedule(after: arrival - world.now, of: target.process) { [self] in
+            guard !blocked[from.number][to] else { return }
+            for message in messages {
+                world.trace.mix(
+                    UInt64(message.message.kind.rawValue) << 56 ^ message.region.rawValue)
+                world.trace.mix(
+                    message.message.term.rawValue << 32 ^ message.message.index.rawValue)
+                world.trace.mix(
+                    message.message.commit.rawValue << 32 ^ UInt64(message.message.entries.count))
+            }
+            target.events?.received(messages, from: sender)
+        }
+    }
+
+    /// Bytes of the bootstrap conversation: as late as others, never doubled.
+    func sendControl(_ bytes: Bytes, from: SimulatedTransport, to: Int) {
+        guard from.isConnected(to: to), !blocked[from.number][to] else { return }
+        let target = endpoints[to]
+        world.schedule(after: latency(from.number, to), of: target.process) {
+            guard let hello = from.events?.localHello() else { return }
+            target.events?.received(control: bytes, from: hello)
+        }
+    }
+}
+
+/// One life of one node's network.
+final class SimulatedTransport: Transport, @unchecked Sendable {
+    // Safety: a simulation uses one thread.
+    let number: Int
+    let process: Process
+    private let network: SimulatedNetwork
+    private var random: SeededRandom
+    private(set) var events: (any TransportEvents)?
+    private var peers: [Int] = []
+    /// Nodes whose present life this one has shaken hands with, by number.
+    private var sessions: [Int: UInt32] = [:]
+    /// Nodes that were reported unreachable since the last handshake.
+    private var reported: Set<Int> = []
+
+    init(
+        network: SimulatedNetwork, number: Int, process: Process, random: SeededRandom
+    ) {
+        self.network = network
+        self.number = number
+        self.process = process
+        self.random = random
+        super.init()
+        network.add(self)
+    }
+
+    static func address(of number: Int) -> String { "node-\(number + 1):7878" }
+    private static func number(of address: String, among count: Int) -> Int? {
+        (0..<count).first { SimulatedTransport.address(of: $0) == address }
+    }
+
+    override func start(_ events: any TransportEvents, peers: [String]) {
+        self.events = events
+        self.peers = peers.compactMap {
+            SimulatedTransport.number(of: $0, among: network.endpoints.count)
+        }
+        dial()
+    }
+
+    /// Calls whom it has no session with, again and again.
+    private func dial() {
+        let pause = UInt64.random(in: 20_000_000...200_000_000, using: &random)
+        network.world.schedule(after: pause, of: process) { [self] in
+            for peer in peers where !isConnected(to: peer) { shakeHands(with: peer) }
+            dial()
+        }
+    }
+
+    private func shakeHands(with peer: Int) {
+        let other = network.endpoints[peer]
+        guard let events, let remote = other.events, !other.process.isPaused,
+            !network.isBlocked(from: number, to: peer), !network.isBlocked(from: peer, to: number)
+        else { return }
+        let address = SimulatedTransport.address(of: peer)
+        if case .refuse(let reason) = remote.judge(events.localHello(), dialed: nil) {
+            return events.refused(reason, dialed: address)
+        }
+        if case .refuse = events.judge(remote.localHello(), dialed: address) { return }
+        sessions[peer] = other.process.life
+        reported.remove(peer)
+        events.connected(remote.localHello(), dialed: address)
+    }
+
+    /// A session lasts as long as both processes; each side dials its own.
+    func isConnected(to peer: Int) -> Bool {
+        let other = network.endpoints[peer]
+        return other.events != nil && sessions[peer] == other.process.life
+    }
+
+    /// What was sent did not get through: told once per break, after a moment.
+    func lost(_ peer: Int) {
+        guard reported.insert(peer).inserted, let events else { return }
+        guard let node = network.nodeID(of: peer) else { return }
+        network.world.schedule(after: 1_000_000, of: process) { [self] in
+            events.unreachable(node)
+            // A link that loses packets without breaking may be reported again.
+            network.world.schedule(after: 100_000_000, of: process) { [self] in
+                reported.remove(peer)
+            }
+        }
+    }
+
+    override func send(_ messages: [RegionMessage], to node: NodeID, lane: Int) {
+        guard let target = network.number(of: node) else { return }
+        network.send(messages, from: self, to: target)
+    }
+
+    override func sendControl(_ bytes: Bytes, to address: String) {
+        guard
+            let target = SimulatedTransport.number(of: address, among: network.endpoints.count)
+        else { return }
+        network.sendControl(bytes, from: self, to: target)
+    }
+
+    override func stop() async { end() }
+
+    /// The process is gone.
+    func end() {
+        events = nil
+        sessions = [:]
+    }
+}

@@ -1,0 +1,71 @@
+import Testing
+import UkehiBase
+import UkehiState
+
+@testable import UkehiSimulation
+
+@Suite("Simulated clusters")
+struct SimulationTests {
+    @Test("a seed's cluster keeps its promises under faults and comes back", arguments: 1...12)
+    func seeds(seed: UInt64) {
+        let result = SimulationRun(seed: seed, minutes: 0.3).run()
+        #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")
+        #expect(result.undecided == 0)
+        #expect(result.operations > 10)
+    }
+
+    /// Seeds that once found something.
+    ///
+    /// - 81: a leader whose own term was not durable yet lost power and was elected again in that
+    ///   term by the same votes; the consensus core's `electedOnce` is its smallest form.
+    @Test("pinned seeds", arguments: [81])
+    func pinned(seed: UInt64) {
+        let result = SimulationRun(seed: seed, minutes: 1).run()
+        #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")
+    }
+
+    @Test("one seed, one run: the trace is the same each time")
+    func determinism() {
+        for seed in 5...7 as ClosedRange<UInt64> {
+            let first = SimulationRun(seed: seed, minutes: 0.2).run()
+            let second = SimulationRun(seed: seed, minutes: 0.2).run()
+            #expect(first.traceHash == second.traceHash)
+            #expect(first.events == second.events)
+        }
+        #expect(
+            SimulationRun(seed: 5, minutes: 0.2).run().traceHash
+                != SimulationRun(seed: 6, minutes: 0.2).run().traceHash)
+    }
+
+    @Test("without faults nothing is refused twice and one leader stays")
+    func calm() {
+        let result = SimulationRun(seed: 3, minutes: 0.5, scenario: .calm).run()
+        #expect(result.failure == nil)
+        #expect(result.faults == 0)
+        #expect(result.operations > 100)
+    }
+
+    @Test("a schedule can be cut down to some of its faults")
+    func onlyFaults() {
+        let all = SimulationRun(seed: 9, minutes: 0.5)
+        #expect(all.faultNumbers.count > 3)
+        let some = SimulationRun(
+            seed: 9, minutes: 0.5, onlyFaults: Set(all.faultNumbers.prefix(2)))
+        #expect(some.faultNumbers == Array(all.faultNumbers.prefix(2)))
+        #expect(some.run().failure == nil)
+    }
+
+    @Test("shrinking keeps what a failure needs and nothing else")
+    func shrinking() {
+        let needed: Set = [3, 17, 40]
+        var runs = 0
+        let kept = Shrinker.shrink(Array(0..<64), maxRuns: 500) { faults in
+            runs += 1
+            return needed.isSubset(of: faults)
+        }
+        #expect(Set(kept) == needed)
+        #expect(runs < 200)
+        #expect(Shrinker.shrink(Array(0..<64), maxRuns: 500) { _ in true } == [])
+        #expect(Shrinker.shrink([1, 2, 3], maxRuns: 1) { $0.count == 3 } == [1, 2, 3])
+    }
+}
