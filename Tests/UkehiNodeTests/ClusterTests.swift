@@ -1,7 +1,7 @@
 import Testing
 import UkehiBase
-import UkehiState
 import UkehiSimulation
+import UkehiState
 
 @testable import UkehiNode
 @testable import UkehiWAL

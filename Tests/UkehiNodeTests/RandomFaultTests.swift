@@ -1,8 +1,8 @@
 import Testing
 import UkehiBase
 import UkehiEnvironment
-import UkehiState
 import UkehiSimulation
+import UkehiState
 
 @testable import UkehiNode
 

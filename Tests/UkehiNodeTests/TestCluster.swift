@@ -5,8 +5,8 @@ import Logging
 import Synchronization
 import UkehiBase
 import UkehiEnvironment
-import UkehiState
 import UkehiSimulation
+import UkehiState
 
 @testable import UkehiNode
 @testable import UkehiWAL
