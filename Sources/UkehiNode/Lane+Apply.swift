@@ -45,9 +45,18 @@ extension Lane {
             return
         }
         guard !isApplying, !applyBatch.isEmpty else { return }
-        isApplying = true
-        let batch = applyBatch
+        var batch = applyBatch
         applyBatch = ApplyBatch()
+        do throws(StateError) {
+            if try applier.applyWithoutWaiting(&batch) { return completeApply(batch) }
+        } catch {
+            return fail(NodeError(error))
+        }
+        isApplying = true
+        handToApplyThread(batch)
+    }
+
+    private func handToApplyThread(_ batch: ApplyBatch) {
         let lane = self
         applyWorker.run {
             var batch = batch

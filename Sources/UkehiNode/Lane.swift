@@ -201,6 +201,13 @@ package final class Lane: @unchecked Sendable {
 
     // MARK: The pass
 
+    /// Whether a small write is on its way to the disk, and its end is all there is to wait for: an
+    /// executor may watch for it rather than sleep.
+    package var awaitsSmallWrite: Bool {
+        guard inFlight.count == 1, let only = inFlight.first else { return false }
+        return only.items.count <= 2
+    }
+
     private func scheduleLocally() {
         guard !isPassScheduled else { return }
         isPassScheduled = true

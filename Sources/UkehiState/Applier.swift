@@ -102,6 +102,12 @@ open class Applier: @unchecked Sendable {
         fatalError("an applier applies")
     }
 
+    /// Applies a batch where waiting is not allowed: one that is small, reads nothing, and is taken by
+    /// the store at once. A lone write then needs no other thread.
+    ///
+    /// - Returns: False if nothing was done; the batch is as it was, for ``apply(_:)``.
+    package func applyWithoutWaiting(_ batch: inout ApplyBatch) throws(StateError) -> Bool { false }
+
     /// Reads what is applied; the caller has seen to it that this includes the read index.
     package func read(region: RegionID, _ request: ReadRequest, tier: ReadTier) -> ReadOutcome {
         fatalError("an applier reads")

@@ -43,6 +43,7 @@ package enum CommandKind: UInt8, Sendable, Hashable {
 package enum CommandRecord {
     /// Bytes before a record's optional fields.
     @usableFromInline package static let headerBytes = 8
+    static let kindOffset = 4
     @usableFromInline static let sessionFlag: UInt8 = 0x01
     @usableFromInline static let opaqueFlag: UInt8 = 0x02
     @usableFromInline static let expiryFlag: UInt8 = 0x04

@@ -21,6 +21,8 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
 
     /// Most bytes of keys and values in one page of a scan, unless one pair alone is larger.
     static let maxPageBytes = 1 << 20
+    /// Most bytes of entries that are applied without handing them to another thread.
+    static let maxBytesWithoutWaiting = 4 << 10
 
     package init(store: any StateStore) {
         self.store = store
@@ -48,17 +50,62 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         try apply(&batch.items, 0..<batch.items.count)
     }
 
-    /// Applies some of a batch's items, as one atomic write.
-    func apply(_ items: inout [ApplyItem], _ range: Range<Int>) throws(StateError) {
+    package override func applyWithoutWaiting(
+        _ batch: inout ApplyBatch
+    ) throws(StateError) -> Bool {
+        guard Self.isSmallAndBlind(batch) else { return false }
+        do throws(StateError) {
+            try apply(&batch.items, 0..<batch.items.count, mayWait: false)
+            return true
+        } catch {
+            guard error.code == .stalled else { throw error }
+            return false
+        }
+    }
+
+    /// Whether a batch is a few puts and deletes, which read nothing; those of other kinds may.
+    private static func isSmallAndBlind(_ batch: ApplyBatch) -> Bool {
+        var bytes = 0
+        for item in batch.items {
+            for entry in item.entries {
+                bytes += entry.recordBytes
+                guard bytes <= maxBytesWithoutWaiting else { return false }
+                let isBlind = entry.data.withUnsafeBytes { payload in
+                    guard !payload.isEmpty else { return true }
+                    guard let header = try? EntryPayload(payload) else { return false }
+                    guard header.kind == .commands else { return true }
+                    var records = EntryRecords(header, in: payload)
+                    while let record = records.next() {
+                        let kind = record[CommandRecord.kindOffset]
+                        guard
+                            kind == CommandKind.put.rawValue || kind == CommandKind.delete.rawValue
+                        else { return false }
+                    }
+                    return true
+                }
+                guard isBlind else { return false }
+            }
+        }
+        return true
+    }
+
+    /// Applies some of a batch's items, as one atomic write. If it may not wait and the store stalls,
+    /// throws `.stalled`, and nothing was done.
+    func apply(
+        _ items: inout [ApplyItem], _ range: Range<Int>, mayWait: Bool = true
+    ) throws(StateError) {
         let batch = takeBatch()
         batch.begin()
         do throws(StateError) {
             for position in range {
                 try apply(&items[position], to: batch)
             }
-            try commit(batch)
+            try commit(batch, mayWait: mayWait)
         } catch {
             batch.discard()
+            if error.code == .stalled {
+                for position in range { regions[items[position].region]?.takeBack() }
+            }
             throw error
         }
         for position in range {
@@ -71,12 +118,12 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         poolLock.withLock { pool.popLast() } ?? store.makeBatch()
     }
 
-    private func commit(_ batch: any StoreBatch) throws(StateError) {
+    private func commit(_ batch: any StoreBatch, mayWait: Bool) throws(StateError) {
         while true {
             do throws(StateError) {
                 return try batch.commit()
             } catch {
-                guard error.code == .stalled else { throw error }
+                guard error.code == .stalled, mayWait else { throw error }
                 // The store flushes or compacts. This thread may wait, and what queues behind it
                 // makes the node refuse proposals.
                 store.relieveStall()

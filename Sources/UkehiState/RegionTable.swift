@@ -32,6 +32,9 @@ final class OpenRegion: @unchecked Sendable {
     /// The state as committed.
     var published: RegionState { lock.withLock { publishedState } }
 
+    /// Forgets what the batch in hand has applied: it was not committed.
+    func takeBack() { working = published }
+
     func publish() {
         lock.withLock { publishedState = working }
         loggedTime.store(working.loggedTime, ordering: .releasing)

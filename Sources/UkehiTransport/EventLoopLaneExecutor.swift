@@ -4,11 +4,24 @@ package import NIOCore
 import Synchronization
 package import UkehiNode
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
 /// A lane's thread.
 package final class EventLoopLaneExecutor: LaneExecutor {
     private let loop: any EventLoop
     private let ticks = Mutex<[RepeatedTask]>([])
     private let isStopped = Atomic(false)
+    /// Whether the loop watches already; touched on the loop only.
+    private let isWatching = Atomic(false)
+
+    /// How long a loop that waits for one small write looks for its end before it sleeps. Waking a
+    /// sleeping thread costs tens of microseconds, as much as a good disk's write; a lone client's
+    /// write crosses such a hand-over on every node. Under load there is always other work.
+    private static let watch = TimeAmount.microseconds(150)
 
     package init(_ loop: any EventLoop) { self.loop = loop }
 
@@ -18,8 +31,22 @@ package final class EventLoopLaneExecutor: LaneExecutor {
         guard !isStopped.load(ordering: .acquiring) else { return }
         // From the loop itself this only queues; from elsewhere it also wakes the loop.
         loop.execute { [self] in
-            if !isStopped.load(ordering: .acquiring) { lane.runPass() }
+            guard !isStopped.load(ordering: .acquiring) else { return }
+            lane.runPass()
+            if lane.awaitsSmallWrite, !isWatching.exchange(true, ordering: .relaxed) {
+                watch(lane, until: .now() + Self.watch)
+            }
         }
+    }
+
+    /// Lets the loop go round without sleeping while the lane's small write is under way; other
+    /// threads that can run go first.
+    private func watch(_ lane: Lane, until end: NIODeadline) {
+        guard lane.awaitsSmallWrite, NIODeadline.now() < end else {
+            return isWatching.store(false, ordering: .relaxed)
+        }
+        sched_yield()
+        loop.execute { [self] in watch(lane, until: end) }
     }
 
     package func startTicks(everyNanoseconds interval: UInt64, lane: Lane) {

@@ -82,6 +82,48 @@ struct StallTests {
         #expect(try applier.digest(region: RegionID(2)).applied == LogIndex(1))
     }
 
+    @Test(
+        "where waiting is not allowed, a stall, a read or a large batch leaves everything as it was"
+    )
+    func withoutWaiting() throws {
+        let store = UnwillingStore()
+        let applier = KeyValueApplier(store: store)
+        _ = try applier.open(region: RegionID(2), system: false, range: .all, epoch: epoch1)
+        func batch(_ commands: [Command]) throws -> ApplyBatch {
+            var batch = ApplyBatch()
+            batch.append(
+                region: RegionID(2), entries: [try entry(commands, index: 1)], wantsResults: true)
+            return batch
+        }
+        let refused: [[Command]] = [
+            [.increment(key: "n", by: 2)],
+            [.put(key: "a", value: ""), .increment(key: "n", by: 1)],
+            [.compareAndSet(key: "n", expected: .absent, value: "")],
+            [.batch([.put(key: "a", value: "")])], [.deleteRange(lower: "a", upper: "b")],
+            [.put(key: "a", value: Bytes([UInt8](repeating: 1, count: 5000)))],
+        ]
+        for commands in refused {
+            var batch = try batch(commands)
+            #expect(try !applier.applyWithoutWaiting(&batch))
+        }
+        var writes = try batch([.put(key: "a", value: "1"), .delete(key: "b")])
+        store.stallsLeft = 1
+        #expect(try !applier.applyWithoutWaiting(&writes))
+        #expect(store.relieved == 0)
+        #expect(try applier.digest(region: RegionID(2)).applied == .zero)
+        // The same batch, where waiting is allowed: nothing of the attempt is left.
+        try applier.apply(&writes)
+        #expect(store.relieved == 1)
+        #expect(Array(writes.items[0].results[0]) == [.applied(version: 1), .applied(version: 2)])
+        var next = ApplyBatch()
+        next.append(
+            region: RegionID(2), entries: [try entry([.delete(key: "a")], index: 2)],
+            wantsResults: true)
+        #expect(try applier.applyWithoutWaiting(&next))
+        #expect(Array(next.items[0].results[0]) == [.applied(version: 3)])
+        #expect(try applier.digest(region: RegionID(2)).applied == LogIndex(2))
+    }
+
     @Test("a failed read is fatal, is no result, and leaves the store unlocked")
     func failure() throws {
         let store = UnwillingStore()
