@@ -28,36 +28,63 @@ private final class UnwillingStore: StateStore, @unchecked Sendable {
     func close() { inner.close() }
 }
 
+/// Keeps its writes until it is committed, as a batch of a store with rollback does; reads do not see
+/// them, which these tests do not need.
 private final class UnwillingBatch: StoreBatch {
+    private var writes: [() -> Void] = []
     private let store: UnwillingStore
     private let inner: any StoreBatch
     init(_ store: UnwillingStore, _ inner: any StoreBatch) {
         self.store = store
         self.inner = inner
     }
-    func begin() { inner.begin() }
+    func begin() {}
     func put(
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer,
         version: UInt64, expiresAt: UInt64
-    ) { inner.put(space, key, value, version: version, expiresAt: expiresAt) }
-    func delete(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) { inner.delete(space, key) }
+    ) {
+        let key = Bytes(copying: key)
+        let value = Bytes(copying: value)
+        writes.append { [inner] in
+            key.withUnsafeBytes { key in
+                value.withUnsafeBytes {
+                    inner.put(space, key, $0, version: version, expiresAt: expiresAt)
+                }
+            }
+        }
+    }
+    func delete(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) {
+        let key = Bytes(copying: key)
+        writes.append { [inner] in key.withUnsafeBytes { inner.delete(space, $0) } }
+    }
     func deleteRange(
         _ space: StoreSpace, _ lower: UnsafeRawBufferPointer, _ upper: UnsafeRawBufferPointer
-    ) { inner.deleteRange(space, lower, upper) }
+    ) {
+        let lower = Bytes(copying: lower)
+        let upper = Bytes(copying: upper)
+        writes.append { [inner] in
+            lower.withUnsafeBytes { lower in
+                upper.withUnsafeBytes { inner.deleteRange(space, lower, $0) }
+            }
+        }
+    }
     func get(
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer
     ) throws(StateError) -> StoredValue? {
         if store.readsFail { throw StateError(.ioFailed, "A read failed.") }
-        return try inner.get(space, key)
+        return store.inner.get(space, key, tier: .any)
     }
     func putRegionState(_ region: RegionID, _ state: RegionState) {
-        inner.putRegionState(region, state)
+        writes.append { [inner] in inner.putRegionState(region, state) }
     }
     func commit() throws(StateError) {
         if store.stallsLeft > 0 { throw StateError(.stalled, "Nothing was written.") }
+        inner.begin()
+        for write in writes { write() }
+        writes = []
         try inner.commit()
     }
-    func discard() { inner.discard() }
+    func discard() { writes = [] }
 }
 
 @Suite("stores that refuse or fail")
