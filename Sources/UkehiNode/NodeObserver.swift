@@ -36,6 +36,24 @@ extension Lane {
         }
     }
 
+    /// How a region's peer stands, in words, for a failure's report; nil if it is not here.
+    package func standing(of id: RegionID) -> String? {
+        guard let region = orderedRegions.first(where: { $0.id == id }) else { return nil }
+        let raft = region.raft.status
+        var words =
+            "\(raft.softState.role) in term \(raft.hardState.term), log "
+            + "\(region.log.firstIndex)...\(region.raft.lastIndex), durable to "
+            + "\(region.raft.persisted), committed \(raft.hardState.commit), handed on "
+            + "\(region.handedToApply), applied \(region.applied)"
+        for peer in raft.progress where peer.id != region.peer {
+            words += "; \(peer.id): \(peer.state) match \(peer.match) next \(peer.next)"
+            if peer.isPaused { words += " paused" }
+            if peer.inflightMessages > 0 { words += " \(peer.inflightMessages) in flight" }
+            if !peer.recentActive { words += " silent" }
+        }
+        return words
+    }
+
     func status(_ region: Region) -> PeerStatus {
         PeerStatus(
             region: region.id, peer: region.peer, term: region.raft.term,

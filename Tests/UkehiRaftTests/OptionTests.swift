@@ -268,6 +268,34 @@ struct RestartTests {
         }
     }
 
+    /// Found by simulation: what a peer answers to an old leader, to pass on its term, has no index. It
+    /// came late, when that peer led the new term, and moved a follower back to the first entry.
+    @Test("a late answer to a message of an old term is no acknowledgement")
+    func lateAnswer() throws {
+        let cluster = try RaftCluster(voters: [1, 2, 3])
+        try cluster.elect(1)
+        for number in 0..<5 { try cluster.propose("\(number)", at: 1) }
+        try cluster.settle()
+        let last = cluster[1].lastIndex
+        cluster[2].raft.campaign()
+        while !cluster[2].isLeader {
+            try cluster.work(cluster[2])
+            try cluster.work(cluster[3])
+            for message in cluster.take({ $0.from != PeerID(1) && $0.to != PeerID(1) }) {
+                cluster.deliver(message)
+            }
+        }
+        try cluster[2].raft.step(
+            Message(
+                kind: .appendEntriesResponse, to: PeerID(2), from: PeerID(3),
+                term: cluster[2].term))
+        let progress = try #require(cluster[2].progress(of: 3))
+        #expect(progress.state == .probe)
+        #expect(progress.next == last + 1)
+        try cluster.settle()
+        #expect(cluster[2].progress(of: 3)?.match == last + 1)
+    }
+
     @Test("a storage that contradicts itself is refused")
     func inconsistentStorage() throws {
         func start(

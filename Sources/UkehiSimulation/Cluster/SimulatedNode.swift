@@ -70,6 +70,8 @@ final class SimulatedNode: @unchecked Sendable {
             network: network, number: number, process: process, random: fork())
     }
 
+    /// The one lane it has while it runs.
+    var lane: Lane? { executors.first?.lane }
     var isRunning: Bool { if case .running = condition { true } else { false } }
     var isLost: Bool { if case .lost = condition { true } else { false } }
 

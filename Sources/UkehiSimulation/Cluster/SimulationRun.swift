@@ -97,11 +97,22 @@ package final class SimulationRun {
         if world.failure == nil { judge() }
         return SimulationResult(
             seed: seed, settings: options.description, failure: world.failure,
-            lastEvents: world.failure.map { cluster.log.lines(region: $0.region, count: 60) } ?? [],
+            lastEvents: world.failure.map { lastEvents(before: $0) } ?? [],
             traceHash: world.trace.value, simulatedNanoseconds: world.now,
             faults: injector.injected.values.reduce(0, +), events: world.eventsRun,
             operations: history.count, elections: cluster.observer.elections,
             committedEntries: cluster.observer.committedEntries, undecided: undecided)
+    }
+
+    /// What happened last, and how each node stands.
+    private func lastEvents(before failure: SimulationFailure) -> [String] {
+        var lines = cluster.log.lines(region: failure.region, count: 60)
+        guard let region = failure.region else { return lines }
+        for node in cluster.nodes {
+            let standing = node.lane?.standing(of: RegionID(region))
+            lines.append("in the end  node-\(node.number + 1) \(standing ?? "is not up")")
+        }
+        return lines
     }
 
     private func firstKey(_ action: HistoryOperation.Action) -> Int {

@@ -3,6 +3,7 @@
 import UkehiBase
 import UkehiEnvironment
 import UkehiNode
+import UkehiWAL
 
 final class FaultInjector {
     private let world: World
@@ -144,7 +145,10 @@ final class FaultInjector {
         end(fault) { disk.setHook(nil) }
     }
 
-    /// The node is taken down, sectors of its log change, and it has to notice.
+    /// The node is taken down, a sector of its log changes, and it has to notice.
+    ///
+    /// What no readable frame claims as durable is left alone: there a changed sector and a torn write
+    /// look the same, whoever reads (docs/FORMATS.md).
     private func corrupt(_ fault: Fault, _ node: SimulatedNode) {
         guard corruptible.contains(node.number) else { return }
         node.cutPower()
@@ -153,7 +157,7 @@ final class FaultInjector {
         if let name = names.randomElement(using: &random) {
             let path = "data/wal/" + name
             if var bytes = node.disk.contents(path), bytes.count >= 8192 {
-                let sectors = bytes.count / 512
+                let sectors = Int(claimedEnd(of: path, node) ?? UInt64(bytes.count)) / 512
                 let sector = Int.random(in: 0..<sectors, using: &random) * 512
                 if random.oneIn(2) {
                     // Misdirected: another sector's bytes.
@@ -167,6 +171,27 @@ final class FaultInjector {
             }
         }
         restart(node, after: fault.duration)
+    }
+
+    /// Where what is claimed as durable ends in a segment; nil when that is its whole length.
+    private func claimedEnd(of path: String, _ node: SimulatedNode) -> UInt64? {
+        var newest: WALInspector.SegmentInfo?
+        var frames: [WALInspector.FrameInfo] = []
+        try? WALInspector(fileSystem: node.disk, directory: "data/wal").dump { record in
+            switch record {
+            case .segment(let segment):
+                newest = segment
+                frames = []
+            case .frame(let frame): frames.append(frame)
+            case .entry: break
+            }
+            return true
+        }
+        guard let newest, path.hasSuffix(newest.fileName) else { return nil }
+        let claimed = frames.map(\.durableLSN).max() ?? 0
+        let last = frames.last { $0.lsn <= claimed }
+        // The segment's header, of two blocks, is durable before anything is acknowledged.
+        return last.map { $0.offset + UInt64($0.bytes) } ?? 8192
     }
 
     // MARK: The network
