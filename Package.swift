@@ -112,9 +112,11 @@ let package = Package(
         .target(
             name: "_UkehiTestSupport", dependencies: ["UkehiEnvironment"],
             path: "Tests/_UkehiTestSupport", swiftSettings: strict),
+        .target(name: "_CAllocationCounter", path: "Tests/_CAllocationCounter"),
         .testTarget(name: "UkehiBaseTests", dependencies: ["UkehiBase"], swiftSettings: strict),
         .testTarget(
-            name: "UkehiRaftTests", dependencies: ["UkehiRaft", "UkehiBase"],
+            name: "UkehiRaftTests",
+            dependencies: ["UkehiRaft", "UkehiBase", "_CAllocationCounter"],
             swiftSettings: strict),
         .testTarget(
             name: "EtcdRaftConformanceTests", dependencies: ["UkehiRaft", "UkehiBase"],
@@ -123,7 +125,7 @@ let package = Package(
             name: "UkehiWALTests",
             dependencies: [
                 "UkehiWAL", "UkehiPOSIX", "UkehiBase", "UkehiEnvironment", "UkehiSimulation",
-                "_UkehiTestSupport",
+                "_UkehiTestSupport", "_CAllocationCounter",
             ],
             swiftSettings: strict),
         .testTarget(
