@@ -75,6 +75,8 @@ package final class Lane: @unchecked Sendable {
     var regions: [RegionID: Region] = [:]
     /// Ascending by id: the order of ticks and maintenance never depends on hashing.
     var orderedRegions: [Region] = []
+    /// What all its cores have in common.
+    let settingsPool = RaftSettingsPool()
     var router = Router([])
     /// This lane's regions by their place in the router; nil: another lane's.
     var routedRegions: [Region?] = []

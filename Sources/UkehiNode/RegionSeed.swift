@@ -86,7 +86,8 @@ extension Lane {
         configuration.seed = own.peer.rawValue &* 0x9E37_79B9_7F4A_7C15 ^ clock.now().nanoseconds
         let raft: RawNode
         do {
-            raft = try RawNode(configuration: configuration, storage: log)
+            raft = try RawNode(
+                configuration: configuration, storage: log, pool: settingsPool)
         } catch {
             throw NodeError(
                 code: .corrupted,

@@ -14,17 +14,19 @@ extension RawNode {
     public var hasReady: Bool {
         !core.messages.isEmpty || !core.messagesAfterAppend.isEmpty || core.log.hasNewEntries
             || core.log.hasCommittedEntries(allowUnstable: appliesUnstable)
-            || hasNewHardState || core.softState != previousSoftState
+            || hasNewHardState || hasNewSoftState
             || core.log.hasNewSnapshot || !core.readStates.isEmpty
     }
 
     /// Whether the hard state is worth a write of its own.
     private var hasNewHardState: Bool {
-        let now = core.hardState
-        if core.settings.flags.contains(.lazyCommitPersistence) {
-            return now.term != previousHardState.term || now.vote != previousHardState.vote
-        }
-        return now != previousHardState
+        core.hasNewTermOrVote
+            || (core.log.committed != previousCommit
+                && !core.settings.flags.contains(.lazyCommitPersistence))
+    }
+
+    private var hasNewSoftState: Bool {
+        core.leader != previousLeader || core.role != core.previousRole
     }
 
     /// Takes the work that has come up, replacing what `ready` holds and reusing its memory.
@@ -40,21 +42,20 @@ extension RawNode {
         ready.entries = core.log.takeNewEntries()
         let box = core.log.takeNewSnapshot()
         ready.snapshot = box?.value
-        ready.committedEntries = core.log.takeCommittedEntries(allowUnstable: appliesUnstable)
+        ready.committedEntries = core.log.takeCommittedEntries(
+            allowUnstable: appliesUnstable, maxBytes: core.settings.maxApplyingBytes)
 
-        let soft = core.softState
-        ready.softState = soft == previousSoftState ? nil : soft
-        previousSoftState = soft
+        ready.softState = hasNewSoftState ? core.softState : nil
+        previousLeader = core.leader
+        core.previousRole = core.role
 
-        let hard = core.hardState
-        ready.mustSync =
-            !ready.entries.isEmpty || hard.vote != previousHardState.vote
-            || hard.term != previousHardState.term
+        ready.mustSync = !ready.entries.isEmpty || core.hasNewTermOrVote
         let writesAnyway =
             !ready.entries.isEmpty || box != nil || !core.messagesAfterAppend.isEmpty
-        if hasNewHardState || (writesAnyway && hard != previousHardState) {
-            ready.hardState = hard
-            previousHardState = hard
+        if hasNewHardState || (writesAnyway && core.log.committed != previousCommit) {
+            ready.hardState = core.hardState
+            previousCommit = core.log.committed
+            core.hasNewTermOrVote = false
         } else {
             ready.hardState = nil
         }

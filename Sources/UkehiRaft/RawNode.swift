@@ -14,24 +14,26 @@ public import UkehiBase
 /// Semantics of etcd-io/raft 3.7, message for message, and a few inputs of its own, off by default.
 public struct RawNode: ~Copyable {
     var core: RaftCore
-    var previousSoftState: SoftState
-    var previousHardState: HardState
+    // What was last handed out.
+    var previousCommit: LogIndex
+    var previousLeader: PeerID
     /// Synchronous mode: what ``advance()`` steps.
     var stepsOnAdvance: [Message] = []
 
     /// A peer that goes on from what `storage` has.
     ///
+    /// - Parameter pool: Where nodes with equal settings find each other's; nil: a copy of its own.
     /// - Throws: ``RaftError/invalidConfiguration(_:)`` or ``RaftError/inconsistentStorage(_:)``.
     public init(
-        configuration: RaftConfiguration, storage: LogStorage
+        configuration: RaftConfiguration, storage: LogStorage, pool: RaftSettingsPool? = nil
     ) throws(RaftError) {
-        let core = try RaftCore.start(configuration, storage: storage)
+        let core = try RaftCore.start(configuration, storage: storage, pool: pool)
         self.init(core)
     }
 
     private init(_ core: consuming RaftCore) {
-        previousSoftState = core.softState
-        previousHardState = core.hardState
+        previousCommit = core.log.committed
+        previousLeader = core.leader
         self.core = core
     }
 

@@ -7,7 +7,7 @@ import UkehiBase
 /// One file's configuration and the progress that follows it.
 struct ConfChangeInterpreter {
     private var configuration = Configuration()
-    private var tracker = ProgressTracker(maxInflight: 10, maxInflightBytes: 0)
+    private var tracker = ProgressTracker()
     /// Raised by each command.
     private var lastIndex = LogIndex.zero
 
@@ -35,7 +35,8 @@ struct ConfChangeInterpreter {
         } catch {
             return Describe.membership(error, simple: directive.command == "simple") + "\n"
         }
-        tracker.follow(configuration, lastIndex: lastIndex)
+        tracker.follow(
+            configuration, lastIndex: lastIndex, window: Inflights(maxCount: 10, maxBytes: 0))
         var text = configuration.etcdDescription + "\n"
         for peer in tracker.peers { text += PeerProgress(peer).etcdDescription + "\n" }
         return text

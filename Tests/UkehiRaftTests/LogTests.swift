@@ -20,7 +20,7 @@ struct LogTests {
         var random = SeededRandom(11)
         for _ in 0..<300 {
             let disk = MemoryLogStorage()
-            var log = try RaftLog.open(disk, maxApplyingBytes: .max)
+            var log = try RaftLog.open(disk)
             var naive: [Entry] = []
             var term: UInt64 = 1
             /// Writes handed out and not yet done: entries, and the last (index, term) then.
@@ -74,10 +74,10 @@ struct LogTests {
                 default:
                     let room = min(naive.count, Int(log.unstableStart.rawValue) - 1)
                     log.commit(to: LogIndex(UInt64(random.below(room + 1))))
-                    let batch = log.takeCommittedEntries(allowUnstable: false)
+                    let batch = log.takeCommittedEntries(allowUnstable: false, maxBytes: .max)
                     let low = Int(log.applied.rawValue)
                     #expect(batch == Array(naive[low..<Int(log.applying.rawValue)]))
-                    log.applied(to: log.applying, bytes: 0)
+                    log.applied(to: log.applying, bytes: 0, maxBytes: .max)
                 }
                 #expect(log.lastIndex.rawValue == UInt64(naive.count))
                 for entry in naive {

@@ -20,19 +20,15 @@ extension RaftCore {
         if term != newTerm {
             term = newTerm
             vote = .none
-            mayHaveAbdicated = false
+            supportedUntil = 0
         }
         leader = .none
         electionElapsed = 0
         heartbeatElapsed = 0
         resetElectionTimeout()
-        transferee = .none
-        votes.removeAll()
         tracker.peers.removeAll()
-        pendingChangeIndex = .zero
         uncommittedBytes = 0
-        reads.reset()
-        earlyReads.removeAll()
+        heldOffice = nil
     }
 
     mutating func becomeFollower(term: Term, leader: PeerID) {
@@ -51,7 +47,7 @@ extension RaftCore {
     private mutating func becomePreCandidate() {
         invariant(role != .leader, "a leader can't become a pre-candidate")
         // Neither term nor vote nor clock change: nothing is risked by asking.
-        votes.removeAll()
+        heldOffice = nil
         leader = .none
         role = .preCandidate
     }
@@ -61,13 +57,14 @@ extension RaftCore {
         reset(term: term)
         leader = id
         role = .leader
-        tracker.start(configuration, leader: id, lastIndex: log.lastIndex)
+        tracker.start(
+            configuration, leader: id, lastIndex: log.lastIndex, window: emptyWindow)
         if let own = tracker.slot(of: id) {
             tracker.peers[own].becomeReplicate()
             tracker.peers[own].recentActive = true
         }
         // There may be a membership change in the tail. Waiting for all of it is cheaper than looking.
-        pendingChangeIndex = log.lastIndex
+        office.pendingChangeIndex = log.lastIndex
         // Only an entry of the own term can be committed by counting (§5.4.2), so there is one.
         appendAsLeader(kind: .normal, data: Bytes())
     }
@@ -105,12 +102,12 @@ extension RaftCore {
             electionElapsed = 0
             if settings.flags.contains(.checkQuorum) { checkQuorum() }
             // A transfer that takes longer than an election has failed; go on leading.
-            if role == .leader { transferee = .none }
+            if role == .leader { heldOffice?.transferee = .none }
         }
         guard role == .leader else { return }
         if heartbeatElapsed >= settings.heartbeatTicks {
             heartbeatElapsed = 0
-            broadcastHeartbeat(context: reads.heartbeatContext)
+            broadcastHeartbeat(context: heartbeatContext)
         }
     }
 
@@ -127,12 +124,11 @@ extension RaftCore {
     // MARK: Support (DESIGN 7; RULES 55)
 
     /// Whether this peer's node has promised its leader not to help elect another.
-    var isSupporting: Bool { now < supportedUntil && supportTerm == term }
+    var isSupporting: Bool { now < supportedUntil }
 
     mutating func setSupport(until tick: UInt64) {
         if tick > now {
             supportedUntil = tick
-            supportTerm = term
         } else if supportedUntil != 0 {
             endSupport()
         }
@@ -140,7 +136,7 @@ extension RaftCore {
 
     /// The time that passed while the leader was supported counts: what is left is the jitter.
     private mutating func endSupport() {
-        if supportTerm == term { electionElapsed = max(electionElapsed, settings.electionTicks) }
+        electionElapsed = max(electionElapsed, settings.electionTicks)
         supportedUntil = 0
     }
 
@@ -158,7 +154,11 @@ extension RaftCore {
         // The leader itself gives up its support by asking for a transfer.
         if campaign != .transfer, isSupporting { return }
         guard log.applied >= campaignBarrier else { return }
-        if log.applied < log.committed, log.hasUnappliedConfChange() != false { return }
+        if log.applied < log.committed,
+            log.hasUnappliedConfChange(pageBytes: settings.maxApplyingBytes) != false
+        {
+            return
+        }
         run(campaign)
     }
 
@@ -195,7 +195,10 @@ extension RaftCore {
 
     /// Counts an answer to this peer's campaign.
     mutating func count(vote granted: Bool, of peer: PeerID) {
-        if !votes.contains(where: { $0.peer == peer }) { votes.append((peer, granted)) }
+        if !office.votes.contains(where: { $0.peer == peer }) {
+            office.votes.append((peer, granted))
+        }
+        let votes = office.votes
         let result = Quorum.result(
             incoming: configuration.voters, outgoing: configuration.outgoing
         ) { voter in votes.first { $0.peer == voter }?.granted }

@@ -8,7 +8,7 @@ extension RaftCore {
     mutating func stepLeader(_ message: Message) throws(RaftError) {
         switch message.kind {
         case .beat:
-            broadcastHeartbeat(context: reads.heartbeatContext)
+            broadcastHeartbeat(context: heartbeatContext)
             return
         case .checkQuorum:
             checkQuorum()
@@ -121,11 +121,11 @@ extension RaftCore {
 
     private mutating func transfer(to peer: PeerID, slot: Int) {
         guard !tracker.peers[slot].isLearner, peer != transferee else { return }
-        transferee = .none
+        office.transferee = .none
         guard peer != id else { return }
         // It must be done within one election timeout.
         electionElapsed = 0
-        transferee = peer
+        office.transferee = peer
         if tracker.peers[slot].match == log.lastIndex {
             sendTimeoutNow(to: peer)
         } else {
@@ -134,7 +134,7 @@ extension RaftCore {
     }
 
     private mutating func sendTimeoutNow(to peer: PeerID) {
-        mayHaveAbdicated = true
+        office.mayHaveAbdicated = true
         messages.append(Message(kind: .timeoutNow, to: peer, from: id, term: term))
     }
 }

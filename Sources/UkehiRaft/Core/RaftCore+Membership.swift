@@ -19,7 +19,7 @@ extension RaftCore {
     mutating func switchTo(_ next: Configuration) {
         configuration = next
         guard role == .leader else { return }
-        tracker.follow(next, lastIndex: log.lastIndex)
+        tracker.follow(next, lastIndex: log.lastIndex, window: emptyWindow)
 
         if !next.isVoter(id) {
             // Removed or demoted. It could go on replicating, uncounted, to no end (RULES 15).
@@ -37,6 +37,6 @@ extension RaftCore {
                 sendAppend(slot: slot, evenIfEmpty: false)
             }
         }
-        if transferee != .none, !next.isVoter(transferee) { transferee = .none }
+        if transferee != .none, !next.isVoter(transferee) { office.transferee = .none }
     }
 }

@@ -18,7 +18,7 @@ extension RaftCore {
             }
         }
         try countUncommitted(Self.countedBytes(kind, data))
-        pendingChangeIndex = changeIndex
+        if changeIndex != pendingChangeIndex { office.pendingChangeIndex = changeIndex }
         appendAsLeader(kind: kind, data: data)
         sendAppended()
         return log.lastIndex
@@ -50,7 +50,7 @@ extension RaftCore {
             counted += Self.countedBytes(entries[place].kind, entries[place].data)
         }
         try countUncommitted(counted)
-        pendingChangeIndex = changeIndex
+        if changeIndex != pendingChangeIndex { office.pendingChangeIndex = changeIndex }
         log.append(entries)
         acknowledgeOwnAppend()
         sendAppended()

@@ -10,22 +10,24 @@ extension RaftCore {
             answer(request)
             return
         }
-        guard reads.count + earlyReads.count < RaftLimits.maxWaitingReads else {
+        guard office.reads.count + office.earlyReads.count < RaftLimits.maxWaitingReads else {
             throw .overloaded
         }
         // Before the first commit of our term we may not know of commits of earlier ones (RULES 52).
         if log.term(at: log.committed) == term {
             start(request)
         } else {
-            earlyReads.append(request)
+            office.earlyReads.append(request)
         }
     }
 
     /// Starts the reads that waited for the first commit of the term.
     mutating func releaseEarlyReads() {
-        guard !earlyReads.isEmpty, log.term(at: log.committed) == term else { return }
+        guard let office = heldOffice, !office.earlyReads.isEmpty,
+            log.term(at: log.committed) == term
+        else { return }
         var requests: [ReadQueue.Request] = []
-        swap(&requests, &earlyReads)
+        swap(&requests, &office.earlyReads)
         for var request in requests {
             request.index = log.committed
             start(request)
@@ -37,18 +39,19 @@ extension RaftCore {
             answer(request)
             return
         }
-        reads.add(request)
-        _ = reads.acknowledge(reads.lastPosition, by: id)
-        broadcastHeartbeat(context: reads.heartbeatContext)
+        let office = self.office
+        office.reads.add(request)
+        _ = office.reads.acknowledge(office.reads.lastPosition, by: id)
+        broadcastHeartbeat(context: office.reads.heartbeatContext)
     }
 
     /// Takes what a heartbeat response says about our leadership.
     mutating func confirmReads(_ message: Message) {
         guard !message.context.isEmpty, !settings.flags.contains(.leaseReads),
-            let position = ReadQueue.decode(message.context),
-            reads.acknowledge(position, by: message.from)
+            let position = ReadQueue.decode(message.context), let office = heldOffice,
+            office.reads.acknowledge(position, by: message.from)
         else { return }
-        for request in reads.takeConfirmed(configuration) { answer(request) }
+        for request in office.reads.takeConfirmed(configuration) { answer(request) }
     }
 
     private mutating func answer(_ request: ReadQueue.Request) {

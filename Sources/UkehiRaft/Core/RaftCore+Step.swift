@@ -140,7 +140,8 @@ extension RaftCore {
     }
 
     private mutating func applied(to index: LogIndex, bytes: UInt64) {
-        log.applied(to: max(index, log.applied), bytes: bytes)
+        log.applied(
+            to: max(index, log.applied), bytes: bytes, maxBytes: settings.maxApplyingBytes)
         if configuration.autoLeave, role == .leader, log.applied >= pendingChangeIndex {
             // Dropped while a transfer is under way; tried again at the next applied entry.
             _ = try? propose(kind: .confChangeV2, data: Bytes())

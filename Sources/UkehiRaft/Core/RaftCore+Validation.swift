@@ -57,7 +57,7 @@ extension RaftCore {
         case .heartbeatResponse:
             try require(
                 message.context.isEmpty || message.term != term || role != .leader
-                    || (ReadQueue.decode(message.context) ?? .max) <= reads.lastPosition,
+                    || (ReadQueue.decode(message.context) ?? .max) <= lastReadPosition,
                 .unknownReadContext)
         case .installSnapshot: try validateSnapshot(message)
         default: break

@@ -13,63 +13,57 @@ import UkehiBase
 
 /// One peer's core.
 ///
-/// Invariant: `tracker` is empty unless this peer leads; `votes` unless it campaigns.
+/// Invariant: `tracker` is empty unless this peer leads; a follower has no `office`.
 struct RaftCore: ~Copyable {
     let id: PeerID
-    var term: Term = .zero
-    var vote: PeerID = .none
-    var role = Role.follower
+    var term: Term = .zero { didSet { if term != oldValue { hasNewTermOrVote = true } } }
+    var vote: PeerID = .none { didSet { if vote != oldValue { hasNewTermOrVote = true } } }
     var leader: PeerID = .none
     var log: RaftLog
 
     var configuration = Configuration()
-    var tracker: ProgressTracker
-    var votes: [(peer: PeerID, granted: Bool)] = []
+    var tracker = ProgressTracker()
+    /// What only a candidate or leader has; made when first needed in a term's role.
+    var heldOffice: Office?
 
     /// To other peers, at once.
     var messages: [Message] = []
     /// To other peers or to this one, once everything unstable now is durable (RULES 1).
     var messagesAfterAppend: [Message] = []
     var readStates: [ReadState] = []
-    /// Entries were appended that ``sendPendingAppends()`` is to send.
-    var hasPendingAppends = false
 
-    /// Thesis §3.10; none unless a transfer is under way.
-    var transferee: PeerID = .none
-    /// A `timeoutNow` was sent in this term, and may arrive at any time from now on.
-    var mayHaveAbdicated = false
-    /// At or above the last membership change that may not be applied yet (RULES 9).
-    var pendingChangeIndex: LogIndex = .zero
     var uncommittedBytes: UInt64 = 0
 
-    var reads = ReadQueue()
-    /// Reads asked before the first commit of the term (RULES 52).
-    var earlyReads: [ReadQueue.Request] = []
-
+    // Small fields side by side, so that they share what each would waste alone.
+    var role = Role.follower
+    /// As last handed out.
+    var previousRole = Role.follower
+    /// Term or vote are not what the last hard state handed out says.
+    var hasNewTermOrVote = false
+    /// Entries were appended that ``sendPendingAppends()`` is to send.
+    var hasPendingAppends = false
     // Clocks, in ticks.
     var electionElapsed: Int32 = 0
     var heartbeatElapsed: Int32 = 0
     var randomizedElectionTimeout: Int32 = 0
     /// Ticks since this core was made.
     var now: UInt64 = 0
-    /// While `now` is below, and the term is `supportTerm`, the election clock stands still.
+    /// While `now` is below, in the term in which it was set, the election clock stands still.
     var supportedUntil: UInt64 = 0
-    var supportTerm: Term = .zero
     /// No campaign until this is applied.
     let campaignBarrier: LogIndex
     var jitter: JitterGenerator
 
-    let settings: CoreSettings
+    private let sharedSettings: SharedSettings
+    var settings: CoreSettings { @inline(__always) get { sharedSettings.value } }
 
     /// A peer that goes on from what `storage` has, as a follower.
     static func start(
-        _ settings: RaftConfiguration, storage: LogStorage
+        _ settings: RaftConfiguration, storage: LogStorage, pool: RaftSettingsPool?
     ) throws(RaftError) -> RaftCore {
         try settings.validate()
-        var log = try RaftLog.open(
-            storage,
-            maxApplyingBytes: settings.maxCommittedBytesPerReady ?? max(1, settings.maxMessageBytes)
-        )
+        let coreSettings = CoreSettings(settings)
+        var log = try RaftLog.open(storage)
         let (hardState, state) = storage.initialState()
         if !hardState.isEmpty {
             guard hardState.commit <= log.lastIndex else {
@@ -89,7 +83,7 @@ struct RaftCore: ~Copyable {
             }
             // So was what is applied.
             log.commit(to: settings.applied)
-            log.applied(to: settings.applied, bytes: 0)
+            log.applied(to: settings.applied, bytes: 0, maxBytes: coreSettings.maxApplyingBytes)
         }
         let configuration: Configuration
         do {
@@ -98,25 +92,29 @@ struct RaftCore: ~Copyable {
             throw .inconsistentStorage("its membership is impossible: \(error)")
         }
         return RaftCore(
-            settings: settings, log: log, hardState: hardState, configuration: configuration)
+            settings: settings,
+            shared: pool?.shared(coreSettings) ?? SharedSettings(coreSettings), log: log,
+            hardState: hardState, configuration: configuration)
     }
 
     private init(
-        settings: RaftConfiguration, log: consuming RaftLog, hardState: HardState,
-        configuration: Configuration
+        settings: RaftConfiguration, shared: SharedSettings, log: consuming RaftLog,
+        hardState: HardState, configuration: Configuration
     ) {
         id = settings.id
-        self.settings = CoreSettings(settings)
+        sharedSettings = shared
         jitter = JitterGenerator(seed: settings.seed, id: settings.id)
-        tracker = ProgressTracker(
-            maxInflight: UInt32(clamping: settings.maxInflightMessages),
-            maxInflightBytes: settings.maxInflightBytes)
         campaignBarrier = settings.restartCampaignBarrier ? log.committed : .zero
         self.log = log
         term = hardState.term
         vote = hardState.vote
         self.configuration = configuration
         becomeFollower(term: term, leader: .none)
+    }
+
+    /// The window of a follower that was sent nothing.
+    var emptyWindow: Inflights {
+        Inflights(maxCount: settings.maxInflightMessages, maxBytes: settings.maxInflightBytes)
     }
 
     var softState: SoftState { SoftState(leader: leader, role: role) }
@@ -126,54 +124,37 @@ struct RaftCore: ~Copyable {
     var isPromotable: Bool { configuration.isVoter(id) && log.snapshot == nil }
 }
 
-/// The settings that are read after the start, in as few bytes as they need.
-struct CoreSettings: Sendable {
-    let maxMessageBytes: UInt64
-    let maxUncommittedBytes: UInt64
-    let electionTicks: Int32
-    let jitterTicks: Int32
-    let heartbeatTicks: Int32
-    let flags: Flags
+/// What a candidate or leader holds beyond what every peer has. A follower has none, which keeps idle
+/// groups small.
+final class Office {
+    var votes: [(peer: PeerID, granted: Bool)] = []
+    /// Thesis §3.10; none unless a transfer is under way.
+    var transferee: PeerID = .none
+    /// A `timeoutNow` was sent in this term, and may arrive at any time from now on.
+    var mayHaveAbdicated = false
+    /// At or above the last membership change that may not be applied yet (RULES 9).
+    var pendingChangeIndex: LogIndex = .zero
+    var reads = ReadQueue()
+    /// Reads asked before the first commit of the term (RULES 52).
+    var earlyReads: [ReadQueue.Request] = []
+}
 
-    struct Flags: OptionSet, Sendable {
-        let rawValue: UInt16
-        static let asyncStorageWrites = Flags(rawValue: 1 << 0)
-        static let checkQuorum = Flags(rawValue: 1 << 1)
-        static let preVote = Flags(rawValue: 1 << 2)
-        static let leaseReads = Flags(rawValue: 1 << 3)
-        static let disableForwarding = Flags(rawValue: 1 << 4)
-        static let stepDownOnRemoval = Flags(rawValue: 1 << 5)
-        static let skipChangeValidation = Flags(rawValue: 1 << 6)
-        static let refuseInvalidChanges = Flags(rawValue: 1 << 7)
-        static let lazyCommitBroadcast = Flags(rawValue: 1 << 8)
-        static let lazyCommitPersistence = Flags(rawValue: 1 << 9)
-        static let coalesceAcknowledgements = Flags(rawValue: 1 << 10)
-        static let leadOnlyWithDurableVote = Flags(rawValue: 1 << 11)
+extension RaftCore {
+    /// For changing; a look goes through the accessors below, which make nothing.
+    var office: Office {
+        mutating get {
+            if let heldOffice { return heldOffice }
+            let office = Office()
+            heldOffice = office
+            return office
+        }
     }
-
-    init(_ configuration: RaftConfiguration) {
-        maxMessageBytes = configuration.maxMessageBytes
-        maxUncommittedBytes =
-            configuration.maxUncommittedBytes == 0 ? .max : configuration.maxUncommittedBytes
-        electionTicks = Int32(configuration.electionTicks)
-        jitterTicks = Int32(configuration.electionJitterTicks ?? configuration.electionTicks)
-        heartbeatTicks = Int32(configuration.heartbeatTicks)
-        var flags: Flags = []
-        func set(_ flag: Flags, _ condition: Bool) { if condition { flags.insert(flag) } }
-        set(.asyncStorageWrites, configuration.asyncStorageWrites)
-        set(.leadOnlyWithDurableVote, configuration.leadOnlyWithDurableVote)
-        set(.checkQuorum, configuration.checkQuorum)
-        set(.preVote, configuration.preVote)
-        set(.leaseReads, configuration.readMode == .lease)
-        set(.disableForwarding, configuration.disableProposalForwarding)
-        set(.stepDownOnRemoval, configuration.stepDownOnRemoval)
-        set(.skipChangeValidation, configuration.disableConfChangeValidation)
-        set(.refuseInvalidChanges, configuration.refuseInvalidConfChanges)
-        set(.lazyCommitBroadcast, configuration.lazyCommitBroadcast)
-        set(.lazyCommitPersistence, configuration.lazyCommitPersistence)
-        set(.coalesceAcknowledgements, configuration.coalesceAcknowledgements)
-        self.flags = flags
-    }
+    var transferee: PeerID { heldOffice?.transferee ?? .none }
+    var mayHaveAbdicated: Bool { heldOffice?.mayHaveAbdicated ?? false }
+    var pendingChangeIndex: LogIndex { heldOffice?.pendingChangeIndex ?? .zero }
+    /// The position of the newest read that waits for a quorum.
+    var lastReadPosition: UInt64 { heldOffice?.reads.lastPosition ?? 0 }
+    var heartbeatContext: Bytes { heldOffice?.reads.heartbeatContext ?? Bytes() }
 }
 
 /// What a vote request carries when its candidate was told to stand by the leader itself: it

@@ -62,10 +62,7 @@ extension RaftLog {
             for entry in entries.reversed() where entry.term == last.term { start = entry.index }
             lastRunStart = start
         }
-        if let whole {
-            sliceCache = whole
-            sliceCacheStart = first.index
-        }
+        if let whole { sliceCache = whole }
     }
 
     private mutating func truncate(from index: LogIndex) {
@@ -217,21 +214,20 @@ extension RaftLog {
     }
 
     private mutating func bufferSlice(from: LogIndex, count: Int) -> [Entry] {
-        if sliceCacheStart == from, sliceCache.count == count { return sliceCache }
+        if sliceCache.count == count, sliceCache.first?.index == from { return sliceCache }
         let start = head + Int(from - bufferStart)
         sliceCache = Array(buffer[start..<start + count])
-        sliceCacheStart = from
         return sliceCache
     }
 
     /// Whether a committed entry after `applied` changes the membership; nil when the storage can't
     /// say now. Reads in pages, so that a long tail does not come into memory at once.
-    mutating func hasUnappliedConfChange() -> Bool? {
+    mutating func hasUnappliedConfChange(pageBytes: UInt64) -> Bool? {
         var index = applied + 1
         while index <= committed {
             let page: [Entry]
             do {
-                page = try slice(from: index, to: committed + 1, maxBytes: maxApplyingBytes)
+                page = try slice(from: index, to: committed + 1, maxBytes: pageBytes)
             } catch {
                 return nil
             }

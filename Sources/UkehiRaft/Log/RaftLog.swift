@@ -49,20 +49,19 @@ struct RaftLog: ~Copyable {
     /// Acknowledged as applied.
     var applied: LogIndex
 
-    /// Bytes handed out to be applied and not acknowledged, and their bound.
+    /// Bytes handed out to be applied and not acknowledged; callers know the bound.
     var applyingBytes: UInt64 = 0
-    let maxApplyingBytes: UInt64
     /// The bound is reached, or the next entry would exceed it.
     var applyingPaused = false
     /// Committed entries are being read; ``RawNode/storageFetched()`` tries again.
     var awaitsStorage = false
 
+    /// What was last taken out of the buffer.
     var sliceCache: [Entry] = []
-    var sliceCacheStart: LogIndex = .zero
 
     /// The log that `storage` has, committed and applied up to where it is compacted.
     static func open(
-        _ storage: LogStorage, maxApplyingBytes: UInt64
+        _ storage: LogStorage
     ) throws(RaftError) -> RaftLog {
         let first = storage.firstIndex
         let last = storage.lastIndex
@@ -76,16 +75,13 @@ struct RaftLog: ~Copyable {
             throw .inconsistentStorage("its last entry has the impossible term \(lastTerm)")
         }
         return RaftLog(
-            storage: storage, maxApplyingBytes: maxApplyingBytes, firstIndex: first,
-            lastIndex: last, lastTerm: lastTerm)
+            storage: storage, firstIndex: first, lastIndex: last, lastTerm: lastTerm)
     }
 
     private init(
-        storage: LogStorage, maxApplyingBytes: UInt64, firstIndex: LogIndex, lastIndex: LogIndex,
-        lastTerm: Term
+        storage: LogStorage, firstIndex: LogIndex, lastIndex: LogIndex, lastTerm: Term
     ) {
         self.storage = storage
-        self.maxApplyingBytes = maxApplyingBytes
         self.lastIndex = lastIndex
         self.lastTerm = lastTerm
         lastRunStart = lastIndex
@@ -167,14 +163,14 @@ struct RaftLog: ~Copyable {
             && applying < maxAppliable(allowUnstable: allowUnstable)
     }
 
-    /// Takes what may be applied next, within the bound on unacknowledged bytes.
-    mutating func takeCommittedEntries(allowUnstable: Bool) -> [Entry] {
+    /// Takes what may be applied next, so that at most `maxBytes` are unacknowledged.
+    mutating func takeCommittedEntries(allowUnstable: Bool, maxBytes: UInt64) -> [Entry] {
         guard hasCommittedEntries(allowUnstable: allowUnstable) else { return [] }
         let end = maxAppliable(allowUnstable: allowUnstable) + 1
         let entries: [Entry]
         do {
             entries = try slice(
-                from: applying + 1, to: end, maxBytes: maxApplyingBytes - applyingBytes)
+                from: applying + 1, to: end, maxBytes: maxBytes - applyingBytes)
         } catch {
             invariant(
                 error == .temporarilyUnavailable,
@@ -185,20 +181,20 @@ struct RaftLog: ~Copyable {
         guard let last = entries.last?.index else { return [] }
         applying = last
         for entry in entries { applyingBytes += UInt64(entry.recordBytes) }
-        applyingPaused = applyingBytes >= maxApplyingBytes || last + 1 < end
+        applyingPaused = applyingBytes >= maxBytes || last + 1 < end
         dropPrefix()
         return entries
     }
 
     /// Notes that everything up to `index` is applied, `bytes` of it handed out as entries.
-    mutating func applied(to index: LogIndex, bytes: UInt64) {
+    mutating func applied(to index: LogIndex, bytes: UInt64, maxBytes: UInt64) {
         invariant(
             index >= applied && index <= committed,
             "applied \(index) is outside \(applied)...\(committed)")
         applied = index
         applying = max(applying, index)
         applyingBytes -= min(applyingBytes, bytes)
-        applyingPaused = applyingBytes >= maxApplyingBytes
+        applyingPaused = applyingBytes >= maxBytes
         dropPrefix()
     }
 }

@@ -14,13 +14,43 @@ public import UkehiBase
 /// not learners; without an outgoing half there is neither `learnersNext` nor `autoLeave`.
 public struct Configuration: Hashable, Sendable {
     public internal(set) var voters = PeerSet()
-    public internal(set) var outgoing = PeerSet()
-    public internal(set) var learners = PeerSet()
-    public internal(set) var learnersNext = PeerSet()
-    /// Leave the joint configuration as soon as it is committed and applied.
-    public internal(set) var autoLeave = false
+    private var rest = Rest.nothing
 
     public init() {}
+
+    /// What few groups have, and those seldom: it costs a group at rest one pointer.
+    private enum Rest: Hashable, Sendable {
+        case nothing
+        indirect case parts(Parts)
+    }
+    private struct Parts: Hashable, Sendable {
+        var outgoing = PeerSet()
+        var learners = PeerSet()
+        var learnersNext = PeerSet()
+        var autoLeave = false
+    }
+    private var parts: Parts {
+        get { if case .parts(let parts) = rest { parts } else { Parts() } }
+        set { rest = newValue == Parts() ? .nothing : .parts(newValue) }
+    }
+
+    public internal(set) var outgoing: PeerSet {
+        get { if case .parts(let parts) = rest { parts.outgoing } else { PeerSet() } }
+        set { parts.outgoing = newValue }
+    }
+    public internal(set) var learners: PeerSet {
+        get { if case .parts(let parts) = rest { parts.learners } else { PeerSet() } }
+        set { parts.learners = newValue }
+    }
+    public internal(set) var learnersNext: PeerSet {
+        get { parts.learnersNext }
+        set { parts.learnersNext = newValue }
+    }
+    /// Leave the joint configuration as soon as it is committed and applied.
+    public internal(set) var autoLeave: Bool {
+        get { if case .parts(let parts) = rest { parts.autoLeave } else { false } }
+        set { parts.autoLeave = newValue }
+    }
 
     public var isJoint: Bool { !outgoing.isEmpty }
     /// Exactly one voter, so that its word is the quorum's.

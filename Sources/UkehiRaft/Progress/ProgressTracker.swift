@@ -6,13 +6,6 @@ import UkehiBase
 /// idle groups small: it is built anew at each election from the configuration alone.
 struct ProgressTracker: Sendable {
     var peers: [Progress] = []
-    let maxInflight: UInt32
-    let maxInflightBytes: UInt64
-
-    init(maxInflight: UInt32, maxInflightBytes: UInt64) {
-        self.maxInflight = maxInflight
-        self.maxInflightBytes = maxInflightBytes
-    }
 
     /// The place of a member in `peers`.
     func slot(of id: PeerID) -> Int? {
@@ -21,20 +14,24 @@ struct ProgressTracker: Sendable {
     }
 
     /// Starts over for a new leader: nobody is known to match but the leader itself.
-    mutating func start(_ configuration: Configuration, leader: PeerID, lastIndex: LogIndex) {
+    mutating func start(
+        _ configuration: Configuration, leader: PeerID, lastIndex: LogIndex, window: Inflights
+    ) {
         peers.removeAll(keepingCapacity: true)
         for id in configuration.members.ids {
             peers.append(
                 Progress(
                     id: id, match: id == leader ? lastIndex : .zero, next: lastIndex + 1,
-                    inflights: Inflights(maxCount: maxInflight, maxBytes: maxInflightBytes),
+                    inflights: window,
                     isLearner: configuration.learners.contains(id), recentActive: false))
         }
     }
 
     /// Follows a change of configuration: keeps who stays, drops who left, adds who is new as a
     /// probe. A new peer counts as heard from, so that a quorum check can't fail on it at once.
-    mutating func follow(_ configuration: Configuration, lastIndex: LogIndex) {
+    mutating func follow(
+        _ configuration: Configuration, lastIndex: LogIndex, window: Inflights
+    ) {
         let members = configuration.members
         peers.removeAll { !members.contains($0.id) }
         for (place, id) in members.ids.enumerated() {
@@ -45,7 +42,7 @@ struct ProgressTracker: Sendable {
                 peers.insert(
                     Progress(
                         id: id, match: .zero, next: max(lastIndex, LogIndex(1)),
-                        inflights: Inflights(maxCount: maxInflight, maxBytes: maxInflightBytes),
+                        inflights: window,
                         isLearner: isLearner, recentActive: true),
                     at: place)
             }

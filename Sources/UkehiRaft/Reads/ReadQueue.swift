@@ -71,12 +71,6 @@ struct ReadQueue: Sendable {
         return taken
     }
 
-    mutating func reset() {
-        waiting.removeAll()
-        acks.removeAll()
-        confirmed = 0
-    }
-
     /// The position as a heartbeat carries it; empty when no read waits.
     var heartbeatContext: Bytes {
         waiting.isEmpty ? Bytes() : Self.encode(lastPosition)
