@@ -38,12 +38,16 @@ final class ClusterObserver {
     private let world: World
     private let nodeCount: Int
     private var committed: [RegionID: CommittedLog] = [:]
-    private var leaders: [RegionID: [Term: Int]] = [:]
+    private var leaders: [RegionID: [Term: (node: Int, life: Int)]] = [:]
+    /// How often each node has opened a region.
+    private var lives: [Int: [RegionID: Int]] = [:]
     private var votes: [VoteKey: PeerID] = [:]
     private var records: [[RegionID: PeerRecord]]
     private(set) var elections = 0
     private(set) var committedEntries = 0
     let log: EventLog
+    /// A node has become the leader of some region.
+    var onElected: (Int) -> Void = { _ in }
 
     private struct VoteKey: Hashable {
         var region: RegionID
@@ -88,6 +92,7 @@ final class ClusterObserver {
 
     private func opened(_ node: Int, _ peer: PeerStatus, _ term: (LogIndex) -> Term?) {
         let record = self.record(node, peer.region)
+        lives[node, default: [:]][peer.region, default: 0] += 1
         // Committed entries that were durable here must have survived, at their place.
         if let truth = committed[peer.region] {
             let upTo = min(truth.last.rawValue, UInt64(record.durable.count))
@@ -217,6 +222,15 @@ final class ClusterObserver {
             if peer.committed < record.committed {
                 fail(peer.region, "node-\(node + 1) took its commit \(record.committed) back")
             }
+            if peer.isLeader, record.wasLeader, record.term == peer.term,
+                peer.committed > record.committed, term(peer.committed) != peer.term
+            {
+                // Raft §5.4.2: what is of an older term is committed with the leader's own, never alone.
+                fail(
+                    peer.region,
+                    "node-\(node + 1) leads term \(peer.term) and commits \(peer.committed) of "
+                        + "another term alone")
+            }
             if peer.applied > peer.committed {
                 fail(peer.region, "node-\(node + 1) applied more than is committed")
             }
@@ -237,12 +251,16 @@ final class ClusterObserver {
 
     private func elected(_ node: Int, _ peer: PeerStatus, _ term: (LogIndex) -> Term?) {
         elections += 1
-        if let other = leaders[peer.region]?[peer.term], other != node {
+        onElected(node)
+        let life = lives[node]?[peer.region] ?? 0
+        if let other = leaders[peer.region]?[peer.term], other != (node, life) {
             fail(
                 peer.region,
-                "node-\(node + 1) and node-\(other + 1) both lead term \(peer.term)")
+                other.node == node
+                    ? "node-\(node + 1) was elected twice in term \(peer.term)"
+                    : "node-\(node + 1) and node-\(other.node + 1) both lead term \(peer.term)")
         }
-        leaders[peer.region, default: [:]][peer.term] = node
+        leaders[peer.region, default: [:]][peer.term] = (node, life)
         guard let truth = committed[peer.region], !truth.entries.isEmpty else { return }
         var index = truth.last
         // The rest follows from log matching, which is checked where entries are committed.

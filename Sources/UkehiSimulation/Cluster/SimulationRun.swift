@@ -54,7 +54,8 @@ package final class SimulationRun {
         schedule = onlyFaults.map { all.keeping($0) } ?? all
         let log = cluster.log
         injector = FaultInjector(
-            world: cluster.world, nodes: cluster.nodes, network: cluster.network, seed: seed,
+            world: cluster.world, nodes: cluster.nodes, network: cluster.network,
+            observer: cluster.observer, seed: seed,
             report: { log.add(.fault($0)) })
         let world = cluster.world
         for node in cluster.nodes {

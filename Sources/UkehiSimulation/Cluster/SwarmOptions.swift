@@ -22,12 +22,12 @@ package enum Scenario: String, CaseIterable, Sendable {
     var faultKinds: [FaultKind] {
         switch self {
         case .swarm: FaultKind.allCases
-        case .crashes: [.kill, .powerCut, .blackout]
+        case .crashes: [.kill, .powerCut, .blackout, .crashAtWork]
         case .disks:
             [.slowDisk, .stalledDisk, .failedWrite, .diskFull, .corruption, .powerCut]
         case .network:
             [
-                .loss, .duplication, .isolation, .oneWay, .split, .ring, .bridge, .flapping,
+                .loss, .duplication, .delay, .isolation, .oneWay, .split, .ring, .bridge, .flapping,
                 .slowNode,
             ]
         case .time: [.pause, .clockJump, .clockDrift, .isolation, .kill]

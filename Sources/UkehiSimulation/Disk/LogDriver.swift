@@ -3,6 +3,10 @@
 import UkehiEnvironment
 import UkehiWAL
 
+#if BugBank
+    import UkehiBase
+#endif
+
 /// How a node's disk behaves now.
 struct DiskBehaviour {
     /// One durable write, nanoseconds.
@@ -70,11 +74,19 @@ final class LogDriver {
         }
         let delay = latency()
         world.trace.mix(group.header.lsn)
-        // The device finishes whatever becomes of the process; the process learns of it if it lives.
+        // The device finishes whatever becomes of the process; the process learns of it if it lives. One
+        // that is killed between writing and syncing leaves its bytes in the page cache.
         let life = process.life
+        let endsInCache = random.oneIn(2)
         world.schedule(after: delay) { [self] in
+            if endsInCache, process.life != life { return }
             do throws(FileError) {
-                try file.complete(submitted)
+                #if BugBank
+                    let isSynced = !PlantedBug.frameNotSynced.isPlanted
+                #else
+                    let isSynced = true
+                #endif
+                if isSynced { try file.complete(submitted) }
             } catch {
                 guard process.life == life else { return }
                 return world.schedule(after: 0, of: process) { [self] in log.failed(error) }

@@ -9,6 +9,9 @@ package enum FaultKind: String, CaseIterable, Sendable, Hashable {
     case powerCut = "power-cut"
     /// All nodes lose power at one instant.
     case blackout
+    /// A power cut at the worst moments: when the node is elected, or at its next operation of some
+    /// kind on its disk; back soon.
+    case crashAtWork = "crash-at-work"
     case pause
     case slowDisk = "slow-disk"
     case stalledDisk = "stalled-disk"
@@ -19,6 +22,8 @@ package enum FaultKind: String, CaseIterable, Sendable, Hashable {
     case corruption
     case loss
     case duplication
+    /// Some messages arrive up to seconds later; those behind them overtake them or wait.
+    case delay
     case isolation
     case oneWay = "one-way"
     case split

@@ -5,7 +5,8 @@ import UkehiEnvironment
 import UkehiNode
 import UkehiWAL
 
-final class FaultInjector {
+final class FaultInjector: @unchecked Sendable {
+    // Safety: a simulation uses one thread.
     private let world: World
     private let nodes: [SimulatedNode]
     private let network: SimulatedNetwork
@@ -16,10 +17,12 @@ final class FaultInjector {
     /// Partitions and losses that are on now; the network is what they make together.
     private var networkFaults: [Fault] = []
     private var isHealing = false
+    /// Nodes that lose power as soon as they are elected, and for which fault.
+    private var electionTraps: [Int: Fault] = [:]
 
     init(
-        world: World, nodes: [SimulatedNode], network: SimulatedNetwork, seed: UInt64,
-        report: @escaping (Fault) -> Void
+        world: World, nodes: [SimulatedNode], network: SimulatedNetwork,
+        observer: ClusterObserver, seed: UInt64, report: @escaping (Fault) -> Void
     ) {
         self.world = world
         self.nodes = nodes
@@ -29,6 +32,10 @@ final class FaultInjector {
         var numbers = Array(nodes.indices)
         numbers.shuffle(using: &random)
         corruptible = Set(numbers.prefix((nodes.count - 1) / 2))
+        observer.onElected = { [weak self] number in
+            guard let self, let fault = electionTraps.removeValue(forKey: number) else { return }
+            crash(nodes[number], fault)
+        }
         for node in nodes {
             node.onFailure = { [weak self, weak node] _ in
                 // What a failed write left behind is anybody's guess: as after a power cut.
@@ -49,6 +56,7 @@ final class FaultInjector {
     func heal() {
         isHealing = true
         networkFaults = []
+        electionTraps = [:]
         network.heal()
         for node in nodes {
             node.disk.setHook(nil)
@@ -81,6 +89,7 @@ final class FaultInjector {
                 node.cutPower()
                 restart(node, after: fault.duration % 1_000_000_000)
             }
+        case .crashAtWork: setTrap(fault, node)
         case .pause:
             world.pause(node.process)
             end(fault) { [world] in world.resume(node.process) }
@@ -100,7 +109,7 @@ final class FaultInjector {
             let usual = node.clock.driftPerMillion
             node.clock.setDrift(perMillion: Int64(fault.seed % 2001) - 1000)
             end(fault) { node.clock.setDrift(perMillion: usual) }
-        case .loss, .duplication, .isolation, .oneWay, .split, .ring, .bridge, .flapping,
+        case .loss, .duplication, .delay, .isolation, .oneWay, .split, .ring, .bridge, .flapping,
             .slowNode:
             networkFaults.append(fault)
             applyNetworkFaults()
@@ -115,6 +124,44 @@ final class FaultInjector {
     private func end(_ fault: Fault, _ body: @escaping () -> Void) {
         world.schedule(after: fault.duration) { [self] in
             if !isHealing { body() }
+        }
+    }
+
+    // MARK: Crashes at the worst moments
+
+    /// Waits for the node to be elected, or to do something of one kind on its disk.
+    private func setTrap(_ fault: Fault, _ node: SimulatedNode) {
+        let kinds: [SimulatedOperation.Kind] = [
+            .rename, .syncDirectory, .remove, .allocate, .truncate, .sync, .writeDurably,
+        ]
+        let choice = Int((fault.seed >> 8) % UInt64(kinds.count * 2))
+        guard choice < kinds.count else {
+            electionTraps[node.number] = fault
+            end(fault) { [self] in
+                if electionTraps[node.number]?.number == fault.number {
+                    electionTraps[node.number] = nil
+                }
+            }
+            return
+        }
+        let disk = node.disk
+        disk.setHook { [weak self, weak disk, weak node] operation throws(FileError) in
+            guard operation.kind == kinds[choice] else { return }
+            disk?.setHook(nil)
+            guard let self, let node else { return }
+            crash(node, fault)
+        }
+        end(fault) { disk.setHook(nil) }
+    }
+
+    /// Cuts the power right after what the node is doing, or within a millisecond of it.
+    private func crash(_ node: SimulatedNode, _ fault: Fault) {
+        let life = node.process.life
+        let delay = fault.seed % 3 == 0 ? 0 : fault.seed % 1_000_000
+        world.schedule(after: delay) { [self] in
+            guard node.process.life == life, !isHealing else { return }
+            node.cutPower()
+            restart(node, after: fault.seed % 4 == 0 ? fault.duration : 1 + fault.seed % 20_000_000)
         }
     }
 
@@ -217,6 +264,7 @@ final class FaultInjector {
             let others = nodes.indices.filter { $0 != fault.node }
             switch fault.kind {
             case .loss: network.behaviour.lossPerTenThousand = [50, 500, 3000][Int(fault.seed % 3)]
+            case .delay: network.behaviour.delayPerTenThousand = [30, 300][Int(fault.seed % 2)]
             case .duplication: network.behaviour.duplicationPerTenThousand = 2000
             case .isolation: for other in others { cut(fault.node, other) }
             case .oneWay:

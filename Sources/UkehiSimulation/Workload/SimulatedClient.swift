@@ -48,7 +48,10 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     private let record: (HistoryOperation) -> Void
     private var random: SeededRandom
     private let latency: ClosedRange<UInt64>
-    private let patience: UInt64 = 4_000_000_000
+    /// How long it waits for an answer before it asks elsewhere.
+    private let patience: UInt64
+    private let isReader: Bool
+    private let isWanderer: Bool
     private let think: ClosedRange<UInt64>
     /// Where each region's leader is believed to be.
     private var leaders: [Int]
@@ -76,6 +79,12 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         self.nextValue = nextValue
         self.record = record
         leaders = Array(repeating: 0, count: keys.ranges.count)
+        patience = [4_000_000_000, 1_000_000_000, 250_000_000][Int(self.random.next() % 3)]
+        // Who mostly reads goes on asking a leader that can no longer write.
+        let kind = self.random.next() % 3
+        isReader = kind == 0
+        // Who believes nobody finds a new leader while others still talk to the old one.
+        isWanderer = kind == 1
         super.init()
     }
 
@@ -92,7 +101,9 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     }
 
     private func nextAction() -> HistoryOperation.Action {
-        let key = Int(random.next() % UInt64(keys.count))
+        // Half of all that is asked meets on two keys, so that clients see each other's work at once.
+        let key = Int(random.next() % UInt64(random.oneIn(2) ? min(2, keys.count) : keys.count))
+        if isReader, !random.oneIn(10) { return .get(key: key) }
         switch random.next() % 100 {
         case 0..<40: return .get(key: key)
         case 40..<80: return .put(key: key, value: nextValue())
@@ -115,7 +126,9 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         tag += 1
         current = (action, world.now)
         let asked = tag
-        let target = leaders[region(of: action)]
+        let target =
+            isWanderer || random.oneIn(12)
+            ? Int(random.next() % UInt64(nodes.count)) : leaders[region(of: action)]
         let delay = UInt64.random(in: latency, using: &random)
         let node = nodes[target]
         // A connection to a process that is not there is refused: nothing was done.
@@ -128,7 +141,10 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         }
         world.schedule(after: patience) { [self] in
             guard current != nil, tag == asked else { return }
-            leaders[region(of: action)] = Int(random.next() % UInt64(nodes.count))
+            let silent = leaders[region(of: action)]
+            let others = UInt64(nodes.count - 1)
+            leaders[region(of: action)] =
+                (silent + 1 + Int(random.next() % others)) % nodes.count
             finish(asked, .unknown)
         }
     }

@@ -14,6 +14,9 @@ struct NetworkBehaviour {
     var lossPerTenThousand: UInt64 = 0
     /// Packets delivered twice, in ten thousand.
     var duplicationPerTenThousand: UInt64 = 0
+    /// Packets held up on their way, in ten thousand, and for how long at most.
+    var delayPerTenThousand: UInt64 = 0
+    var maxDelay: UInt64 = 3_000_000_000
     /// Whether packets may overtake each other.
     var reorders = false
     /// Each message alone rather than a pass's messages together.
@@ -74,6 +77,7 @@ final class SimulatedNetwork {
     func heal() {
         behaviour.lossPerTenThousand = 0
         behaviour.duplicationPerTenThousand = 0
+        behaviour.delayPerTenThousand = 0
         for node in blocked.indices {
             slowness[node] = 1
             for other in blocked.indices { blocked[node][other] = false }
@@ -103,7 +107,8 @@ final class SimulatedNetwork {
         // Drawn whatever happens, so that a fault more or less does not shift every later chance.
         let isLost = chance(behaviour.lossPerTenThousand)
         let isDoubled = chance(behaviour.duplicationPerTenThousand)
-        let delay = latency(from.number, to)
+        var delay = latency(from.number, to)
+        if chance(behaviour.delayPerTenThousand) { delay += random.next() % behaviour.maxDelay }
         guard from.isConnected(to: to) else { return from.lost(to) }
         if isLost || blocked[from.number][to] { return from.lost(to) }
         deliver(messages, from: from, to: to, after: delay)
