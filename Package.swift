@@ -26,6 +26,9 @@ let package = Package(
     ],
     traits: [
         .trait(name: "RocksDB", description: "The state store on RocksDB (needs librocksdb)."),
+        .trait(
+            name: "BugBank",
+            description: "Known bugs for the simulator to find (ukehi bug-bank); never for use."),
         .default(enabledTraits: ["RocksDB"]),
     ],
     dependencies: [

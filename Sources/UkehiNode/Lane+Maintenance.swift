@@ -77,8 +77,15 @@ extension Lane {
     /// Clients whose deadline passed no longer wait: a proposed write may yet be applied.
     private func expire(_ region: Region, _ now: MonotonicTime) {
         for position in region.proposals.indices where region.proposals[position].deadline < now {
+            #if BugBank
+                let answer =
+                    PlantedBug.timeoutIsRejection.isPlanted
+                    ? .rejected(.timedOut) : RequestError.outcomeUnknown
+            #else
+                let answer = RequestError.outcomeUnknown
+            #endif
             for waiter in region.proposals[position].waiters {
-                reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
+                reply(.failed(answer), waiter.sink, waiter.tag)
             }
             region.proposals[position].waiters = []
             region.proposals[position].deadline = MonotonicTime(nanoseconds: .max)
@@ -130,7 +137,14 @@ extension Lane {
     }
 
     private func compact(_ region: Region, flushed: LogIndex) {
-        let index = min(region.compactionTarget, flushed, region.applied)
+        #if BugBank
+            let index =
+                PlantedBug.compactsUnflushed.isPlanted
+                ? min(region.compactionTarget, region.applied)
+                : min(region.compactionTarget, flushed, region.applied)
+        #else
+            let index = min(region.compactionTarget, flushed, region.applied)
+        #endif
         guard index >= region.log.firstIndex else { return }
         guard let term = try? region.log.term(at: index) else { return }
         batch.compact(region: region.id, firstIndex: index + 1, term: term)

@@ -7,6 +7,10 @@ import UkehiRaft
 import UkehiState
 import UkehiWAL
 
+#if BugBank
+    import DequeModule
+#endif
+
 extension Lane {
     /// Messages from one peer node.
     func receive(_ delivery: PeerDelivery) {
@@ -72,9 +76,14 @@ extension Lane {
 
     /// Adds what must become durable to this pass's log batch; its responses wait for that.
     private func handToLog(_ message: Message, _ region: Region) {
-        let hasVote =
-            message.term > .zero
-            && (message.term != region.persistedTerm || message.vote != region.persistedVote)
+        let hasVote = isNewVote(message, region)
+        #if BugBank
+            if PlantedBug.acknowledgesBeforeDurable.isPlanted {
+                for response in message.responses where response.kind == .appendEntriesResponse {
+                    send(response, region)
+                }
+            }
+        #endif
         guard !message.entries.isEmpty || hasVote else {
             // Nothing to persist: a changed commit alone travels with the next entries. Only the
             // order behind appends of this region that are still under way is to be kept.
@@ -92,13 +101,31 @@ extension Lane {
         // The batch carries the commit index as of now (DESIGN 4).
         batch.append(
             region: region.id,
-            hardState: HardState(
-                term: region.persistedTerm, vote: region.persistedVote,
-                commit: region.raft.committed),
+            hardState: hardStateToPersist(region),
             entries: message.entries)
         wait(
             InFlightBatch.Item(
                 region: region, entries: message.entries, responses: message.responses))
+    }
+
+    /// Whether term or vote are not what the log was last given.
+    private func isNewVote(_ message: Message, _ region: Region) -> Bool {
+        #if BugBank
+            if PlantedBug.voteNotPersisted.isPlanted, message.vote != region.peer { return false }
+        #endif
+        return message.term > .zero
+            && (message.term != region.persistedTerm || message.vote != region.persistedVote)
+    }
+
+    private func hardStateToPersist(_ region: Region) -> HardState {
+        #if BugBank
+            if PlantedBug.voteNotPersisted.isPlanted, region.persistedVote != region.peer {
+                return HardState(term: region.persistedTerm, commit: region.raft.committed)
+            }
+        #endif
+        return HardState(
+            term: region.persistedTerm, vote: region.persistedVote,
+            commit: region.raft.committed)
     }
 
     /// Keeps responses back until this pass's batch is durable.
@@ -159,6 +186,15 @@ extension Lane {
         if region.isLeader && !isLeader {
             region.isLeader = false
             failReads(region)
+            #if BugBank
+                if PlantedBug.depositionIsRejection.isPlanted {
+                    while let proposal = region.proposals.popFirst() {
+                        for waiter in proposal.waiters {
+                            reply(.failed(region.notLeader), waiter.sink, waiter.tag)
+                        }
+                    }
+                }
+            #endif
             for write in region.pendingWrites {
                 reply(.failed(region.notLeader), write.sink, write.tag)
             }

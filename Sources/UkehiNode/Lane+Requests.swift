@@ -200,7 +200,12 @@ extension Lane {
         // A group of one answers itself at once, and before it has committed in its own term its
         // commit index may lag what it acknowledged before a restart (RULES 52). The region comes
         // back here when that entry is applied.
-        guard region.raft.hasCommittedInTerm else { return }
+        #if BugBank
+            let asksEarly = PlantedBug.readsBeforeOwnCommit.isPlanted
+        #else
+            let asksEarly = false
+        #endif
+        guard region.raft.hasCommittedInTerm || asksEarly else { return }
         let context = region.nextReadContext
         region.nextReadContext += 1
         contexts.append(context)
@@ -221,6 +226,12 @@ extension Lane {
         guard let context = try? reader.read(UInt64.self) else { return }
         while let round = region.roundsInFlight.first, round.context <= context {
             region.roundsInFlight.removeFirst()
+            #if BugBank
+                if PlantedBug.readsUnapplied.isPlanted {
+                    for read in round.reads { serve(read, region) }
+                    continue
+                }
+            #endif
             if state.index <= region.applied {
                 for read in round.reads { serve(read, region) }
             } else {

@@ -155,6 +155,12 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         if let epoch = item.epochAfter { state.epoch = epoch }
         region.working = state
         batch.putRegionState(item.region, state)
+        #if BugBank
+            if PlantedBug.appliedIndexBehind.isPlanted, let first = item.entries.first {
+                state.applied = first.index - 1
+                batch.putRegionState(item.region, state)
+            }
+        #endif
         item.results = results
     }
 

@@ -154,7 +154,12 @@ struct LogScheduler {
         guard let group = queued.first else { return nil }
         let size = UInt64(group.frameBytes)
         if !fits(size) {
-            guard inFlight.isEmpty else { return nil }
+            #if BugBank
+                let waits = !PlantedBug.rotatesWithoutBarrier.isPlanted
+            #else
+                let waits = true
+            #endif
+            guard inFlight.isEmpty || !waits else { return nil }
             isActivating = true
             return .activate(successor(of: active, incarnation: newIncarnation()))
         }
@@ -168,12 +173,20 @@ struct LogScheduler {
         wantsClaim = false
         group.close(
             into: idleBuffers.popLast() ?? FrameBuffer(), segment: active, offset: endOffset,
-            durableLSN: durableLSN, previousChecksum: lastChecksum)
+            durableLSN: claim(for: group), previousChecksum: lastChecksum)
         endOffset += size
         lastWrittenLSN = group.lsn
         lastChecksum = group.header.checksum
         inFlight.append(group)
         return .frame(group)
+    }
+
+    /// What a frame says is durable as it is written.
+    private func claim(for group: Group) -> UInt64 {
+        #if BugBank
+            if PlantedBug.claimsItself.isPlanted { return group.lsn }
+        #endif
+        return durableLSN
     }
 
     private func fits(_ size: UInt64) -> Bool {
@@ -216,6 +229,11 @@ struct LogScheduler {
     mutating func completed(_ group: Group) {
         group.isDone = true
         guard failure == nil else { return }
+        #if BugBank
+            if PlantedBug.acknowledgesOutOfOrder.isPlanted {
+                for ticket in group.tickets { deliver(ticket) }
+            }
+        #endif
         while let first = inFlight.first, first.isDone {
             inFlight.removeFirst()
             retire(first)

@@ -66,7 +66,14 @@ struct Replay {
                     header: frame.header)
             }
             let evidence = try Evidence.gather(reader, from: end.offset, expected: expected)
-            if successor != nil || evidence.claimed >= expected {
+            #if BugBank
+                let isCorrupt =
+                    PlantedBug.corruptionIsTornTail.isPlanted && successor == nil
+                    ? false : successor != nil || evidence.claimed >= expected
+            #else
+                let isCorrupt = successor != nil || evidence.claimed >= expected
+            #endif
+            if isCorrupt {
                 // Beside a running node the frame may have been written in between.
                 if !isSecondLook {
                     isSecondLook = true

@@ -92,6 +92,9 @@ final class SegmentStore: Sendable {
             at: 0)
         try fileSystem.rename(
             path(LogNames.next), to: path(LogNames.segment(header.segment)))
+        #if BugBank
+            if PlantedBug.directoryNotSynced.isPlanted { return header }
+        #endif
         try fileSystem.syncDirectory(directory)
         return header
     }

@@ -60,7 +60,12 @@ extension WriteAheadLog {
             monitor.unlock()
             return .pinned(pinning)
         }
-        if let step = carry(from: oldest) {
+        #if BugBank
+            let carries = !PlantedBug.statesNotCarried.isPlanted
+        #else
+            let carries = true
+        #endif
+        if carries, let step = carry(from: oldest) {
             monitor.unlock()
             return step
         }

@@ -34,10 +34,19 @@ struct UkehiCommand: AsyncParsableCommand {
             64 usage, 69 unavailable, 78 configuration.
             """,
         version: Version.text,
-        subcommands: [
+        subcommands: subcommands)
+
+    private static var subcommands: [any ParsableCommand.Type] {
+        let shipped: [any ParsableCommand.Type] = [
             Bench.self, Serve.self, KeyValueCommand.self, WALCommand.self, SimulateCommand.self,
             VersionCommand.self,
-        ])
+        ]
+        #if BugBank
+            return shipped + [BugBankCommand.self]
+        #else
+            return shipped
+        #endif
+    }
 
     /// Parses and runs; every failure becomes a message and one of the documented exit codes.
     static func main() async {

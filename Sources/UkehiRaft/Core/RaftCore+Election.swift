@@ -208,6 +208,12 @@ extension RaftCore {
         case .lost:
             becomeFollower(term: term, leader: .none)
         case .won:
+            #if BugBank
+                if PlantedBug.leadsWithVolatileVote.isPlanted, role == .candidate {
+                    becomeLeader()
+                    return broadcastAppend()
+                }
+            #endif
             // A membership change applied meanwhile may have taken away the right to lead.
             guard configuration.isVoter(id) else {
                 becomeFollower(term: term, leader: .none)

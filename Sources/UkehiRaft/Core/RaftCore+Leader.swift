@@ -62,7 +62,12 @@ extension RaftCore {
         // Zero is no acknowledgement but what a peer told this one of an older term, to pass on its own
         // term, and what came late: a follower holds at least what its probe named. Taken for one, it
         // would begin anew at the first index, which the log may long have dropped.
-        guard index > .zero || tracker.peers[slot].next == LogIndex(1) else { return }
+        #if BugBank
+            let isCounted = PlantedBug.lateAnswerCounts.isPlanted
+        #else
+            let isCounted = false
+        #endif
+        guard index > .zero || tracker.peers[slot].next == LogIndex(1) || isCounted else { return }
         let isNews = tracker.peers[slot].update(to: index)
         guard
             isNews

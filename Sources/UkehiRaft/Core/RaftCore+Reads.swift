@@ -14,6 +14,9 @@ extension RaftCore {
             throw .overloaded
         }
         // Before the first commit of our term we may not know of commits of earlier ones (RULES 52).
+        #if BugBank
+            if PlantedBug.readsBeforeOwnCommit.isPlanted { return start(request) }
+        #endif
         if log.term(at: log.committed) == term {
             start(request)
         } else {
@@ -35,6 +38,9 @@ extension RaftCore {
     }
 
     private mutating func start(_ request: ReadQueue.Request) {
+        #if BugBank
+            if PlantedBug.readsUnconfirmed.isPlanted { return answer(request) }
+        #endif
         if settings.flags.contains(.leaseReads) {
             answer(request)
             return
@@ -48,9 +54,14 @@ extension RaftCore {
     /// Takes what a heartbeat response says about our leadership.
     mutating func confirmReads(_ message: Message) {
         guard !message.context.isEmpty, !settings.flags.contains(.leaseReads),
-            let position = ReadQueue.decode(message.context), let office = heldOffice,
-            office.reads.acknowledge(position, by: message.from)
+            let position = ReadQueue.decode(message.context), let office = heldOffice
         else { return }
+        #if BugBank
+            if PlantedBug.anyAnswerConfirmsReads.isPlanted {
+                _ = office.reads.acknowledge(office.reads.lastPosition, by: message.from)
+            }
+        #endif
+        guard office.reads.acknowledge(position, by: message.from) else { return }
         for request in office.reads.takeConfirmed(configuration) { answer(request) }
     }
 

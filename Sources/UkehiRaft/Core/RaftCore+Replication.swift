@@ -111,7 +111,13 @@ extension RaftCore {
     mutating func broadcastHeartbeat(context: Bytes) {
         for slot in tracker.peers.indices where tracker.peers[slot].id != id {
             // Not past what the peer is known to hold: the rest of its log may be another leader's.
-            let commit = min(tracker.peers[slot].match, log.committed)
+            #if BugBank
+                let commit =
+                    PlantedBug.heartbeatTellsEverything.isPlanted
+                    ? log.committed : min(tracker.peers[slot].match, log.committed)
+            #else
+                let commit = min(tracker.peers[slot].match, log.committed)
+            #endif
             messages.append(
                 Message(
                     kind: .heartbeat, to: tracker.peers[slot].id, from: id, term: term,
@@ -124,7 +130,14 @@ extension RaftCore {
     /// whether the commit index rose.
     mutating func advanceCommit() -> Bool {
         let reached = tracker.committed(configuration)
-        guard reached > log.committed, log.term(at: reached) == term else { return false }
+        guard reached > log.committed else { return false }
+        #if BugBank
+            if PlantedBug.commitsOldTermByCount.isPlanted {
+                log.commit(to: reached)
+                return true
+            }
+        #endif
+        guard log.term(at: reached) == term else { return false }
         log.commit(to: reached)
         return true
     }

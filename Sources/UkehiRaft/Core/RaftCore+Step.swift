@@ -8,6 +8,18 @@ extension RaftCore {
     mutating func step(_ message: Message) throws(RaftError) {
         if message.term != term, message.term != .zero {
             if message.term < term {
+                #if BugBank
+                    if PlantedBug.staleLeaderObeyed.isPlanted, role == .follower,
+                        [.appendEntries, .heartbeat].contains(message.kind)
+                    {
+                        return try stepFollower(message)
+                    }
+                    if PlantedBug.oldVotesCounted.isPlanted, role == .candidate,
+                        message.kind == .requestVoteResponse
+                    {
+                        return try stepCandidate(message)
+                    }
+                #endif
                 answerOldTerm(message)
                 return
             }
@@ -82,12 +94,8 @@ extension RaftCore {
     /// Raft §5.2 and §5.4.1. A learner votes too: it may have been promoted without knowing.
     private mutating func answerVoteRequest(_ message: Message) {
         let isPreVote = message.kind == .requestPreVote
-        let mayVote =
-            vote == message.from
-            || (vote == .none && leader == .none)
-            || (isPreVote && message.term > term)
         let answer: MessageKind = isPreVote ? .requestPreVoteResponse : .requestVoteResponse
-        if mayVote, log.isUpToDate(index: message.index, term: message.logTerm) {
+        if mayVote(message), isUpToDate(message) {
             // The request's term, not ours: for a pre-vote ours may be older, and the candidate would
             // ignore it.
             messagesAfterAppend.append(
@@ -100,6 +108,22 @@ extension RaftCore {
             messagesAfterAppend.append(
                 Message(kind: answer, to: message.from, from: id, term: term, reject: true))
         }
+    }
+
+    private func mayVote(_ request: Message) -> Bool {
+        #if BugBank
+            if PlantedBug.votesTwice.isPlanted { return true }
+        #endif
+        return vote == request.from
+            || (vote == .none && leader == .none)
+            || (request.kind == .requestPreVote && request.term > term)
+    }
+
+    private func isUpToDate(_ request: Message) -> Bool {
+        #if BugBank
+            if PlantedBug.candidateLogUnchecked.isPlanted { return true }
+        #endif
+        return log.isUpToDate(index: request.index, term: request.logTerm)
     }
 
     /// Queues an answer at our term, to go out when what it speaks of is durable.

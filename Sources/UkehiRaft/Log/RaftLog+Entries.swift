@@ -8,6 +8,20 @@ extension RaftLog {
     ///
     /// `entries` follow `index` without a gap. Returns whether the logs met.
     mutating func append(_ entries: [Entry], after index: LogIndex, term: Term) -> Bool {
+        #if BugBank
+            if PlantedBug.previousTermUnchecked.isPlanted, index <= lastIndex, index >= committed,
+                !matches(index, term), let first = entries.first, first.index > committed
+            {
+                truncateAndAppend(entries[...], whole: entries)
+                return true
+            }
+            if PlantedBug.truncatesWhatMatches.isPlanted, matches(index, term),
+                let first = entries.first, first.index > committed
+            {
+                truncateAndAppend(entries[...], whole: entries)
+                return true
+            }
+        #endif
         guard matches(index, term) else { return false }
         guard let last = entries.last else { return true }
         // The usual case: everything is new.

@@ -41,6 +41,11 @@ public enum Quorum {
                 }
                 sorted[hole] = value
             }
+            #if BugBank
+                if PlantedBug.halfIsMajority.isPlanted, count > 2 {
+                    return LogIndex(sorted[count - count / 2])
+                }
+            #endif
             return LogIndex(sorted[count - (count / 2 + 1)])
         }
     }

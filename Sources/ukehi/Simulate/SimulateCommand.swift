@@ -3,6 +3,10 @@
 import ArgumentParser
 import UkehiSimulation
 
+#if BugBank
+    import UkehiBase
+#endif
+
 struct SimulateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "simulate",
@@ -50,6 +54,11 @@ struct SimulateCommand: ParsableCommand {
     @Flag(help: .hidden)
     var worker = false
 
+    #if BugBank
+        @Option(help: "Run with this bug of the bank.")
+        var plant: String?
+    #endif
+
     private var chosen: Scenario? { Scenario(rawValue: scenario) }
 
     func validate() throws {
@@ -81,8 +90,17 @@ struct SimulateCommand: ParsableCommand {
 
     func run() throws {
         let first = seed ?? UInt64.random(in: 1...1_000_000_000)
-        let settings = SimulationSettings(
-            minutes: minutes, scenario: chosen ?? .swarm, faults: onlyFaults.flatMap(parse))
+        #if BugBank
+            let settings = SimulationSettings(
+                minutes: minutes, scenario: chosen ?? .swarm, faults: onlyFaults.flatMap(parse),
+                plant: plant)
+        #else
+            let settings = SimulationSettings(
+                minutes: minutes, scenario: chosen ?? .swarm, faults: onlyFaults.flatMap(parse))
+        #endif
+        #if BugBank
+            if let plant { try PlantedBug.plant(plant) }
+        #endif
         if worker { return SimulationWorker.run(first..<first + seeds, settings) }
         let runner = SimulationRunner(
             settings: settings, jobs: jobs, shrinks: !noShrink, json: json)
@@ -98,12 +116,18 @@ struct SimulationSettings: Sendable {
     var scenario: Scenario
     /// Only these faults; nil: all.
     var faults: [Int]?
+    #if BugBank
+        var plant: String?
+    #endif
 
     /// The options that repeat a seed.
     var arguments: [String] {
         var arguments = [
             "--minutes", minutes == minutes.rounded() ? "\(Int(minutes))" : "\(minutes)",
         ]
+        #if BugBank
+            if let plant { arguments += ["--plant", plant] }
+        #endif
         if scenario != .swarm { arguments += ["--scenario", scenario.rawValue] }
         if let faults {
             arguments += [

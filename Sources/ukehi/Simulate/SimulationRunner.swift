@@ -6,7 +6,7 @@ import UkehiBase
 import UkehiSimulation
 
 /// What a worker process said of one seed.
-private struct SeedReport: Sendable {
+struct SeedReport: Sendable {
     var seed: UInt64
     /// The result's line as the worker printed it; nil if the process died.
     var line: String?
@@ -170,7 +170,7 @@ final class SimulationRunner: Sendable {
 }
 
 /// A process of this same program that runs some seeds.
-private enum WorkerProcess {
+enum WorkerProcess {
     /// Runs until all seeds are done or the process dies, and reports each seed when it ends; the
     /// last report is of the seed that killed the process, then.
     static func run(

@@ -1,0 +1,86 @@
+// Known bugs, planted on purpose, that the simulator must find: the proof that its net has no holes.
+//
+// They exist only in builds with the trait `BugBank`, which nobody uses but `ukehi bug-bank`. Each is
+// a mistake that some system of this kind has made; the name says what is done wrong.
+
+#if BugBank
+
+    package enum PlantedBug: String, CaseIterable, Sendable {
+        // Elections.
+        /// A vote is answered before it is on disk, and never gets there (Raft §5.2; RULES 1).
+        case voteNotPersisted
+        /// A peer votes for everybody who asks in a term.
+        case votesTwice
+        /// A candidate with an older log is elected (Raft §5.4.1).
+        case candidateLogUnchecked
+        /// Votes of a term that has passed count in the next.
+        case oldVotesCounted
+        /// A candidate leads before its own vote is on disk.
+        case leadsWithVolatileVote
+        /// A majority is half.
+        case halfIsMajority
+
+        // Replication.
+        /// An entry of an older term is committed by counting (Raft §5.4.2; RULES 3).
+        case commitsOldTermByCount
+        /// A follower appends after an entry of another term (Raft §5.3).
+        case previousTermUnchecked
+        /// A follower cuts its log where an old append ends, though it matches (RULES 2).
+        case truncatesWhatMatches
+        /// A follower commits past what the append showed to be the leader's (RULES 2).
+        case commitsPastTheAppend
+        /// Heartbeats tell the commit index to whoever does not hold it.
+        case heartbeatTellsEverything
+        /// A leader of a term that has passed is obeyed.
+        case staleLeaderObeyed
+        /// Appends are acknowledged before they are on disk (RULES 1).
+        case acknowledgesBeforeDurable
+        /// What a peer answers to an old leader counts as an acknowledgement of index zero.
+        case lateAnswerCounts
+
+        // Reads and answers.
+        /// A leader reads without asking whether it still leads (RULES 52).
+        case readsUnconfirmed
+        /// A leader reads before it has committed in its term (RULES 52).
+        case readsBeforeOwnCommit
+        /// Any heartbeat's answer confirms any read.
+        case anyAnswerConfirmsReads
+        /// A read is served before its index is applied.
+        case readsUnapplied
+        /// A write that waited too long is called rejected, though it may be done (TESTING R5).
+        case timeoutIsRejection
+        /// What a leader proposed is called rejected when it is deposed, though it may be done.
+        case depositionIsRejection
+        /// An entry of another leader at the same index counts as the one that was proposed.
+        case answersByIndexAlone
+
+        // The log.
+        /// Frames are acknowledged without a sync.
+        case frameNotSynced
+        /// A frame is acknowledged when its own sync ends, whatever is in front of it (TESTING R1).
+        case acknowledgesOutOfOrder
+        /// The first frame of a segment is written while the last one's are in flight.
+        case rotatesWithoutBarrier
+        /// A new segment's name is never made durable.
+        case directoryNotSynced
+        /// Recovery builds on what a killed process left in the page cache.
+        case recoveryTrustsPageCache
+        /// Recovery cuts the log wherever a frame is wrong (RULES 44).
+        case corruptionIsTornTail
+        /// A frame claims itself as durable.
+        case claimsItself
+        /// Hard states that are only in a dead segment go with it (RULES 40).
+        case statesNotCarried
+        /// The log goes while the state it became is in memory only (RULES 41).
+        case compactsUnflushed
+
+        // State.
+        /// The applied index in a batch is the one before it.
+        case appliedIndexBehind
+
+        /// The one that is in force. Safety: set once, before anything runs.
+        nonisolated(unsafe) package static var planted: PlantedBug?
+        package var isPlanted: Bool { Self.planted == self }
+    }
+
+#endif

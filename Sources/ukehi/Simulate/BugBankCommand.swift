@@ -1,0 +1,138 @@
+// `ukehi bug-bank`: plants each known bug and runs seeds until the simulator notices. Only in builds
+// with the trait `BugBank`.
+
+#if BugBank
+
+    import ArgumentParser
+    import UkehiBase
+    import UkehiSimulation
+
+    #if canImport(Glibc)
+        import Glibc
+    #elseif canImport(Musl)
+        import Musl
+    #endif
+
+    struct BugBankCommand: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "bug-bank",
+            abstract: "Plant known bugs, one at a time, and see whether simulation finds them.",
+            discussion: """
+                  ukehi bug-bank                            every bug, at most ten CPU minutes each
+                  ukehi bug-bank --budget 60 --json         one object per bug
+                  ukehi bug-bank --only votesTwice          one of them
+
+                Seeds run from the first one on until one fails. The exit code is 1 if a bug was not
+                found within its budget. `ukehi simulate --plant NAME --seed N` shows a failure.
+                """)
+
+        @Option(help: "The first seed.")
+        var seed: UInt64 = 1
+
+        @Option(help: "CPU seconds to spend on each bug.")
+        var budget: Double = 600
+
+        @Option(help: "Only these bugs, by name, separated by commas.")
+        var only: String?
+
+        @Option(help: "Simulated minutes with faults, for each seed.")
+        var minutes: Double = 1
+
+        @Flag(help: "One JSON object per bug.")
+        var json = false
+
+        func validate() throws {
+            guard budget > 0 else { throw ValidationError("--budget must be over 0") }
+            guard minutes > 0 else { throw ValidationError("--minutes must be over 0") }
+            for name in only?.split(separator: ",") ?? [] { _ = try PlantedBug.named(String(name)) }
+        }
+
+        func run() throws {
+            let names = only?.split(separator: ",").map(String.init)
+            let bugs = try names?.map(PlantedBug.named) ?? PlantedBug.allCases
+            var seconds: [Double] = []
+            for bug in bugs {
+                let found = hunt(bug)
+                if found.reason != nil { seconds.append(found.seconds) }
+                show(bug, found)
+            }
+            seconds.sort()
+            if !json, let worst = seconds.last {
+                printLine(
+                    "\(seconds.count) of \(bugs.count) found; CPU seconds: median "
+                        + "\(BenchFormat.ratio(seconds[seconds.count / 2])), worst "
+                        + "\(BenchFormat.ratio(worst))")
+            }
+            if seconds.count < bugs.count { throw ExitCode(ExitStatus.failure) }
+        }
+
+        private struct Hunt {
+            var seeds: UInt64 = 0
+            var seconds = 0.0
+            /// Of the seed that failed; nil: none did.
+            var reason: String?
+        }
+
+        private func hunt(_ bug: PlantedBug) -> Hunt {
+            var hunt = Hunt()
+            var settings = SimulationSettings(minutes: minutes, scenario: .swarm)
+            settings.plant = bug.rawValue
+            let start = Self.childSeconds()
+            while hunt.reason == nil, hunt.seconds < budget {
+                let next = seed + hunt.seeds
+                WorkerProcess.run(next..<next + 1, settings) { hunt.reason = $0.reason }
+                hunt.seeds += 1
+                hunt.seconds = Self.childSeconds() - start
+            }
+            return hunt
+        }
+
+        private func show(_ bug: PlantedBug, _ hunt: Hunt) {
+            if json {
+                printLine(
+                    JSONValue.object([
+                        ("bug", .string(bug.rawValue)), ("found", .bool(hunt.reason != nil)),
+                        ("seeds", .int(Int(clamping: hunt.seeds))),
+                        ("cpu_seconds", .number(hunt.seconds)),
+                        ("reason", hunt.reason.map { .string($0) } ?? .null),
+                    ]).text)
+            } else {
+                let name = bug.rawValue.padded(to: 26)
+                let cost = BenchFormat.ratio(hunt.seconds).padded(to: 8)
+                let reason = hunt.reason.map { String($0.prefix(100)) } ?? "NOT FOUND"
+                printLine("\(name) \(cost) s  \(hunt.seeds) seeds  \(reason)")
+            }
+            flushOutput()
+        }
+
+        /// CPU time of all processes that this one has started and that have ended.
+        private static func childSeconds() -> Double {
+            var usage = rusage()
+            getrusage(RUSAGE_CHILDREN, &usage)
+            func seconds(_ time: timeval) -> Double {
+                Double(time.tv_sec) + Double(time.tv_usec) / 1e6
+            }
+            return seconds(usage.ru_utime) + seconds(usage.ru_stime)
+        }
+    }
+
+    extension PlantedBug {
+        static func named(_ name: String) throws -> PlantedBug {
+            guard let bug = PlantedBug(rawValue: name) else {
+                throw ValidationError(
+                    "there is no bug \(name); there are "
+                        + allCases.map(\.rawValue).joined(separator: ", "))
+            }
+            return bug
+        }
+
+        static func plant(_ name: String) throws { planted = try named(name) }
+    }
+
+    extension String {
+        fileprivate func padded(to width: Int) -> String {
+            count >= width ? self : self + String(repeating: " ", count: width - count)
+        }
+    }
+
+#endif
