@@ -55,6 +55,9 @@ func printError(_ line: String) {
     _ = writeAll(Array(line.utf8) + [UInt8(ascii: "\n")], to: STDERR_FILENO)
 }
 
+/// Whether a person watches what goes to standard error.
+let isErrorWatched = isatty(STDERR_FILENO) == 1
+
 private func writeAll(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
     var rest = bytes[...]
     while !rest.isEmpty {

@@ -154,12 +154,15 @@ final class FaultInjector: @unchecked Sendable {
         end(fault) { disk.setHook(nil) }
     }
 
-    /// Cuts the power right after what the node is doing, or within a millisecond of it.
+    /// Cuts the power right after what the node is doing, or within a millisecond of it; what it has
+    /// sent since may never leave it.
     private func crash(_ node: SimulatedNode, _ fault: Fault) {
         let life = node.process.life
         let delay = fault.seed % 3 == 0 ? 0 : fault.seed % 1_000_000
+        let start = world.now
         world.schedule(after: delay) { [self] in
             guard node.process.life == life, !isHealing else { return }
+            if (fault.seed >> 24) % 2 == 0 { network.swallow(packetsOf: node.number, since: start) }
             node.cutPower()
             restart(node, after: fault.seed % 4 == 0 ? fault.duration : 1 + fault.seed % 20_000_000)
         }

@@ -33,6 +33,8 @@ final class SimulatedNetwork {
     private var blocked: [[Bool]] = []
     /// Multiplies the latency of packets from and to a node.
     private var slowness: [UInt64] = []
+    /// When a node sent what its last power cut swallowed.
+    private var swallowed: [ClosedRange<UInt64>?] = []
     /// When the last packet of each link arrives, where packets keep their order.
     private var lastArrival: [[UInt64]] = []
     /// Which node answers at which number, once it is known; it never changes.
@@ -46,6 +48,7 @@ final class SimulatedNetwork {
         blocked = Array(repeating: Array(repeating: false, count: nodes), count: nodes)
         lastArrival = Array(repeating: Array(repeating: 0, count: nodes), count: nodes)
         slowness = Array(repeating: 1, count: nodes)
+        swallowed = Array(repeating: nil, count: nodes)
         nodeIDs = Array(repeating: nil, count: nodes)
     }
 
@@ -73,6 +76,9 @@ final class SimulatedNetwork {
     func setBlocked(_ isBlocked: Bool, from: Int, to: Int) { blocked[from][to] = isBlocked }
     func isBlocked(from: Int, to: Int) -> Bool { blocked[from][to] }
     func setSlowness(_ factor: UInt64, of node: Int) { slowness[node] = factor }
+
+    /// What a node has sent since `start` never left it: its power went first.
+    func swallow(packetsOf node: Int, since start: UInt64) { swallowed[node] = start...world.now }
 
     func heal() {
         behaviour.lossPerTenThousand = 0
@@ -127,8 +133,10 @@ final class SimulatedNetwork {
         }
         let target = endpoints[to]
         guard let sender = nodeID(of: from.number) else { return }
-        world.schedule(after: arrival - world.now, of: target.process) { [self] in
+        let sent = world.now
+        world.schedule(after: arrival - sent, of: target.process) { [self] in
             guard !blocked[from.number][to] else { return }
+            if let span = swallowed[from.number], span.contains(sent) { return }
             for message in messages {
                 world.trace.mix(
                     UInt64(message.message.kind.rawValue) << 56 ^ message.region.rawValue)

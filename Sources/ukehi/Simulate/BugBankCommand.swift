@@ -108,7 +108,7 @@
         /// CPU time of all processes that this one has started and that have ended.
         private static func childSeconds() -> Double {
             var usage = rusage()
-            getrusage(RUSAGE_CHILDREN, &usage)
+            getrusage(__rusage_who_t(RUSAGE_CHILDREN.rawValue), &usage)
             func seconds(_ time: timeval) -> Double {
                 Double(time.tv_sec) + Double(time.tv_usec) / 1e6
             }

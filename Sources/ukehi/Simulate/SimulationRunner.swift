@@ -58,9 +58,11 @@ final class SimulationRunner: Sendable {
         for _ in 0..<threads { Thread.detachNewThread { self.work() } }
         let started = Date()
         var lastShown = Date()
+        // A person wants to see that it goes on; a log file is not to fill with it.
+        let interval: TimeInterval = isErrorWatched ? 1 : 15
         while state.withLock({ $0.activeJobs > 0 }) {
             Thread.sleep(forTimeInterval: 0.02)
-            if Date().timeIntervalSince(lastShown) >= 1 {
+            if Date().timeIntervalSince(lastShown) >= interval {
                 lastShown = Date()
                 showProgress(of: seeds.count, seconds: Date().timeIntervalSince(started))
             }
