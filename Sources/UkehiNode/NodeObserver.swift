@@ -25,6 +25,8 @@ package struct PeerStatus: Hashable, Sendable {
     /// The durable log.
     package var firstIndex: LogIndex
     package var lastIndex: LogIndex
+    /// How often this peer found that another one needs log that is gone.
+    package var snapshotsAsked: Int
 }
 
 extension Lane {
@@ -59,6 +61,7 @@ extension Lane {
             region: region.id, peer: region.peer, term: region.raft.term,
             isLeader: region.raft.role == .leader, leader: region.raft.leader,
             committed: region.raft.committed, applied: region.applied,
-            firstIndex: region.log.firstIndex, lastIndex: region.log.lastIndex)
+            firstIndex: region.log.firstIndex, lastIndex: region.log.lastIndex,
+            snapshotsAsked: region.log.snapshotsAsked)
     }
 }

@@ -34,6 +34,8 @@ package final class RegionLog: LogStorage {
     /// What the core asked for and nobody reads yet; the region passes it to the read thread.
     package private(set) var wantedFetch: LogFetch?
     private var fetchInFlight = false
+    /// How often the core wanted to send a snapshot; see ``snapshot()``.
+    package private(set) var snapshotsAsked = 0
 
     package init(
         hardState: HardState, configuration: ConfigurationState, first: LogIndex, last: LogIndex,
@@ -106,6 +108,7 @@ package final class RegionLog: LogStorage {
 
     package override func snapshot() throws(LogStorageError) -> Snapshot {
         // The log is compacted only behind every peer, so nobody needs a snapshot to catch up.
+        snapshotsAsked += 1
         throw .snapshotTemporarilyUnavailable
     }
 

@@ -211,6 +211,9 @@ final class ClusterObserver {
         guard world.failure == nil else { return }
         lane.forEachPeer { peer, term in
             guard let record = records[node][peer.region] else { return }
+            if peer.snapshotsAsked > 0 {
+                fail(peer.region, "node-\(node + 1) has compacted what another peer needs")
+            }
             guard
                 record.term != peer.term || record.committed != peer.committed
                     || record.wasLeader != peer.isLeader
