@@ -23,6 +23,8 @@ extension Lane {
                 region.slot(of: message.message.from) == slot,
                 region.descriptor.epoch == message.epoch
             else { continue }
+            // Nothing here could store one: the core alone would take it and acknowledge it.
+            if message.message.kind == .installSnapshot { continue }
             if isFull && message.message.kind == .appendEntries && !message.message.entries.isEmpty
             {
                 continue

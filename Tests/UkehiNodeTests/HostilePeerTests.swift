@@ -1,0 +1,77 @@
+// What a member of the cluster may say without harm to the others: bytes of a peer are errors or
+// nothing, never the end of a node (DESIGN 9).
+
+import Testing
+import UkehiBase
+import UkehiRaft
+import UkehiState
+
+@testable import UkehiNode
+@testable import UkehiWAL
+
+@Suite("Peers that say what no correct peer says")
+struct HostilePeerTests {
+    private let region = RegionID(2)
+
+    /// A cluster of three with one user region, and one of its followers.
+    private func cluster() throws -> (cluster: TestCluster, leader: Int, follower: Int) {
+        let cluster = TestCluster(nodes: 3, regions: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        let leader = try #require(cluster.leader(of: "k"))
+        return (cluster, leader, (leader + 1) % 3)
+    }
+
+    private func peer(_ cluster: TestCluster, _ number: Int) throws -> Region {
+        try #require(cluster.members[number].core?.lanes[0].regions[region])
+    }
+
+    private func deliver(
+        _ message: Message, from sender: Int, to receiver: Int, _ cluster: TestCluster
+    ) throws {
+        let epoch = try peer(cluster, receiver).descriptor.epoch
+        let node = try #require(cluster.members[sender].core?.nodeID)
+        cluster.members[receiver].core?.received(
+            [RegionMessage(region: region, epoch: epoch, message: message)], from: node)
+        cluster.settle()
+    }
+
+    @Test("a snapshot, which no node stores yet, is not acknowledged and changes nothing")
+    func snapshot() throws {
+        let (cluster, leader, follower) = try cluster()
+        let from = try peer(cluster, leader)
+        let to = try peer(cluster, follower)
+        let before = to.raft.lastIndex
+        var acknowledged = LogIndex.zero
+        cluster.network.drops = { packet in
+            for item in packet.messages where item.message.from == to.peer {
+                acknowledged = max(acknowledged, item.message.index)
+            }
+            return false
+        }
+        let voters = from.descriptor.peers.map(\.peer)
+        let claimed = Snapshot(
+            index: before + 100, term: from.raft.term,
+            configuration: ConfigurationState(voters: voters))
+        try deliver(
+            Message(
+                kind: .installSnapshot, to: to.peer, from: from.peer, term: from.raft.term,
+                snapshot: claimed), from: leader, to: follower, cluster)
+        #expect(to.raft.lastIndex == before)
+        #expect(acknowledged <= before, "what was never stored was acknowledged")
+        // And what follows it would leave a gap in the log.
+        try deliver(
+            Message(
+                kind: .appendEntries, to: to.peer, from: from.peer, term: from.raft.term,
+                logTerm: from.raft.term, index: before + 100,
+                entries: [Entry(term: from.raft.term, index: before + 101)]), from: leader,
+            to: follower, cluster)
+        guard case .command(.applied)? = try cluster.write(.put(key: "k", value: "v")) else {
+            Issue.record("the region does not write any more")
+            return
+        }
+        cluster.pass(milliseconds: 500)
+        #expect(to.log.lastIndex == from.log.lastIndex)
+        #expect(cluster.failures.isEmpty)
+    }
+}
