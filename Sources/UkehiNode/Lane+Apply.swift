@@ -20,7 +20,8 @@ extension Lane {
         for entry in message.entries {
             bytes += entry.recordBytes
             if case .compactLog(let index)? = EntryPayload.admin(of: entry.data) {
-                region.compactionTarget = max(region.compactionTarget, index)
+                // Of what stands behind it an entry can know nothing.
+                region.compactionTarget = max(region.compactionTarget, min(index, entry.index))
             }
         }
         applyBytes += bytes

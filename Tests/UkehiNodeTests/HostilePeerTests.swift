@@ -74,4 +74,31 @@ struct HostilePeerTests {
         #expect(to.log.lastIndex == from.log.lastIndex)
         #expect(cluster.failures.isEmpty)
     }
+
+    @Test("a compaction past every index drops no more than what stands before it")
+    func compaction() throws {
+        let (cluster, leader, follower) = try cluster()
+        let from = try peer(cluster, leader)
+        let to = try peer(cluster, follower)
+        let last = from.raft.lastIndex
+        let entry = Entry(
+            term: from.raft.term, index: last + 1,
+            data: EntryPayload.encode(
+                admin: .compactLog(upTo: LogIndex(.max)), epoch: to.descriptor.epoch, time: 1))
+        try deliver(
+            Message(
+                kind: .appendEntries, to: to.peer, from: from.peer, term: from.raft.term,
+                logTerm: from.raft.lastTerm, index: last, commit: last + 1, entries: [entry]),
+            from: leader, to: follower, cluster)
+        #expect(to.applied == last + 1)
+        #expect(to.compactionTarget <= last + 1)
+        // It leads, and goes on compacting by itself.
+        let third = 3 - leader - follower
+        let away = try #require(cluster.members[leader].core?.nodeID)
+        cluster.network.drops = { $0.from == away || $0.to == away }
+        cluster.pass(milliseconds: 6000)
+        #expect(cluster.members[follower].core?.leads("k") == true)
+        _ = third
+        #expect(cluster.failures.isEmpty)
+    }
 }
