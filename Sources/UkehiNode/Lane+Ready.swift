@@ -221,7 +221,12 @@ extension Lane {
                     maxBytes: Int(clamping: fetch.maxBytes))
                 lane.post(.fetched(id, entries))
             } catch {
-                lane.fail(NodeError(error))
+                // Compacted or cut off since it was asked for. The core asks again for what it
+                // still needs.
+                guard error.code == .compacted || error.code == .unavailable else {
+                    return lane.fail(NodeError(error))
+                }
+                lane.post(.fetched(id, []))
             }
         }
     }

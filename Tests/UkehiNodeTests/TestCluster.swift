@@ -42,6 +42,20 @@ final class InlineWorker: Worker {
     func stop() {}
 }
 
+/// Keeps work until the test lets it run, on the test's thread.
+final class HeldWorker: Worker, @unchecked Sendable {
+    // Safety: used on the test's thread only.
+    private(set) var held: [@Sendable () -> Void] = []
+    var isHolding = true
+    func run(_ work: @escaping @Sendable () -> Void) {
+        if isHolding { held.append(work) } else { work() }
+    }
+    func release() {
+        while !held.isEmpty { held.removeFirst()() }
+    }
+    func stop() { release() }
+}
+
 /// Wakes are remembered; the cluster runs the passes.
 final class ManualExecutor: LaneExecutor, @unchecked Sendable {
     // Safety: `lanes` and `isStopped` are touched under the board's lock or on the test's thread.
@@ -167,6 +181,8 @@ final class TestCluster {
     private var nextTag: UInt64 = 1
     private let ranges: [KeyRange]
     let options: (inout NodeOptions) -> Void
+    /// Takes the place of some of a member's workers; nil: those do everything at once.
+    var worker: @Sendable (_ member: Int, _ name: String) -> (any Worker)? = { _, _ in nil }
 
     init(
         nodes: Int, regions: Int = 4, storeSeed: UInt64? = nil, flushesUnasked: Bool = true,
@@ -207,7 +223,7 @@ final class TestCluster {
             options: nodeOptions, directory: "data",
             environment: NodeEnvironment(
                 fileSystem: member.fileSystem, clock: clock, random: random, usesThreads: false,
-                makeWorker: { _ in InlineWorker() }),
+                makeWorker: { [worker] in worker(number, $0) ?? InlineWorker() }),
             walOptions: walOptions,
             makeApplier: { [store = member.store] in KeyValueApplier(store: store ?? MemoryStore())
             },
@@ -285,11 +301,16 @@ final class TestCluster {
 
     /// Hands in a request at a member and returns its tag.
     @discardableResult
-    func submit(_ number: Int, _ operation: ClientOperation, key: Bytes) -> UInt64 {
+    func submit(
+        _ number: Int, _ operation: ClientOperation, key: Bytes, patience milliseconds: Int? = nil
+    ) -> UInt64 {
         let tag = nextTag
         nextTag += 1
-        members[number].core?.submit(
-            ClientRequest(operation: operation, key: key, sink: sink, tag: tag))
+        var request = ClientRequest(operation: operation, key: key, sink: sink, tag: tag)
+        if let milliseconds {
+            request.deadline = clock.now() + UInt64(milliseconds) * 1_000_000
+        }
+        members[number].core?.submit(request)
         return tag
     }
 
