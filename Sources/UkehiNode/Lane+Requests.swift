@@ -271,10 +271,8 @@ extension Lane {
             readWorker.run {
                 let outcome = applier.read(region: id, request, tier: .any)
                 lane.post(
-                    .readDone([
-                        DeferredReply(
-                            sink: read.sink, tag: read.tag, reply: Lane.reply(for: outcome))
-                    ]))
+                    readDone: DeferredReply(
+                        sink: read.sink, tag: read.tag, reply: Lane.reply(for: outcome)))
             }
         case let outcome:
             reply(Lane.reply(for: outcome), read.sink, read.tag)
@@ -296,9 +294,7 @@ extension Lane {
         let lane = self
         readWorker.run {
             lane.post(
-                .readDone([
-                    DeferredReply(sink: request.sink, tag: request.tag, reply: answer())
-                ]))
+                readDone: DeferredReply(sink: request.sink, tag: request.tag, reply: answer()))
         }
     }
 

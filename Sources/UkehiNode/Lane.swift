@@ -201,6 +201,17 @@ package final class Lane: @unchecked Sendable {
         if mailbox.post(event) { executor.wake(self) }
     }
 
+    /// Passes on what the read thread has read; once the lane has stopped, from that thread itself.
+    func post(readDone deferred: DeferredReply) {
+        switch mailbox.post(readDone: [deferred]) {
+        case .takenWakeLane: executor.wake(self)
+        case .taken, .full: break
+        case .closed:
+            deferred.sink.reply(deferred.reply, tag: deferred.tag)
+            deferred.sink.flush()
+        }
+    }
+
     // MARK: The pass
 
     /// Whether a small write is on its way to the disk, and its end is all there is to wait for: an
@@ -285,6 +296,9 @@ package final class Lane: @unchecked Sendable {
         reset(&inbox)
         mailbox.drain(into: &inbox)
         refuse(inbox.requests)
+        for case .readDone(let replies) in inbox.events {
+            for deferred in replies { reply(deferred.reply, deferred.sink, deferred.tag) }
+        }
         reset(&inbox)
         refuse(localRequests)
         localRequests.removeAll()

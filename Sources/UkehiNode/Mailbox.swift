@@ -116,6 +116,16 @@ package final class Mailbox: Sendable {
         post { contents in contents.events.append(event) }
     }
 
+    /// Hands in answers from the read thread, unless nobody is left to pass them on.
+    package func post(readDone replies: [DeferredReply]) -> Posted {
+        state.withLock { state in
+            guard !state.isClosed else { return .closed }
+            state.contents.events.append(.readDone(replies))
+            defer { state.isWaking = true }
+            return state.isWaking ? .taken : .takenWakeLane
+        }
+    }
+
     /// Takes everything by swapping it with `empty`; from now on a post wakes again.
     package func drain(into empty: inout MailboxContents) {
         state.withLock { state in
