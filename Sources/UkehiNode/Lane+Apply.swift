@@ -109,7 +109,7 @@ extension Lane {
             #endif
             guard item.entries[position].term == proposal.term || isSame else {
                 // Another leader's entry was committed in its place: it can never be applied.
-                for waiter in proposal.waiters {
+                for waiter in proposal.waiters where !waiter.isAnswered {
                     reply(.failed(region.notLeader), waiter.sink, waiter.tag)
                 }
                 continue
@@ -122,7 +122,7 @@ extension Lane {
             invariant(
                 results.count == proposal.waiters.count,
                 "\(results.count) results for \(proposal.waiters.count) commands")
-            for (waiter, result) in zip(proposal.waiters, results) {
+            for (waiter, result) in zip(proposal.waiters, results) where !waiter.isAnswered {
                 if case .staleEpoch = result {
                     // The range changed between proposing and applying: nothing ran.
                     let current = [region.descriptor.info(leader: region.leaderNode)]

@@ -77,31 +77,45 @@ extension Lane {
     /// Clients whose deadline passed no longer wait: a proposed write may yet be applied.
     private func expire(_ region: Region, _ now: MonotonicTime) {
         for position in region.proposals.indices where region.proposals[position].deadline < now {
-            #if BugBank
-                let answer =
-                    PlantedBug.timeoutIsRejection.isPlanted
-                    ? .rejected(.timedOut) : RequestError.outcomeUnknown
-            #else
-                let answer = RequestError.outcomeUnknown
-            #endif
-            for waiter in region.proposals[position].waiters {
-                reply(.failed(answer), waiter.sink, waiter.tag)
-            }
-            region.proposals[position].waiters = []
-            region.proposals[position].deadline = MonotonicTime(nanoseconds: .max)
+            expire(&region.proposals[position], now)
         }
-        if region.pendingReads.contains(where: { $0.deadline < now }) {
-            for read in region.pendingReads where read.deadline < now {
-                reply(.failed(.rejected(.timedOut)), read.sink, read.tag)
-            }
-            region.pendingReads.removeAll { $0.deadline < now }
-        }
+        expire(&region.pendingReads, now)
         for position in region.roundsInFlight.indices {
-            for read in region.roundsInFlight[position].reads where read.deadline < now {
-                reply(.failed(.rejected(.timedOut)), read.sink, read.tag)
-            }
-            region.roundsInFlight[position].reads.removeAll { $0.deadline < now }
+            expire(&region.roundsInFlight[position].reads, now)
         }
+        for position in region.roundsToApply.indices {
+            expire(&region.roundsToApply[position].reads, now)
+        }
+    }
+
+    /// Those that share an entry are not equally patient.
+    private func expire(_ proposal: inout Proposal, _ now: MonotonicTime) {
+        #if BugBank
+            let answer =
+                PlantedBug.timeoutIsRejection.isPlanted
+                ? .rejected(.timedOut) : RequestError.outcomeUnknown
+        #else
+            let answer = RequestError.outcomeUnknown
+        #endif
+        var next = MonotonicTime(nanoseconds: .max)
+        for position in proposal.waiters.indices where !proposal.waiters[position].isAnswered {
+            let waiter = proposal.waiters[position]
+            guard waiter.deadline < now else {
+                next = min(next, waiter.deadline)
+                continue
+            }
+            reply(.failed(answer), waiter.sink, waiter.tag)
+            proposal.waiters[position].isAnswered = true
+        }
+        proposal.deadline = next
+    }
+
+    private func expire(_ reads: inout [PendingRead], _ now: MonotonicTime) {
+        guard reads.contains(where: { $0.deadline < now }) else { return }
+        for read in reads where read.deadline < now {
+            reply(.failed(.rejected(.timedOut)), read.sink, read.tag)
+        }
+        reads.removeAll { $0.deadline < now }
     }
 
     // MARK: Compaction
@@ -201,7 +215,7 @@ extension Lane {
             for write in region.pendingWrites { reply(.failed(stopped), write.sink, write.tag) }
             region.pendingWrites = []
             while let proposal = region.proposals.popFirst() {
-                for waiter in proposal.waiters {
+                for waiter in proposal.waiters where !waiter.isAnswered {
                     reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
                 }
             }

@@ -191,7 +191,7 @@ extension Lane {
             #if BugBank
                 if PlantedBug.depositionIsRejection.isPlanted {
                     while let proposal = region.proposals.popFirst() {
-                        for waiter in proposal.waiters {
+                        for waiter in proposal.waiters where !waiter.isAnswered {
                             reply(.failed(region.notLeader), waiter.sink, waiter.tag)
                         }
                     }

@@ -183,7 +183,7 @@ extension Lane {
     func remember(_ proposal: Proposal, _ region: Region) {
         while let last = region.proposals.last, last.index >= proposal.index {
             region.proposals.removeLast()
-            for waiter in last.waiters {
+            for waiter in last.waiters where !waiter.isAnswered {
                 reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
             }
         }

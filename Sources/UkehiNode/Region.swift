@@ -15,6 +15,8 @@ struct PendingWrite {
     var sink: ReplySink
     var tag: UInt64
     var deadline: MonotonicTime
+    /// Its client was told already that the outcome is not known.
+    var isAnswered = false
 }
 
 /// A read that waits for its read index, then for that index to be applied.
@@ -30,8 +32,9 @@ struct PendingRead {
 struct Proposal {
     var index: LogIndex
     var term: Term
+    /// The earliest of those who still wait.
     var deadline: MonotonicTime
-    /// In the order of the entry's commands; emptied once answered early.
+    /// In the order of the entry's commands.
     var waiters: [PendingWrite]
 }
 

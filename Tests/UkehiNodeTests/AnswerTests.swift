@@ -53,6 +53,63 @@ struct AnswerTests {
         #expect(reader.held.isEmpty)
         #expect(cluster.sink.replies[read] != nil)
     }
+
+    @Test("a client's patience is its own, also where its write shares an entry with others")
+    func patience() throws {
+        let cluster = TestCluster(nodes: 3, regions: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        let leader = try #require(cluster.leader(of: "k"))
+        var appended = true
+        cluster.network.drops = { packet in
+            appended && packet.messages.contains { !$0.message.entries.isEmpty }
+        }
+        let hasty = cluster.submit(leader, try put("a"), key: "a", patience: 100)
+        let patient = cluster.submit(leader, try put("b"), key: "b", patience: 60_000)
+        cluster.settle()
+        cluster.pass(milliseconds: 1500)
+        guard case .failed(.outcomeUnknown)? = cluster.sink.replies[hasty] else {
+            Issue.record("the hasty one got \(String(describing: cluster.sink.replies[hasty]))")
+            return
+        }
+        #expect(cluster.sink.replies[patient] == nil)
+        appended = false
+        cluster.pass(milliseconds: 3000)
+        guard case .command(.applied)? = cluster.sink.replies[patient] else {
+            Issue.record("the patient one got \(String(describing: cluster.sink.replies[patient]))")
+            return
+        }
+    }
+
+    @Test("a read whose index is known but not applied gives up at its deadline")
+    func readPatience() throws {
+        let applier = HeldWorker()
+        applier.isHolding = false
+        let cluster = TestCluster(nodes: 1, regions: 1, storeSeed: 1)
+        cluster.worker = { _, name in name.hasPrefix("ukehi-apply") ? applier : nil }
+        try cluster.startAll()
+        cluster.pass(milliseconds: 1000)
+        applier.isHolding = true
+        // Not blind, so that it is not applied on the lane.
+        let command = Command.increment(key: "n", by: 1)
+        let write = cluster.submit(0, .write(record: try command.encoded()), key: "n")
+        cluster.settle()
+        #expect(applier.held.count == 1)
+        let read = cluster.submit(0, .get(.linearizable), key: "n", patience: 100)
+        cluster.settle()
+        #expect(cluster.sink.replies[read] == nil)
+        cluster.pass(milliseconds: 1500)
+        guard case .failed(.rejected(.timedOut))? = cluster.sink.replies[read] else {
+            Issue.record("the read got \(String(describing: cluster.sink.replies[read]))")
+            return
+        }
+        applier.release()
+        cluster.settle()
+        guard case .command(.counter)? = cluster.sink.replies[write] else {
+            Issue.record("the write got \(String(describing: cluster.sink.replies[write]))")
+            return
+        }
+    }
 }
 
 /// One result, from any thread.
