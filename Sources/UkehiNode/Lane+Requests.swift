@@ -312,6 +312,8 @@ extension Lane {
         case .value(let value): .value(value)
         case .scan(let page): .scan(page)
         case .query(let bytes): .query(bytes)
+        case .failed(let error) where error.code == .unsupported:
+            .failed(.rejected(.invalid("\(error)")))
         case .failed(let error): .failed(.rejected(.unavailable("\(error)")))
         case .wouldBlock: .failed(.rejected(.overloaded))
         }

@@ -110,6 +110,19 @@ struct AnswerTests {
             return
         }
     }
+
+    @Test("what a region's state machine does not do is the request's fault, not to be tried again")
+    func unsupported() throws {
+        let cluster = TestCluster(nodes: 1, regions: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 1000)
+        let query = cluster.submit(0, .query("body", .linearizable), key: "k")
+        cluster.settle()
+        guard case .failed(.rejected(.invalid))? = cluster.sink.replies[query] else {
+            Issue.record("the query got \(String(describing: cluster.sink.replies[query]))")
+            return
+        }
+    }
 }
 
 /// One result, from any thread.
