@@ -233,6 +233,7 @@ package final class NodeCore: @unchecked Sendable {
     package func whenOpen(_ body: @escaping @Sendable (Result<Void, NodeError>) -> Void) {
         let now: Result<Void, NodeError>? = state.withLock { state in
             if let failure = state.failure { return .failure(failure) }
+            if state.isStopping { return .failure(NodeCore.stopped) }
             if state.isOpen { return .success(()) }
             state.openWaiters.append(body)
             return nil
@@ -261,9 +262,10 @@ package final class NodeCore: @unchecked Sendable {
             defer { state.openWaiters = [] }
             return state.openWaiters
         }
-        let stopped = NodeError(code: .unavailable, message: "The node was stopped.")
-        for waiter in waiters { waiter(.failure(stopped)) }
+        for waiter in waiters { waiter(.failure(NodeCore.stopped)) }
     }
+
+    private static let stopped = NodeError(code: .unavailable, message: "The node was stopped.")
 
     // MARK: Bootstrap
 

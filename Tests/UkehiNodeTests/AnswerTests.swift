@@ -123,6 +123,21 @@ struct AnswerTests {
             return
         }
     }
+
+    @Test("who waits for a node that was stopped before it opened is told")
+    func openAfterStop() async throws {
+        let cluster = TestCluster(nodes: 3, regions: 1)
+        try cluster.start(0)
+        let core = try #require(cluster.members[0].core)
+        await core.stop()
+        let told = CollectedResult()
+        core.whenOpen { told.set($0) }
+        guard case .failure(let error)? = told.value else {
+            Issue.record("whoever waits, waits for ever")
+            return
+        }
+        #expect(error.code == .unavailable)
+    }
 }
 
 /// One result, from any thread.
