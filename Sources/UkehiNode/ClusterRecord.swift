@@ -132,6 +132,39 @@ extension ClusterRecord {
             regions.append(region)
         }
         try reader.expectEnd()
-        return ClusterRecord(cluster: cluster, nodes: nodes, regions: regions, nextID: nextID)
+        let record = ClusterRecord(
+            cluster: cluster, nodes: nodes, regions: regions, nextID: nextID)
+        if let fault = record.fault { throw reader.failure(fault) }
+        return record
+    }
+
+    /// What makes it impossible to live by; it is what `make` can make otherwise. A record is kept
+    /// for good, so that a bad one must not get so far.
+    private var fault: String? {
+        guard nextID < 1 << 62 else { return "the next id is past every bound" }
+        guard Set(nodes.map(\.name)).count == nodes.count else { return "two nodes have one name" }
+        guard nodes.allSatisfy({ $0.node.rawValue < nextID }) else { return "a node id is free" }
+        let members = Set(nodes.map(\.node))
+        var peers: Set<PeerID> = []
+        for region in regions {
+            let isFirst = region.region == .system
+            guard region.isSystem == isFirst, region.region.rawValue < nextID else {
+                return "region \(region.region) is none that there can be"
+            }
+            guard members.isSuperset(of: region.peers.map(\.node)),
+                Set(region.peers.map(\.node)).count == region.peers.count,
+                region.peers.contains(where: { $0.role == .voter })
+            else { return "region \(region.region) has no possible peers" }
+            for peer in region.peers {
+                guard peer.peer.rawValue < nextID, peers.insert(peer.peer).inserted else {
+                    return "\(peer.peer) is no peer id, or of two peers"
+                }
+            }
+        }
+        let ranges = regions.dropFirst().map(\.range).sorted { $0.lower < $1.lower }
+        for (left, right) in zip(ranges, ranges.dropFirst()) where left.overlaps(right) {
+            return "two regions own the same keys"
+        }
+        return nil
     }
 }

@@ -102,6 +102,31 @@ struct BootstrapTests {
         #expect(isRefused(hello("a", incarnation: 1)))
     }
 
+    @Test("a record that no cluster could live by is refused before anybody persists it")
+    func impossibleRecords() throws {
+        let good = ClusterRecord.make(
+            cluster: cluster,
+            members: [("a", "a:1", Incarnation(1)), ("b", "b:1", Incarnation(2))],
+            ranges: StaticRanges.ranges(count: 3))
+        func isRefused(_ spoil: (inout ClusterRecord) -> Void) -> Bool {
+            var record = good
+            spoil(&record)
+            return (try? ClusterRecord.decode(record.encoded())) == nil
+        }
+        #expect(!isRefused { _ in })
+        #expect(isRefused { $0.regions[2].range = $0.regions[1].range }, "two own the same keys")
+        #expect(isRefused { $0.regions[1].range = .all }, "two own the same keys")
+        #expect(isRefused { $0.regions[1].isSystem = true }, "two system regions")
+        #expect(isRefused { $0.regions[0].region = RegionID(0) }, "no system region")
+        #expect(isRefused { $0.regions[1].peers[0].node = NodeID(9) }, "a peer on no node")
+        #expect(isRefused { $0.regions[1].peers[0].node = NodeID(2) }, "two peers on one node")
+        #expect(isRefused { $0.regions[1].peers[0].peer = PeerID(1 << 63) }, "no possible id")
+        #expect(isRefused { $0.regions[1].peers[0].peer = $0.regions[0].peers[0].peer }, "twice")
+        #expect(isRefused { $0.nextID = 3 }, "ids that will be given out again")
+        #expect(isRefused { $0.nodes[1].name = "a" }, "one name for two nodes")
+        #expect(isRefused { for place in 0..<2 { $0.regions[1].peers[place].role = .learner } })
+    }
+
     @Test("a member offers its record again to a listed peer that lacks it")
     func offersAgain() {
         var a = bootstrap("a", incarnation: 1, peers: ["b"])
