@@ -125,6 +125,11 @@ package struct Bootstrap: Sendable {
                     + "(incarnation \(known.incarnation), not \(remote.incarnation)). A directory "
                     + "that was lost or replaced must join as a new node under a new name.")
         }
+        guard remote.node == nil || remote.node == known.node else {
+            return .refuse(
+                "Cluster \(record.cluster) knows \(remote.name) as node \(known.node). "
+                    + "Check its data directory.")
+        }
         return .accept
     }
 }

@@ -102,6 +102,30 @@ struct BootstrapTests {
         #expect(isRefused(hello("a", incarnation: 1)))
     }
 
+    @Test("a node id that is not the one in the record is refused (RULES 71)")
+    func foreignNodeID() throws {
+        var a = bootstrap("a", incarnation: 1, peers: ["b"])
+        guard
+            case .join(let record)? = a.connected(hello("b", incarnation: 2), dialed: "b:7878")
+                .first
+        else {
+            Issue.record("no join")
+            return
+        }
+        let member = bootstrap("a", incarnation: 1, peers: ["b"], record: record)
+        var b = hello("b", incarnation: 2, cluster: record.cluster)
+        b.node = record.node(named: "b")?.node
+        guard case .accept = member.judge(b) else {
+            Issue.record("a member is refused")
+            return
+        }
+        b.node = record.node(named: "a")?.node
+        guard case .refuse = member.judge(b) else {
+            Issue.record("b may speak for a")
+            return
+        }
+    }
+
     @Test("a record that no cluster could live by is refused before anybody persists it")
     func impossibleRecords() throws {
         let good = ClusterRecord.make(
