@@ -276,7 +276,10 @@ package final class NodeCore: @unchecked Sendable {
                 bootWorker.run { [self] in join(record) }
             case .offer(let bytes, let address):
                 // Behind the join: an offer is made only of a record that is durable here.
-                bootWorker.run { [self] in transport.sendControl(bytes, to: address) }
+                bootWorker.run { [self] in
+                    guard state.withLock({ $0.identity.record != nil }) else { return }
+                    transport.sendControl(bytes, to: address)
+                }
             }
         }
     }

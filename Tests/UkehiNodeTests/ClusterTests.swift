@@ -1,5 +1,6 @@
 import Testing
 import UkehiBase
+import UkehiEnvironment
 import UkehiSimulation
 import UkehiState
 
@@ -226,6 +227,21 @@ struct ClusterTests {
             Issue.record("the others do not write")
             return
         }
+    }
+
+    @Test("a record that its maker could not persist is offered to nobody")
+    func failedJoin() throws {
+        let cluster = TestCluster(nodes: 3, regions: 1)
+        try cluster.startAll()
+        cluster.members[0].fileSystem.setHook { operation throws(FileError) in
+            if operation.path.hasSuffix("identity.new"), operation.kind == .sync {
+                throw FileError(kind: .ioFailed, operation: "fdatasync", path: operation.path)
+            }
+        }
+        cluster.pass(milliseconds: 500)
+        #expect(cluster.failures.codes == [.ioFailed])
+        // With it forgotten by its maker and known to others there could soon be two.
+        for member in cluster.members { #expect(member.core?.nodeID == nil) }
     }
 
     @Test("a directory of another node, or without its log, is refused and left alone")
