@@ -9,6 +9,7 @@
 
 package import UkehiBase
 package import UkehiEnvironment
+import UkehiWAL
 
 /// What a data directory knows of itself.
 package struct Identity: Hashable, Sendable {
@@ -115,6 +116,17 @@ extension Identity {
         writer.appendLengthPrefixed(record?.encoded() ?? Bytes())
         writer.append(writer.withUnsafeBytes { CRC32C.checksum($0) })
         return writer.take()
+    }
+
+    /// Makes the directory's own name durable: with it all that is in it would be lost.
+    static func syncName(of directory: String, _ fileSystem: any FileSystem) throws(NodeError) {
+        do {
+            try fileSystem.syncDirectory(LogNames.parent(directory))
+        } catch {
+            // Who may not look into the parent did not make the directory in it just now.
+            guard error.kind != .denied else { return }
+            throw NodeError(error, directory: directory)
+        }
     }
 
     /// Replaces the directory's identity; durable, name included, at return (RULES 1; a name is

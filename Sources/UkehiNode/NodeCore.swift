@@ -174,6 +174,7 @@ package final class NodeCore: @unchecked Sendable {
                     + "directory away and join as a new node.")
         }
         let identity = Identity.fresh(name: name, incarnation: Incarnation(random.next() | 1))
+        try Identity.syncName(of: directory, fileSystem)
         try identity.store(fileSystem, directory: directory)
         return identity
     }

@@ -106,7 +106,7 @@ extension SegmentHeader {
 }
 
 /// The names in a log's directory.
-enum LogNames {
+package enum LogNames {
     static let next = "next.tmp"
     static let mark = "mark"
     static let lock = "lock"
@@ -130,7 +130,7 @@ enum LogNames {
     }
 
     /// The directory a path is in.
-    static func parent(_ path: String) -> String {
+    package static func parent(_ path: String) -> String {
         var text = Substring(path)
         while text.count > 1, text.hasSuffix("/") { text.removeLast() }
         guard let slash = text.lastIndex(of: "/") else { return "." }

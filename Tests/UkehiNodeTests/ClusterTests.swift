@@ -244,6 +244,17 @@ struct ClusterTests {
         for member in cluster.members { #expect(member.core?.nodeID == nil) }
     }
 
+    @Test("the data directory's own name is durable before anything in it counts")
+    func directoryName() throws {
+        let cluster = TestCluster(nodes: 1, regions: 1)
+        let seen = SyncedDirectories()
+        cluster.members[0].fileSystem.setHook { operation throws(FileError) in
+            if operation.kind == .syncDirectory { seen.paths.append(operation.path) }
+        }
+        try cluster.startAll()
+        #expect(seen.paths.first == ".")
+    }
+
     @Test("a directory of another node, or without its log, is refused and left alone")
     func identity() throws {
         let cluster = TestCluster(nodes: 1)
@@ -258,4 +269,10 @@ struct ClusterTests {
             (error as? NodeError)?.code == .identity
         }
     }
+}
+
+/// Which directories were synced, in order.
+private final class SyncedDirectories: @unchecked Sendable {
+    // Safety: used on the test's thread only.
+    var paths: [String] = []
 }
