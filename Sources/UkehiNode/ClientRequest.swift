@@ -55,6 +55,18 @@ public struct ClientRequest: Sendable {
     }
 }
 
+extension ClientRequest {
+    /// Bytes that it holds while it waits.
+    var queuedBytes: Int {
+        switch operation {
+        case .write(let record): key.count + record.count
+        case .scan(let upper, _, _): key.count + upper.count
+        case .query(let body, _): key.count + body.count
+        case .get, .topology, .digest: key.count
+        }
+    }
+}
+
 /// Where replies go. Called once per request, on the lane's or an apply thread; must not block.
 /// A class to be subclassed: replies are per operation, and a virtual call is cheaper than a closure.
 open class ReplySink: @unchecked Sendable {

@@ -105,6 +105,7 @@ package final class Lane: @unchecked Sendable {
     var touchedSinks: [ReplySink] = []
     /// Requests from this thread: they need no lock.
     var localRequests: [ClientRequest] = []
+    var localRequestBytes = 0
     var spareRequests: [ClientRequest] = []
     var isInPass = false
     var isPassScheduled = false
@@ -139,16 +140,16 @@ package final class Lane: @unchecked Sendable {
     package func submit(_ request: ClientRequest) {
         if executor.inLane {
             guard !isStopped else { return refuse(request, Lane.stopping) }
-            guard localRequests.count < Limits.maxQueuedRequests else {
-                return refuse(request, .overloaded)
-            }
+            let bytes = request.queuedBytes
+            guard localRequests.count < Limits.maxQueuedRequests,
+                localRequestBytes + bytes <= Limits.maxQueuedRequestBytes
+            else { return refuse(request, .overloaded) }
+            localRequestBytes += bytes
             localRequests.append(request)
             if !isInPass { scheduleLocally() }
             return
         }
-        var bytes = request.key.count
-        if case .write(let record) = request.operation { bytes += record.count }
-        switch mailbox.post(request, bytes: bytes) {
+        switch mailbox.post(request, bytes: request.queuedBytes) {
         case .full: refuse(request, .overloaded)
         case .closed: refuse(request, Lane.stopping)
         case .takenWakeLane: executor.wake(self)
@@ -162,9 +163,15 @@ package final class Lane: @unchecked Sendable {
             for position in batch.indices { submit(batch[position]) }
             return batch.removeAll(keepingCapacity: true)
         }
+        var bytes = 0
+        for position in batch.indices { bytes += batch[position].queuedBytes }
         if localRequests.isEmpty {
+            localRequestBytes = bytes
             swap(&localRequests, &batch)
-        } else if localRequests.count + batch.count <= Limits.maxQueuedRequests {
+        } else if localRequests.count + batch.count <= Limits.maxQueuedRequests,
+            localRequestBytes + bytes <= Limits.maxQueuedRequestBytes
+        {
+            localRequestBytes += bytes
             localRequests.append(contentsOf: batch)
         } else {
             for position in batch.indices { refuse(batch[position], .overloaded) }
@@ -181,9 +188,10 @@ package final class Lane: @unchecked Sendable {
     }
 
     package func post(_ messages: [RegionMessage], from node: NodeID) {
-        var bytes = 0
+        var bytes = messages.count * MemoryLayout<RegionMessage>.stride
         for message in messages {
             for entry in message.message.entries { bytes += entry.recordBytes }
+            bytes += message.message.context.count + (message.message.snapshot?.data.count ?? 0)
         }
         let delivery = PeerDelivery(from: node, messages: messages)
         if mailbox.post(delivery, bytes: bytes) { executor.wake(self) }
@@ -271,6 +279,7 @@ package final class Lane: @unchecked Sendable {
         var requests = spareRequests
         spareRequests = []
         swap(&requests, &localRequests)
+        localRequestBytes = 0
         accept(all: requests)
         requests.removeAll(keepingCapacity: true)
         spareRequests = requests

@@ -14,8 +14,10 @@ package enum Limits {
     package static let maxQueuedRequests = 1 << 16
     /// Bytes of requests waiting for a lane.
     package static let maxQueuedRequestBytes = 64 << 20
-    /// Messages from peers waiting for a lane, in bytes of entries; what is over is dropped, since
-    /// Raft repairs losses.
+    /// What a waiting read counts for beside the bytes of its request.
+    package static let readOverheadBytes = 256
+    /// Messages from peers waiting for a lane, in bytes; what is over is dropped, since Raft repairs
+    /// losses.
     package static let maxQueuedMessageBytes = 64 << 20
     /// Uncommitted bytes of one region's leader (RULES 8).
     package static let maxUncommittedBytes: UInt64 = 32 << 20

@@ -62,7 +62,8 @@ final class ManualExecutor: LaneExecutor, @unchecked Sendable {
     let board: WakeBoard
     private(set) var ticking: Lane?
     init(board: WakeBoard) { self.board = board }
-    var inLane: Bool { false }
+    /// Whether the test's thread passes for the lane's.
+    var inLane = false
     func wake(_ lane: Lane) { board.wake(lane) }
     func startTicks(everyNanoseconds interval: UInt64, lane: Lane) { ticking = lane }
     func stop() { ticking = nil }
