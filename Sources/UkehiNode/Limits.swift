@@ -31,6 +31,9 @@ package enum Limits {
     package static let maxCommittedBytesPerReady: UInt64 = 4 << 20
     /// Entry bytes one region keeps in memory for peers that lag; older ones are read from the log.
     package static let maxCachedBytesPerRegion = 4 << 20
+    /// Entry bytes one region keeps in memory until they are applied: all that its leader may have
+    /// under way, so that only a follower far behind reads back.
+    package static let maxUnappliedCachedBytes = Int(maxUncommittedBytes)
     /// Largest bootstrap record: 10,000 regions of three peers with 4 KiB keys would not be static.
     package static let maxBootstrapBytes = 8 << 20
     /// Log bytes that a node may hold un-acknowledged before its regions refuse proposals.

@@ -28,7 +28,7 @@ package final class RegionLog: LogStorage {
     /// Ascending; the first run covers `first` if the log is not empty.
     private var runs: [TermRun]
     private var cache = Deque<Entry>()
-    private var cachedBytes = 0
+    private(set) var cachedBytes = 0
     /// The last fetched entries; served until another fetch replaces them.
     private var fetched: [Entry] = []
     /// What the core asked for and nobody reads yet; the region passes it to the read thread.
@@ -129,6 +129,10 @@ package final class RegionLog: LogStorage {
             last = entry.index
             cache.append(entry)
             cachedBytes += entry.data.count
+        }
+        // Where applying lags, what comes in must not pile up: it is read back when its turn comes.
+        while cachedBytes > Limits.maxUnappliedCachedBytes, let oldest = cache.popFirst() {
+            cachedBytes -= oldest.data.count
         }
     }
 

@@ -59,4 +59,42 @@ struct BoundTests {
             contents.deliveries.count * 1000 * MemoryLayout<RegionMessage>.stride
                 <= Limits.maxQueuedMessageBytes + small.count * MemoryLayout<RegionMessage>.stride)
     }
+
+    @Test("a follower whose store lags keeps no more of its log in memory than it may")
+    func laggingApply() throws {
+        let cluster = TestCluster(nodes: 3, regions: 1, storeSeed: 1)
+        let appliers = [HeldWorker(), HeldWorker(), HeldWorker()]
+        for applier in appliers { applier.isHolding = false }
+        cluster.worker = { member, name in
+            name.hasPrefix("ukehi-apply") ? appliers[member] : nil
+        }
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        let leader = try #require(cluster.leader(of: "k"))
+        let follower = (leader + 1) % 3
+        appliers[follower].isHolding = true
+        for number in 0..<48 {
+            guard
+                case .command(.applied)? = try cluster.write(
+                    .put(key: Bytes("k\(number)"), value: megabyte))
+            else {
+                Issue.record("write \(number) failed")
+                return
+            }
+            cluster.pass(milliseconds: 50)
+        }
+        func peer(_ number: Int) throws -> Region {
+            try #require(cluster.members[number].core?.lanes[0].regions[RegionID(2)])
+        }
+        #expect(try peer(follower).applied < peer(leader).applied)
+        #expect(try peer(follower).log.lastIndex == peer(leader).log.lastIndex)
+        #expect(
+            try peer(follower).log.cachedBytes
+                <= Int(Limits.maxUncommittedBytes) + megabyte.count * 2)
+        appliers[follower].isHolding = false
+        appliers[follower].release()
+        cluster.pass(milliseconds: 2000)
+        #expect(try peer(follower).applied == peer(leader).applied)
+        #expect(cluster.failures.isEmpty)
+    }
 }
