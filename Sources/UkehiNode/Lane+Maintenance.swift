@@ -113,7 +113,7 @@ extension Lane {
     private func expire(_ reads: inout [PendingRead], _ now: MonotonicTime) {
         guard reads.contains(where: { $0.deadline < now }) else { return }
         for read in reads where read.deadline < now {
-            reply(.failed(.rejected(.timedOut)), read.sink, read.tag)
+            reply(.failed(.rejected(.timedOut)), to: read)
         }
         reads.removeAll { $0.deadline < now }
     }
@@ -188,7 +188,10 @@ extension Lane {
             region.raft.storageFetched()
             markDirty(region)
         case .readDone(let replies):
-            for deferred in replies { reply(deferred.reply, deferred.sink, deferred.tag) }
+            for deferred in replies {
+                waitingReadBytes -= deferred.bytes
+                reply(deferred.reply, deferred.sink, deferred.tag)
+            }
         case .flushed(let indexes):
             for (id, applied) in indexes {
                 if let region = regions[id] { compact(region, flushed: applied) }

@@ -11,6 +11,11 @@ import UkehiWAL
 extension Lane {
     /// Sorts one request to its region, or answers it.
     func accept(_ request: ClientRequest) {
+        guard !hasLongKey(request) else {
+            return reply(
+                .failed(.rejected(.invalid("\(CommandError.keyTooLong)"))), request.sink,
+                request.tag)
+        }
         guard let region = region(for: request) else { return }
         switch request.operation {
         case .write(let record):
@@ -37,16 +42,14 @@ extension Lane {
                     deadline: request.deadline))
             markDirty(region)
         case .get(let mode), .scan(_, _, let mode), .query(_, let mode):
-            let read = PendingRead(
-                operation: request.operation, key: request.key, sink: request.sink,
-                tag: request.tag, deadline: request.deadline)
-            if mode == .stale { return serve(read, region) }
-            guard region.isLeader else {
+            guard mode == .stale || region.isLeader else {
                 return reply(.failed(region.notLeader), request.sink, request.tag)
             }
-            guard region.pendingReads.count < Limits.maxQueuedRequests else {
-                return reply(.failed(.rejected(.overloaded)), request.sink, request.tag)
-            }
+            guard let bytes = admitRead(request) else { return }
+            let read = PendingRead(
+                operation: request.operation, key: request.key, sink: request.sink,
+                tag: request.tag, deadline: request.deadline, bytes: bytes)
+            if mode == .stale { return serve(read, region) }
             // Lease reads take the same round until leases exist: slower than promised to a
             // caller who trusts clocks, never staler.
             region.pendingReads.append(read)
@@ -58,6 +61,31 @@ extension Lane {
                 .failed(.rejected(.invalid("Topology is asked of a node, not of a region."))),
                 request.sink, request.tag)
         }
+    }
+
+    private func hasLongKey(_ request: ClientRequest) -> Bool {
+        if case .scan(let upper, _, _) = request.operation, upper.count > Limits.maxKeyBytes {
+            return true
+        }
+        return request.key.count > Limits.maxKeyBytes
+    }
+
+    /// Counts a read among those that wait, wherever they do; what it counts for is given back with
+    /// its answer. Nil: there are too many, and it was answered.
+    private func admitRead(_ request: ClientRequest) -> Int? {
+        let bytes = request.queuedBytes + Limits.readOverheadBytes
+        guard waitingReadBytes + bytes <= Limits.maxQueuedRequestBytes else {
+            reply(.failed(.rejected(.overloaded)), request.sink, request.tag)
+            return nil
+        }
+        waitingReadBytes += bytes
+        return bytes
+    }
+
+    /// Answers a read that was admitted.
+    func reply(_ answer: Reply, to read: PendingRead) {
+        waitingReadBytes -= read.bytes
+        reply(answer, read.sink, read.tag)
     }
 
     /// The region that is asked, after checking what the client believes; nil: answered.
@@ -253,10 +281,10 @@ extension Lane {
     /// were linearizable when the quorum answered.
     func failReads(_ region: Region) {
         let answer = Reply.failed(region.notLeader)
-        for read in region.pendingReads { reply(answer, read.sink, read.tag) }
+        for read in region.pendingReads { reply(answer, to: read) }
         region.pendingReads.removeAll(keepingCapacity: true)
         while let round = region.roundsInFlight.popFirst() {
-            for read in round.reads { reply(answer, read.sink, read.tag) }
+            for read in round.reads { reply(answer, to: read) }
         }
     }
 
@@ -272,10 +300,11 @@ extension Lane {
                 let outcome = applier.read(region: id, request, tier: .any)
                 lane.post(
                     readDone: DeferredReply(
-                        sink: read.sink, tag: read.tag, reply: Lane.reply(for: outcome)))
+                        sink: read.sink, tag: read.tag, reply: Lane.reply(for: outcome),
+                        bytes: read.bytes))
             }
         case let outcome:
-            reply(Lane.reply(for: outcome), read.sink, read.tag)
+            reply(Lane.reply(for: outcome), to: read)
         }
     }
 
@@ -291,10 +320,12 @@ extension Lane {
             }
         }
         if applier.appliesInline { return reply(answer(), request.sink, request.tag) }
+        guard let bytes = admitRead(request) else { return }
         let lane = self
         readWorker.run {
             lane.post(
-                readDone: DeferredReply(sink: request.sink, tag: request.tag, reply: answer()))
+                readDone: DeferredReply(
+                    sink: request.sink, tag: request.tag, reply: answer(), bytes: bytes))
         }
     }
 

@@ -102,6 +102,8 @@ package final class Lane: @unchecked Sendable {
     var wantsPurge = false
     var packer = EntryPacker()
     var contexts = ByteWriter(chunkCapacity: 4096)
+    /// Of reads that wait for a quorum, to be applied, or for the read thread.
+    var waitingReadBytes = 0
     var touchedSinks: [ReplySink] = []
     /// Requests from this thread: they need no lock.
     var localRequests: [ClientRequest] = []

@@ -12,7 +12,7 @@ package enum Limits {
     package static let maxPackedEntryBytes = 1 << 20
     /// Requests waiting for a lane.
     package static let maxQueuedRequests = 1 << 16
-    /// Bytes of requests waiting for a lane.
+    /// Bytes of requests waiting for a lane; the same of reads waiting in it.
     package static let maxQueuedRequestBytes = 64 << 20
     /// What a waiting read counts for beside the bytes of its request.
     package static let readOverheadBytes = 256

@@ -33,6 +33,8 @@ package struct DeferredReply: Sendable {
     package var sink: ReplySink
     package var tag: UInt64
     package var reply: Reply
+    /// What the read counts for among those that wait.
+    package var bytes: Int
 }
 
 /// Everything that waits for a lane.

@@ -26,6 +26,8 @@ struct PendingRead {
     var sink: ReplySink
     var tag: UInt64
     var deadline: MonotonicTime
+    /// What it counts for among those that wait.
+    var bytes: Int
 }
 
 /// An entry this peer proposed and whose commands' clients wait for.

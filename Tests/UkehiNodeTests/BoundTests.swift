@@ -60,6 +60,83 @@ struct BoundTests {
                 <= Limits.maxQueuedMessageBytes + small.count * MemoryLayout<RegionMessage>.stride)
     }
 
+    @Test("reads that wait for a quorum are bounded in bytes, and are answered in the end")
+    func waitingReads() throws {
+        let cluster = TestCluster(nodes: 3, regions: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        let leader = try #require(cluster.leader(of: "k"))
+        let alone = try #require(cluster.members[leader].core?.nodeID)
+        cluster.network.drops = { $0.from == alone || $0.to == alone }
+        var tags: [UInt64] = []
+        for _ in 0..<200 {
+            tags.append(cluster.submit(leader, .query(megabyte, .linearizable), key: "k"))
+            cluster.settle()
+        }
+        let refused = tags.filter { isOverloaded(cluster.sink.replies[$0]) }.count
+        #expect(refused >= 200 - Limits.maxQueuedRequestBytes >> 20)
+        #expect(refused < 200)
+        cluster.network.drops = { _ in false }
+        cluster.pass(milliseconds: 3000)
+        #expect(tags.allSatisfy { cluster.sink.replies[$0] != nil })
+        // What was answered makes room again.
+        let again = try #require(cluster.leader(of: "k"))
+        for _ in 0..<200 {
+            let tag = cluster.submit(again, .query(megabyte, .linearizable), key: "k")
+            cluster.settle()
+            #expect(!isOverloaded(cluster.sink.replies[tag]))
+        }
+    }
+
+    @Test("reads that wait for the read thread are bounded")
+    func readThread() throws {
+        let reader = HeldWorker()
+        let cluster = TestCluster(nodes: 1, regions: 1, storeSeed: 1)
+        cluster.worker = { _, name in name == "ukehi-read" ? reader : nil }
+        try cluster.startAll()
+        cluster.pass(milliseconds: 1000)
+        let key = Bytes([UInt8](repeating: 7, count: Limits.maxKeyBytes))
+        var refused = 0
+        for _ in 0..<20_000 {
+            let tag = cluster.submit(0, .digest, key: key)
+            if cluster.sink.replies.count % 4096 == 0 { cluster.settle() }
+            if isOverloaded(cluster.sink.replies[tag]) { refused += 1 }
+        }
+        cluster.settle()
+        #expect(reader.held.count * key.count <= Limits.maxQueuedRequestBytes)
+        reader.isHolding = false
+        reader.release()
+        cluster.settle()
+        #expect(cluster.sink.replies.count == 20_000)
+        let tag = cluster.submit(0, .digest, key: key)
+        cluster.settle()
+        guard case .digest? = cluster.sink.replies[tag] else {
+            Issue.record("a digest got \(String(describing: cluster.sink.replies[tag]))")
+            return
+        }
+    }
+
+    @Test("a key over the limit is refused wherever it is named")
+    func longKeys() throws {
+        let cluster = TestCluster(nodes: 1, regions: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 1000)
+        let long = Bytes([UInt8](repeating: 7, count: Limits.maxKeyBytes + 1))
+        let operations: [(ClientOperation, Bytes)] = [
+            (.get(.linearizable), long), (.get(.stale), long),
+            (.scan(upper: long, limit: 1, .linearizable), "a"), (.query("", .stale), long),
+            (.digest, long),
+        ]
+        for (operation, key) in operations {
+            let tag = cluster.submit(0, operation, key: key)
+            cluster.settle()
+            guard case .failed(.rejected(.invalid))? = cluster.sink.replies[tag] else {
+                Issue.record("it got \(String(describing: cluster.sink.replies[tag]))")
+                continue
+            }
+        }
+    }
+
     @Test("a follower whose store lags keeps no more of its log in memory than it may")
     func laggingApply() throws {
         let cluster = TestCluster(nodes: 3, regions: 1, storeSeed: 1)
