@@ -194,4 +194,26 @@ struct MembershipTests {
             #expect(throws: expected) { try Configuration(validating: state) }
         }
     }
+
+    @Test("a learner taken out and brought back in one change is probed anew (RULES 16)")
+    func rejoiningStartsOver() throws {
+        let cluster = try RaftCluster(voters: [1, 2, 3], learners: [4])
+        try cluster.elect(1)
+        let last = try cluster.propose("a", at: 1)
+        try cluster.settle()
+        #expect(cluster[1].progress(of: 4)?.match == last)
+
+        let back = ConfigurationChange(
+            [
+                .init(.remove, PeerID(4)), .init(.addLearner, PeerID(4)),
+                .init(.remove, PeerID(3)), .init(.addVoter, PeerID(3)),
+            ], transition: .jointExplicit)
+        try cluster[1].raft.proposeConfChange(back)
+        try cluster.settle([1, 2, 3])
+        #expect(cluster[1].configuration.isJoint)
+        #expect(cluster[1].progress(of: 4)?.match == .zero)
+        #expect(cluster[1].progress(of: 4)?.state == .probe)
+        // An outgoing voter never left.
+        #expect(cluster[1].progress(of: 3)?.match == cluster[1].lastIndex)
+    }
 }

@@ -11,15 +11,17 @@ extension RaftCore {
         } catch {
             throw .membership(error)
         }
-        switchTo(next)
+        switchTo(next, restarting: configuration.rejoining(change))
         return configuration.state
     }
 
-    /// Goes over to a configuration, and does what a leader owes to it.
-    mutating func switchTo(_ next: Configuration) {
+    /// Goes over to a configuration, and does what a leader owes to it. Nothing is taken for granted of
+    /// members that are `restarting`.
+    mutating func switchTo(_ next: Configuration, restarting: PeerSet = PeerSet()) {
         configuration = next
         guard role == .leader else { return }
-        tracker.follow(next, lastIndex: log.lastIndex, window: emptyWindow)
+        tracker.follow(
+            next, restarting: restarting, lastIndex: log.lastIndex, window: emptyWindow)
 
         if !next.isVoter(id) {
             // Removed or demoted. It could go on replicating, uncounted, to no end (RULES 15).

@@ -64,6 +64,26 @@ extension Configuration {
         guard !voters.isEmpty else { throw .noVoters }
     }
 
+    /// Members that `change` takes out and brings back. Their ids are old, but what they held may be
+    /// gone (RULES 16), so that their progress starts over.
+    func rejoining(_ change: ConfigurationChange) -> PeerSet {
+        rejoining(change.steps, joint: change.entersJoint)
+    }
+
+    /// The same for steps that are taken simply or while entering a joint configuration.
+    func rejoining(_ steps: [ConfigurationChange.Step], joint: Bool) -> PeerSet {
+        var gone = PeerSet()
+        guard steps.count > 1 else { return gone }
+        var next = self
+        // An outgoing voter is sent the log all the while, and has never left.
+        if joint { next.outgoing = voters }
+        for step in steps where step.kind == .remove && isMember(step.peer) {
+            next.remove(step.peer)
+            if !next.isVoter(step.peer) { gone.insert(step.peer) }
+        }
+        return gone
+    }
+
     private mutating func makeVoter(_ id: PeerID) {
         learners.remove(id)
         learnersNext.remove(id)

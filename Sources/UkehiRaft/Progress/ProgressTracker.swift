@@ -28,12 +28,14 @@ struct ProgressTracker: Sendable {
     }
 
     /// Follows a change of configuration: keeps who stays, drops who left, adds who is new as a
-    /// probe. A new peer counts as heard from, so that a quorum check can't fail on it at once.
+    /// probe, and who is `restarting` too. A new peer counts as heard from, so that a quorum check can't
+    /// fail on it at once.
     mutating func follow(
-        _ configuration: Configuration, lastIndex: LogIndex, window: Inflights
+        _ configuration: Configuration, restarting: PeerSet = PeerSet(), lastIndex: LogIndex,
+        window: Inflights
     ) {
         let members = configuration.members
-        peers.removeAll { !members.contains($0.id) }
+        peers.removeAll { !members.contains($0.id) || restarting.contains($0.id) }
         for (place, id) in members.ids.enumerated() {
             let isLearner = configuration.learners.contains(id)
             if place < peers.count, peers[place].id == id {
