@@ -1,138 +1,174 @@
 // The format of the reference files: directives with their expected output.
 //
-//   # comment
-//   command arg key=value key=(v1,v2)        a trailing backslash goes on in the next line
+//   # comment                               only between directives
+//   command arg key=value key=(v1, v2)      a trailing backslash goes on in the next line
 //   input lines
 //   ----
 //   expected output, up to an empty line; or between "----" twice and "----" twice if it has some
+//   subtest NAME … subtest end [NAME]       brackets, without input and output
 //
+// Whatever does not fit is an error with its line: a directive that was not understood was not compared.
+// One command line is read in CommandLine.swift.
 
 import Foundation
 
-/// One argument of a directive: a bare word has no values.
-struct DirectiveArgument {
-    var key: String
-    var values: [String]
+/// A transcript can't be run as it stands: it breaks the format, or asks for what nobody knows. The
+/// reference would stop there too.
+struct TranscriptError: Error, CustomStringConvertible {
+    var description: String
+    /// Counted from one; nil until known.
+    var line: Int?
+
+    init(_ description: String, line: Int? = nil) {
+        self.description = description
+        self.line = line
+    }
 }
 
 /// One directive of a file.
 struct Directive {
-    var command: String
-    var arguments: [DirectiveArgument]
+    var commandLine: CommandLine
     /// Lines between the directive and `----`.
     var input: String
     var expected: [String]
     /// Where it stands, counted from one.
     var line: Int
 
-    /// The arguments without values, which name nodes.
-    var words: [String] { arguments.filter { $0.values.isEmpty }.map(\.key) }
-
-    func values(_ key: String) -> [String] {
-        arguments.filter { $0.key == key }.flatMap(\.values)
-    }
-}
-
-/// A file of directives could not be read.
-struct DataDrivenError: Error, CustomStringConvertible {
-    var description: String
-    init(_ description: String) { self.description = description }
+    var command: String { commandLine.command }
 }
 
 /// The directives of `text`, in order.
-func parseDirectives(_ text: String) throws -> [Directive] {
-    var lines = text.components(separatedBy: "\n").map {
-        $0.hasSuffix("\r") ? String($0.dropLast()) : $0
-    }
-    if lines.last == "" { lines.removeLast() }
+func parseDirectives(_ text: String) throws(TranscriptError) -> [Directive] {
+    var reader = DirectiveReader(text)
     var directives: [Directive] = []
-    var at = 0
-    while at < lines.count {
-        let start = at
-        var line = lines[at].trimmingCharacters(in: .whitespaces)
-        at += 1
-        if line.isEmpty || line.hasPrefix("#") { continue }
-        while line.hasSuffix("\\"), at < lines.count {
-            line =
-                line.dropLast().trimmingCharacters(in: .whitespaces) + " "
-                + lines[at].trimmingCharacters(in: .whitespaces)
-            at += 1
-        }
-        var input: [String] = []
-        while at < lines.count, lines[at] != "----" {
-            input.append(lines[at])
-            at += 1
-        }
-        guard at < lines.count else {
-            throw DataDrivenError("line \(start + 1): no ---- after a directive")
-        }
-        at += 1
-        var expected: [String] = []
-        if at < lines.count, lines[at] == "----" {
-            at += 1
-            while at + 1 < lines.count, !(lines[at] == "----" && lines[at + 1] == "----") {
-                expected.append(lines[at])
-                at += 1
-            }
-            at += 2
-        } else {
-            while at < lines.count, !lines[at].trimmingCharacters(in: .whitespaces).isEmpty {
-                expected.append(lines[at])
-                at += 1
-            }
-        }
-        let (command, arguments) = try parseDirectiveLine(line)
-        directives.append(
-            Directive(
-                command: command, arguments: arguments, input: input.joined(separator: "\n"),
-                expected: expected, line: start + 1))
-    }
+    while let directive = try reader.next() { directives.append(directive) }
     return directives
 }
 
-/// A directive's command and arguments. A value in parentheses is a list.
-func parseDirectiveLine(_ line: String) throws -> (String, [DirectiveArgument]) {
-    var fields: [String] = []
-    var field = ""
-    var depth = 0
-    for character in line {
-        if character == "(" { depth += 1 }
-        if character == ")" { depth -= 1 }
-        if character == " " || character == "\t", depth == 0 {
-            if !field.isEmpty { fields.append(field) }
-            field = ""
-        } else {
-            field.append(character)
-        }
-    }
-    if !field.isEmpty { fields.append(field) }
-    guard depth == 0, let command = fields.first else {
-        throw DataDrivenError("unbalanced parentheses in \(line)")
-    }
-    let arguments = fields.dropFirst().map { field -> DirectiveArgument in
-        guard let equals = field.firstIndex(of: "=") else {
-            return DirectiveArgument(key: field, values: [])
-        }
-        let key = String(field[..<equals])
-        let value = String(field[field.index(after: equals)...])
-        guard value.hasPrefix("("), value.hasSuffix(")") else {
-            return DirectiveArgument(key: key, values: [value])
-        }
-        let list = value.dropFirst().dropLast()
-            .split(whereSeparator: { $0 == "," || $0 == " " })
-            .map { $0.trimmingCharacters(in: .whitespaces) }
-            .filter { !$0.isEmpty }
-        return DirectiveArgument(key: key, values: list)
-    }
-    return (command, arguments)
-}
+/// Reads one directive after the other.
+private struct DirectiveReader {
+    private let lines: [String]
+    private var at = 0
+    /// The full names of the subtests we are in.
+    private var subtests: [String] = []
 
-/// What is compared of an output: every line but those that only a log writes.
-func comparedLines(_ lines: [String]) -> [String] {
-    lines.filter { line in
-        let trimmed = line.trimmingCharacters(in: .whitespaces)
-        return !["INFO ", "DEBUG ", "WARN ", "ERROR ", "FATAL "].contains {
-            trimmed.hasPrefix($0)
+    init(_ text: String) {
+        // By bytes: to a string, "\r\n" is one character that is neither.
+        var lines = text.utf8.split(
+            separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false
+        ).map { line in
+            String(
+                decoding: line.last == UInt8(ascii: "\r") ? line.dropLast() : line, as: UTF8.self)
         }
+        if lines.last == "" { lines.removeLast() }
+        self.lines = lines
+    }
+
+    private mutating func nextLine() -> String? {
+        guard at < lines.count else { return nil }
+        at += 1
+        return lines[at - 1]
+    }
+
+    mutating func next() throws(TranscriptError) -> Directive? {
+        while var line = nextLine() {
+            let start = at
+            line = line.trimmingCharacters(in: .whitespaces)
+            if line.isEmpty || line.hasPrefix("#") { continue }
+            while line.hasSuffix("\\"), let more = nextLine() {
+                line = line.dropLast() + " " + more.trimmingCharacters(in: .whitespaces)
+            }
+            let commandLine: CommandLine
+            do {
+                commandLine = try CommandLine(line)
+            } catch {
+                throw TranscriptError(error.description, line: start)
+            }
+            if commandLine.command == "subtest" {
+                try bracket(commandLine, line: start)
+                continue
+            }
+            let input = try readInput(of: start)
+            return Directive(
+                commandLine: commandLine, input: input, expected: try readExpected(),
+                line: start)
+        }
+        if let open = subtests.last {
+            throw TranscriptError("subtest \(open) is never ended", line: lines.count)
+        }
+        return nil
+    }
+
+    private mutating func bracket(
+        _ commandLine: CommandLine, line: Int
+    ) throws(TranscriptError) {
+        let words = commandLine.words
+        guard words.count == commandLine.arguments.count, let first = words.first else {
+            throw TranscriptError("subtest takes a name, or end", line: line)
+        }
+        if first == "end" {
+            guard words.count <= 2, let open = subtests.popLast() else {
+                throw TranscriptError("subtest end without a start", line: line)
+            }
+            if words.count == 2, words[1] != open {
+                throw TranscriptError("subtest end \(words[1]) ends \(open)", line: line)
+            }
+            return
+        }
+        guard words.count == 1, subtests.last.map({ first.hasPrefix($0 + "/") }) ?? true else {
+            throw TranscriptError(
+                "subtest takes one name, which starts with that of the subtest around it",
+                line: line)
+        }
+        subtests.append(first)
+    }
+
+    private mutating func readInput(of start: Int) throws(TranscriptError) -> String {
+        var input: [String] = []
+        while let line = nextLine() {
+            if line == "----" {
+                return input.joined(separator: "\n")
+                    .trimmingCharacters(in: .whitespacesAndNewlines)
+            }
+            input.append(line)
+        }
+        throw TranscriptError("no ---- after this directive", line: start)
+    }
+
+    private mutating func readExpected() throws(TranscriptError) -> [String] {
+        guard let first = nextLine() else { return [] }
+        return first == "----" ? try readBracketedExpected() : readPlainExpected(first)
+    }
+
+    private mutating func readPlainExpected(_ first: String) -> [String] {
+        var expected: [String] = []
+        var line: String? = first
+        while let text = line, !text.trimmingCharacters(in: .whitespaces).isEmpty {
+            expected.append(text)
+            line = nextLine()
+        }
+        return expected
+    }
+
+    private mutating func readBracketedExpected() throws(TranscriptError) -> [String] {
+        let start = at
+        var expected: [String] = []
+        while let line = nextLine() {
+            guard line == "----" else {
+                expected.append(line)
+                continue
+            }
+            guard let second = nextLine() else { break }
+            guard second == "----" else {
+                expected += [line, second]
+                continue
+            }
+            // What follows would be neither output nor a directive to whoever reads the file.
+            if let after = nextLine(), !after.isEmpty {
+                throw TranscriptError("no empty line after the output's end", line: at)
+            }
+            return expected
+        }
+        throw TranscriptError("the output that starts here is never ended", line: start)
     }
 }

@@ -82,23 +82,28 @@ extension PeerProgress {
     }
 }
 
+/// An error that the reference writes into its output and goes on from.
+struct ReportedError: Error {
+    var text: String
+    init(_ text: String) { self.text = text }
+}
+
 enum Describe {
+    /// As Go quotes a string of bytes.
     static func quoted(_ data: Bytes) -> String {
+        let named: [UInt32: String] = [
+            0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0a: "\\n", 0x0b: "\\v", 0x0c: "\\f",
+            0x0d: "\\r", 0x22: "\\\"", 0x5c: "\\\\",
+        ]
         var text = "\""
         for scalar in String(decoding: data.array, as: UTF8.self).unicodeScalars {
-            switch scalar {
-            case "\"": text += "\\\""
-            case "\\": text += "\\\\"
-            case "\n": text += "\\n"
-            case "\t": text += "\\t"
-            case "\r": text += "\\r"
-            default:
-                if scalar.value < 0x20 || scalar.value == 0x7f {
-                    let hex = String(scalar.value, radix: 16)
-                    text += "\\x" + (hex.count < 2 ? "0" : "") + hex
-                } else {
-                    text.unicodeScalars.append(scalar)
-                }
+            if let name = named[scalar.value] {
+                text += name
+            } else if scalar.value < 0x20 || scalar.value == 0x7f {
+                let hex = String(scalar.value, radix: 16)
+                text += "\\x" + (hex.count < 2 ? "0" : "") + hex
+            } else {
+                text.unicodeScalars.append(scalar)
             }
         }
         return text + "\""
@@ -222,20 +227,19 @@ enum Describe {
         return text.isEmpty ? "<empty Ready>" : "Ready MustSync=\(ready.mustSync):\n\(text)"
     }
 
-    /// Errors as the reference words them.
-    static func error(_ error: any Error) -> String {
+    /// Errors as the reference words them; nil when it has none like it.
+    static func error(_ error: any Error) -> String? {
         switch error {
+        case let reported as ReportedError: reported.text
         case RaftError.proposalDropped: "raft proposal dropped"
         case RaftError.localMessage: "raft: cannot step raft local message"
         case RaftError.unknownPeer: "raft: cannot step as peer not found"
-        case RaftError.membership(let inner): membership(inner)
-        case let inner as MembershipError: membership(inner)
         case LogStorageError.compacted:
             "requested index is unavailable due to compaction"
         case LogStorageError.unavailable: "requested entry at index is unavailable"
         case LogStorageError.snapshotTemporarilyUnavailable:
             "snapshot is temporarily unavailable"
-        default: "\(error)"
+        default: nil
         }
     }
 

@@ -1,7 +1,8 @@
 // The core against etcd-io/raft's own transcripts: every message, Ready and state line.
 //
-// The files are not part of this repository. `UKEHI_ETCD_RAFT_DATA` names a folder that holds their
-// folders `quorum`, `confchange` and `interaction`; without it the suite is reported as skipped.
+// The files are not part of this repository. `UKEHI_ETCD_RAFT_DATA` names a folder that holds some of the
+// folders `quorum`, `confchange` and `interaction`; without it the suite is reported as skipped, and so
+// is each folder that is not there.
 //
 //   UKEHI_ETCD_RAFT_DATA=… swift test --filter EtcdRaftConformance
 
@@ -12,16 +13,31 @@ import Testing
 
 private let dataFolder = ProcessInfo.processInfo.environment["UKEHI_ETCD_RAFT_DATA"]
 
+private func isPresent(_ folder: String) -> Bool {
+    guard let dataFolder else { return false }
+    var isFolder: ObjCBool = false
+    return FileManager.default.fileExists(
+        atPath: dataFolder + "/" + folder, isDirectory: &isFolder) && isFolder.boolValue
+}
+
 @Suite(
     "EtcdRaftConformance",
     .enabled(if: dataFolder != nil, "UKEHI_ETCD_RAFT_DATA names no folder with the transcripts"))
 struct EtcdRaftConformance {
-    @Test("quorum: commit and vote tables")
+    @Test("there is something to compare with")
+    func somethingIsThere() {
+        #expect(
+            ["quorum", "confchange", "interaction"].contains(where: isPresent),
+            "\(dataFolder ?? "") holds none of quorum, confchange and interaction")
+    }
+
+    @Test("quorum: commit and vote tables", .enabled(if: isPresent("quorum")))
     func quorum() throws {
         try run("quorum") { { directive in try QuorumInterpreter.run(directive) } }
     }
 
-    @Test("confchange: the algebra of configuration changes")
+    @Test(
+        "confchange: the algebra of configuration changes", .enabled(if: isPresent("confchange")))
     func confchange() throws {
         try run("confchange") {
             var interpreter = ConfChangeInterpreter()
@@ -29,40 +45,35 @@ struct EtcdRaftConformance {
         }
     }
 
-    @Test("interaction: transcripts of whole clusters")
+    @Test("interaction: transcripts of whole clusters", .enabled(if: isPresent("interaction")))
     func interaction() throws {
         try run("interaction") {
             let interpreter = InteractionInterpreter()
-            return { directive in interpreter.run(directive) }
+            return { directive in try interpreter.run(directive) }
         }
     }
 
-    /// Runs every file of a folder, each with an interpreter of its own. A file's first difference is
-    /// reported, since what follows it differs for the same reason.
+    /// Runs every file of a folder and the folders in it, each with an interpreter of its own.
     private func run(
         _ folder: String, _ make: () -> (Directive) throws -> String
     ) throws {
         let path = try #require(dataFolder) + "/" + folder
-        let files = try FileManager.default.contentsOfDirectory(atPath: path)
-            .filter { $0.hasSuffix(".txt") }.sorted()
-        #expect(!files.isEmpty, "no .txt files in \(path)")
+        let files = try transcripts(in: path)
+        #expect(!files.isEmpty, "no transcripts in \(path)")
         var directives = 0
         var lines = 0
         var failed = 0
         for file in files {
             let text = try String(contentsOfFile: path + "/" + file, encoding: .utf8)
-            let interpret = make()
-            for directive in try parseDirectives(text) {
-                let actual = try interpret(directive)
-                directives += 1
-                let expectedLines = comparedLines(directive.expected)
-                lines += expectedLines.count
-                guard let difference = difference(directive, expectedLines, actual) else {
-                    continue
-                }
+            let result = TranscriptRun(text, make())
+            directives += result.directives
+            lines += result.lines
+            if let (line, difference) = result.failure {
                 failed += 1
-                Issue.record("\(folder)/\(file):\(directive.line): \(difference)")
-                break
+                Issue.record("\(folder)/\(file):\(line): \(difference)")
+            } else if result.directives == 0 {
+                failed += 1
+                Issue.record("\(folder)/\(file): no directives")
             }
         }
         print(
@@ -70,26 +81,16 @@ struct EtcdRaftConformance {
                 + "\(directives) directives, \(lines) lines compared")
     }
 
-    private func difference(
-        _ directive: Directive, _ expected: [String], _ actual: String
-    ) -> String? {
-        var actualLines = actual.components(separatedBy: "\n")
-        if actualLines.last == "" { actualLines.removeLast() }
-        // The reference wrote a log line only; we write none, and say so.
-        if expected.isEmpty, !directive.expected.isEmpty, actualLines == ["ok"] { return nil }
-        let compared = comparedLines(actualLines)
-        if expected == compared { return nil }
-        let place =
-            zip(expected, compared).enumerated().first { $0.element.0 != $0.element.1 }?
-            .offset ?? min(expected.count, compared.count)
-        let wanted = place < expected.count ? expected[place] : "<end>"
-        let got = place < compared.count ? compared[place] : "<end>"
-        return """
-            `\(directive.command)`, line \(place + 1) of its output
-              expected: \(wanted)
-              actual:   \(got)
-            whole output:
-            \(actual)
-            """
+    /// Every file, whatever its name ends with, but documents and what editors leave behind.
+    private func transcripts(in path: String) throws -> [String] {
+        try FileManager.default.subpathsOfDirectory(atPath: path).filter { file in
+            var isFolder: ObjCBool = false
+            FileManager.default.fileExists(atPath: path + "/" + file, isDirectory: &isFolder)
+            let parts = file.split(separator: "/")
+            guard !isFolder.boolValue, !parts.contains(where: { $0.hasPrefix(".") }),
+                let name = parts.last
+            else { return false }
+            return !name.hasSuffix(".md") && !name.hasSuffix("~") && !name.hasPrefix("#")
+        }.sorted()
     }
 }

@@ -81,9 +81,9 @@ final class InteractionCluster {
         try body()
     }
 
-    func node(_ id: UInt64) throws -> InteractionNode {
+    func node(_ id: UInt64) throws(TranscriptError) -> InteractionNode {
         guard id >= 1, id <= UInt64(nodes.count) else {
-            throw DataDrivenError("there is no node \(id)")
+            throw TranscriptError("there is no node \(id)")
         }
         return nodes[Int(id) - 1]
     }
@@ -96,9 +96,13 @@ final class InteractionCluster {
         if let state, !state.isEmpty { node.storage.setHardState(state) }
         if let snapshot, !snapshot.isEmpty {
             guard entries.isEmpty else {
-                throw DataDrivenError("can't apply snapshot and entries at the same time")
+                throw ReportedError("can't apply snapshot and entries at the same time")
             }
-            try node.storage.apply(snapshot)
+            do {
+                try node.storage.apply(snapshot)
+            } catch {
+                throw ReportedError("requested index is older than the existing snapshot")
+            }
             return
         }
         try node.storage.append(entries)
@@ -199,7 +203,8 @@ final class InteractionCluster {
             do {
                 try node(id.rawValue).raft.step(message)
             } catch let error as RaftError {
-                write(Describe.error(error) + "\n")
+                guard let text = Describe.error(error) else { throw error }
+                write(text + "\n")
             }
         }
         return chosen.count
@@ -207,9 +212,12 @@ final class InteractionCluster {
 
     /// Runs everything on `ids` until nothing is left to do.
     func stabilize(_ ids: [UInt64]) throws {
-        let chosen = ids.isEmpty ? Array(1...UInt64(max(1, nodes.count))) : ids
+        let chosen = ids.isEmpty ? nodes.indices.map { UInt64($0) + 1 } : ids
         var isDone = false
+        var rounds = 0
         while !isDone {
+            rounds += 1
+            guard rounds <= 10_000 else { throw TranscriptError("never comes to rest") }
             isDone = true
             for id in chosen where try node(id).raft.hasReady {
                 write("> \(id) handling Ready\n")

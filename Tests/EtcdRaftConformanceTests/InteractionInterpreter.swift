@@ -1,4 +1,8 @@
-// The commands of the interaction files.
+// The commands of the interaction files. Setting up nodes is in InteractionInterpreter+Nodes.swift.
+//
+// Three kinds of trouble: what the reference writes into its output is compared like the rest
+// (ReportedError, and the core's and the storage's own errors where it words them); what it would not
+// run, and what we don't know, stops the file with its line (TranscriptError and any other error).
 
 import UkehiBase
 
@@ -7,156 +11,147 @@ import UkehiBase
 struct InteractionInterpreter {
     let cluster = InteractionCluster()
 
-    /// Runs one directive; further commands may stand in its input, one a line.
-    func run(_ directive: Directive) -> String {
-        var failure: (any Error)?
+    /// Runs one directive and returns its output; further commands may stand in its input, one a line.
+    func run(_ directive: Directive) throws -> String {
         do {
-            try handle(directive.command, directive.arguments, directive.input)
-            if directive.command != "propose-conf-change" {
+            if directive.command == "propose-conf-change" {
+                try proposeConfChange(directive.commandLine, directive.input)
+            } else {
+                try handle(directive.commandLine)
                 for line in directive.input.split(separator: "\n") {
-                    let (command, arguments) = try parseDirectiveLine(String(line))
-                    do {
-                        try handle(command, arguments, "")
-                    } catch {
-                        if cluster.isQuiet { throw error }
-                        cluster.write(Describe.error(error))
-                    }
+                    try runFurther(String(line))
                 }
             }
         } catch {
-            failure = error
-        }
-        if let failure {
+            guard let text = Describe.error(error) else { throw error }
             // Errors are told even where everything else is silenced.
             if cluster.isQuiet {
                 _ = cluster.takeOutput()
-                return Describe.error(failure)
+                return text
             }
-            cluster.write(Describe.error(failure))
+            cluster.write(text)
         }
         let output = cluster.takeOutput()
         return output.isEmpty ? "ok" : output
     }
 
-    private func handle(
-        _ command: String, _ arguments: [DirectiveArgument], _ input: String
-    ) throws {
-        let directive = Directive(
-            command: command, arguments: arguments, input: input, expected: [], line: 0)
-        switch command {
+    /// A command after the first: its error does not keep the next ones from being run.
+    private func runFurther(_ line: String) throws {
+        let commandLine = try CommandLine(line)
+        do {
+            try handle(commandLine)
+        } catch {
+            guard !cluster.isQuiet, let text = Describe.error(error) else { throw error }
+            cluster.write(text)
+        }
+    }
+
+    private func handle(_ line: CommandLine) throws {
+        switch line.command {
         case "_breakpoint":
-            break
+            try line.takes(words: 0...0)
         case "add-nodes":
-            try addNodes(directive)
+            try addNodes(line)
         case "campaign":
-            try first(directive).raft.campaign()
+            try only(line).raft.campaign()
         case "compact":
-            let node = try first(directive)
-            guard directive.words.count == 2, let index = UInt64(directive.words[1]) else {
-                throw DataDrivenError("compact takes a node and an index")
-            }
-            try node.storage.compact(to: LogIndex(index))
-            cluster.printLog(node)
+            try compact(line)
         case "deliver-msgs":
-            try deliver(directive)
+            try deliver(line)
         case "process-ready":
-            try forEach(directive, "handling Ready", cluster.processReady)
+            try forEach(line, "handling Ready", cluster.processReady)
         case "process-append-thread":
-            try forEach(directive, "processing append thread", cluster.processAppend)
+            try forEach(line, "processing append thread", cluster.processAppend)
         case "process-apply-thread":
-            try forEach(directive, "processing apply thread", cluster.processApply)
+            try forEach(line, "processing apply thread", cluster.processApply)
         case "log-level":
-            try setLevel(directive.words.first ?? "")
+            try line.takes(words: 1...1)
+            try setLevel(line.words[0])
         case "raft-log":
-            cluster.printLog(try first(directive))
+            cluster.printLog(try only(line))
         case "raft-state":
+            try line.takes(words: 0...0)
             printState()
         case "set-randomized-election-timeout":
-            guard let ticks = directive.values("timeout").first.flatMap(Int.init) else {
-                throw DataDrivenError("no timeout")
+            let ticks = try line.number("timeout")
+            guard ticks > 0, ticks <= Int32.max else {
+                throw TranscriptError("a timeout of \(ticks) ticks")
             }
-            try first(directive).raft.setElectionTimeout(ticks: ticks)
+            try only(line, options: ["timeout"]).raft.setElectionTimeout(ticks: Int(ticks))
         case "stabilize":
-            let before = cluster.level
-            defer { cluster.level = before }
-            for level in directive.values("log-level") { try setLevel(level) }
-            try cluster.stabilize(ids(directive))
+            try stabilize(line)
         case "status":
-            for peer in try first(directive).raft.status.progress {
+            for peer in try only(line).raft.status.progress {
                 cluster.write(peer.etcdDescription + "\n")
             }
         case "tick-election":
-            let node = try first(directive)
+            let node = try only(line)
             for _ in 0..<node.electionTicks { node.raft.tick() }
         case "tick-heartbeat":
-            let node = try first(directive)
+            let node = try only(line)
             for _ in 0..<node.heartbeatTicks { node.raft.tick() }
         case "tick":
-            let node = try first(directive)
-            guard directive.words.count == 2, let count = Int(directive.words[1]) else {
-                throw DataDrivenError("tick takes a node and a count")
-            }
-            for _ in 0..<count { node.raft.tick() }
+            try line.takes(words: 2...2)
+            let ids = try line.ids()
+            for _ in 0..<ids[1] { try cluster.node(ids[0]).raft.tick() }
         case "transfer-leadership":
-            guard let from = directive.values("from").first.flatMap(UInt64.init),
-                let to = directive.values("to").first.flatMap(UInt64.init)
-            else { throw DataDrivenError("transfer-leadership takes from and to") }
+            try line.takes(words: 0...0, options: ["from", "to"])
+            let to = try line.number("to")
             _ = try cluster.node(to)
-            try cluster.node(from).raft.transferLeadership(to: PeerID(to))
+            try cluster.node(try line.number("from")).raft.transferLeadership(to: PeerID(to))
         case "forget-leader":
-            try first(directive).raft.forgetLeader()
+            try only(line).raft.forgetLeader()
         case "send-snapshot":
-            try sendSnapshot(directive)
+            try sendSnapshot(line)
         case "propose":
-            guard directive.arguments.count == 2 else {
-                throw DataDrivenError("propose takes a node and a word")
-            }
-            try first(directive).raft.propose(Bytes(directive.arguments[1].key))
-        case "propose-conf-change":
-            try proposeConfChange(directive)
+            try line.takes(words: 2...2)
+            try cluster.node(try CommandLine.number(line.words[0]))
+                .raft.propose(Bytes(line.words[1]))
         case "report-unreachable":
-            let ids = try ids(directive)
+            let ids = try line.ids()
+            try line.takes(words: 0...ids.count)
             guard ids.count == 2 else {
-                throw DataDrivenError(
+                throw ReportedError(
                     "must specify exactly two node indexes: node on which to report, and "
                         + "reported node")
             }
+            _ = try cluster.node(ids[1])
             try cluster.node(ids[0]).raft.reportUnreachable(PeerID(ids[1]))
-        case "report-snapshot":
-            let ids = try ids(directive)
-            guard ids.count == 2 else { throw DataDrivenError("report-snapshot takes two nodes") }
-            try cluster.node(ids[0]).raft.reportSnapshot(
-                PeerID(ids[1]), ok: directive.values("ok") != ["false"])
-        case "read-index":
-            guard directive.arguments.count == 2 else {
-                throw DataDrivenError("read-index takes a node and a word")
-            }
-            try first(directive).raft.readIndex(context: Bytes(directive.arguments[1].key))
+        case "report-snapshot", "read-index":
+            try handleOwn(line)
         default:
-            throw DataDrivenError("unknown command")
+            throw ReportedError("unknown command")
+        }
+    }
+
+    /// Commands the reference does not have, for files of our own.
+    private func handleOwn(_ line: CommandLine) throws {
+        try line.takes(words: 2...2, options: line.command == "read-index" ? [] : ["ok"])
+        let node = try cluster.node(try CommandLine.number(line.words[0]))
+        if line.command == "read-index" {
+            try node.raft.readIndex(context: Bytes(line.words[1]))
+        } else {
+            let ok = try line.values("ok").map { try CommandLine.isTrue($0) }.last ?? true
+            node.raft.reportSnapshot(
+                PeerID(try CommandLine.number(line.words[1])), ok: ok)
         }
     }
 
     // MARK: Arguments
 
-    private func ids(_ directive: Directive) throws -> [UInt64] {
-        try directive.words.map { word in
-            guard let id = UInt64(word) else { throw DataDrivenError("no node: \(word)") }
-            return id
-        }
-    }
-
-    private func first(_ directive: Directive) throws -> InteractionNode {
-        guard let id = directive.words.first.flatMap(UInt64.init) else {
-            throw DataDrivenError("\(directive.command) takes a node")
-        }
-        return try cluster.node(id)
+    /// The one node a command names.
+    private func only(
+        _ line: CommandLine, options: Set<String> = []
+    ) throws -> InteractionNode {
+        try line.takes(words: 1...1, options: options)
+        return try cluster.node(try CommandLine.number(line.words[0]))
     }
 
     private func forEach(
-        _ directive: Directive, _ what: String, _ body: (InteractionNode) throws -> Void
+        _ line: CommandLine, _ what: String, _ body: (InteractionNode) throws -> Void
     ) throws {
-        let ids = try ids(directive)
+        let ids = try line.ids()
+        try line.takes(words: 0...ids.count)
         for id in ids {
             if ids.count > 1 {
                 cluster.write("> \(id) \(what)\n")
@@ -169,7 +164,7 @@ struct InteractionInterpreter {
 
     private func setLevel(_ name: String) throws {
         guard let level = LogLevel(name) else {
-            throw DataDrivenError(
+            throw ReportedError(
                 "log levels must be either of [DEBUG INFO WARN ERROR FATAL NONE]")
         }
         cluster.level = level
@@ -177,118 +172,92 @@ struct InteractionInterpreter {
 
     // MARK: Commands
 
-    private func addNodes(_ directive: Directive) throws {
-        guard let count = directive.words.first.flatMap(Int.init) else {
-            throw DataDrivenError("add-nodes takes a count")
+    private func compact(_ line: CommandLine) throws {
+        try line.takes(words: 2...2)
+        let ids = try line.ids()
+        let node = try cluster.node(ids[0])
+        guard LogIndex(ids[1]) <= node.storage.lastIndex else {
+            throw TranscriptError("the log ends before \(ids[1])")
         }
-        var settings = RaftConfiguration(id: PeerID(1), electionTicks: 3, heartbeatTicks: 1)
-        settings.maxInflightMessages = Int(Int32.max)
-        var snapshot = Snapshot.empty
-        for argument in directive.arguments.dropFirst() {
-            for value in argument.values {
-                func number() throws -> UInt64 {
-                    guard let number = UInt64(value) else {
-                        throw DataDrivenError("\(argument.key) is no number: \(value)")
-                    }
-                    return number
-                }
-                switch argument.key {
-                case "voters": snapshot.configuration.voters.append(PeerID(try number()))
-                case "learners": snapshot.configuration.learners.append(PeerID(try number()))
-                case "inflight": settings.maxInflightMessages = Int(try number())
-                case "max-inflight-bytes": settings.maxInflightBytes = try number()
-                case "max-size-per-msg": settings.maxMessageBytes = try number()
-                case "max-uncommitted-size": settings.maxUncommittedBytes = try number()
-                case "index":
-                    snapshot.index = LogIndex(try number())
-                    settings.applied = snapshot.index
-                case "content": snapshot.data = Bytes(value)
-                case "async-storage-writes": settings.asyncStorageWrites = value == "true"
-                case "prevote": settings.preVote = value == "true"
-                case "checkquorum": settings.checkQuorum = value == "true"
-                case "max-committed-size-per-ready":
-                    settings.maxCommittedBytesPerReady = try number()
-                case "disable-conf-change-validation":
-                    settings.disableConfChangeValidation = value == "true"
-                case "disable-proposal-forwarding":
-                    settings.disableProposalForwarding = value == "true"
-                case "heartbeat-tick": settings.heartbeatTicks = Int(try number())
-                case "election-tick": settings.electionTicks = Int(try number())
-                case "step-down-on-removal": settings.stepDownOnRemoval = value == "true"
-                case "read-only":
-                    switch value {
-                    case "safe": settings.readMode = .quorum
-                    case "lease-based": settings.readMode = .lease
-                    default:
-                        throw DataDrivenError("invalid read-only option \"\(value)\"")
-                    }
-                default: break
-                }
-            }
-        }
-        let isBootstrapped = snapshot != .empty
-        if isBootstrapped {
-            guard snapshot.index > LogIndex(1) else {
-                throw DataDrivenError("index must be specified as > 1 due to bootstrap")
-            }
-            snapshot.term = Term(1)
-        }
-        for _ in 0..<count {
-            settings.id = PeerID(UInt64(cluster.nodes.count) + 1)
-            settings.seed = settings.id.rawValue
-            let storage = HistoryStorage(snapshot)
-            if isBootstrapped { try storage.apply(snapshot) }
-            cluster.nodes.append(
-                try InteractionNode(configuration: settings, storage: storage))
-        }
+        try node.storage.compact(to: LogIndex(ids[1]))
+        cluster.printLog(node)
     }
 
-    private func deliver(_ directive: Directive) throws {
+    private func stabilize(_ line: CommandLine) throws {
+        let ids = try line.ids()
+        try line.takes(words: 0...ids.count, options: ["log-level"])
+        let before = cluster.level
+        defer { cluster.level = before }
+        for level in line.values("log-level") { try setLevel(level) }
+        try cluster.stabilize(ids)
+    }
+
+    private func deliver(_ line: CommandLine) throws {
+        try line.takes(words: 0...line.words.count, options: ["drop", "type"])
         var kind: MessageKind?
-        if let name = directive.values("type").first {
+        for name in line.values("type") {
             kind = MessageKind(etcdName: name)
-            if kind == nil { throw DataDrivenError("unknown message type \(name)") }
+            if kind == nil { throw TranscriptError("unknown message type \(name)") }
         }
-        var handled = 0
-        for argument in directive.arguments {
-            if argument.values.isEmpty, let id = UInt64(argument.key) {
-                handled += try cluster.deliver(to: PeerID(id), kind: kind, drop: false)
+        var receivers: [(id: UInt64, drop: Bool)] = []
+        for argument in line.arguments {
+            if argument.values.isEmpty {
+                receivers.append((try CommandLine.number(argument.key), false))
             } else if argument.key == "drop" {
-                for id in argument.values.compactMap(UInt64.init) {
-                    handled += try cluster.deliver(to: PeerID(id), kind: kind, drop: true)
+                for value in argument.values {
+                    let id = try CommandLine.number(value)
+                    if receivers.contains(where: { $0.id == id }) {
+                        throw TranscriptError("can't both deliver and drop msgs to \(id)")
+                    }
+                    receivers.append((id, true))
                 }
             }
+        }
+        var handled = 0
+        for receiver in receivers {
+            handled += try cluster.deliver(
+                to: PeerID(receiver.id), kind: kind, drop: receiver.drop)
         }
         if handled == 0 { cluster.write("no messages\n") }
     }
 
-    private func proposeConfChange(_ directive: Directive) throws {
-        let node = try first(directive)
+    private func proposeConfChange(_ line: CommandLine, _ input: String) throws {
+        try line.takes(words: 1...1, options: Set(line.arguments.map(\.key)))
+        let node = try cluster.node(try CommandLine.number(line.words[0]))
         var isLegacy = false
         var transition = ConfigurationChange.Transition.automatic
-        for argument in directive.arguments.dropFirst() {
+        for argument in line.arguments {
             for value in argument.values {
                 switch (argument.key, value) {
-                case ("v1", _): isLegacy = ["true", "1", "t", "T", "TRUE", "True"].contains(value)
+                case ("v1", _):
+                    guard let truth = CommandLine.parseBool(value) else {
+                        throw ReportedError(
+                            "strconv.ParseBool: parsing \(Describe.quoted(Bytes(value))): "
+                                + "invalid syntax")
+                    }
+                    isLegacy = truth
                 case ("transition", "auto"): transition = .automatic
                 case ("transition", "implicit"): transition = .jointImplicit
                 case ("transition", "explicit"): transition = .jointExplicit
-                case ("transition", _): throw DataDrivenError("unknown transition \(value)")
-                default: throw DataDrivenError("unknown command \(argument.key)")
+                case ("transition", _): throw ReportedError("unknown transition \(value)")
+                default: throw ReportedError("unknown command \(argument.key)")
                 }
             }
         }
-        let change = ConfigurationChange(
-            try parseSteps(directive.input), transition: transition)
+        let change = ConfigurationChange(try parseSteps(input), transition: transition)
         if isLegacy, change.steps.count > 1 || transition != .automatic {
-            throw DataDrivenError("v1 conf change can only have one operation and no transition")
+            throw ReportedError(
+                "v1 conf change can only have one operation and no transition")
+        }
+        guard !isLegacy || change.isSingleStep else {
+            throw TranscriptError("a v1 conf change without an operation")
         }
         try node.raft.proposeConfChange(change, legacy: isLegacy)
     }
 
-    private func sendSnapshot(_ directive: Directive) throws {
-        let ids = try ids(directive)
-        guard ids.count == 2 else { throw DataDrivenError("send-snapshot takes two nodes") }
+    private func sendSnapshot(_ line: CommandLine) throws {
+        try line.takes(words: 2...2)
+        let ids = try line.ids()
         let node = try cluster.node(ids[0])
         let message = Message(
             kind: .installSnapshot, to: PeerID(ids[1]), from: PeerID(ids[0]),

@@ -9,40 +9,49 @@ enum QuorumInterpreter {
         var ids: [UInt64] = []
         var idsJoint: [UInt64] = []
         var joint = false
-        /// Nil is an underscore: nothing known, which differs from zero.
-        var inputs: [UInt64] = []
-        for argument in directive.arguments {
+        // Zero is an underscore: nothing known. Both are read whatever the command is.
+        var indexes: [UInt64] = []
+        var votes: [UInt64] = []
+        for argument in directive.commandLine.arguments {
+            guard !argument.values.isEmpty else {
+                throw TranscriptError("unknown argument \(argument.key)")
+            }
             for value in argument.values {
                 switch (argument.key, value) {
                 case ("cfg", _):
-                    ids.append(try number(value))
+                    ids.append(try CommandLine.number(value))
                 case ("cfgj", "zero"):
+                    guard argument.values.count == 1 else {
+                        throw TranscriptError("cannot mix 'zero' into configuration")
+                    }
                     joint = true
                 case ("cfgj", _):
                     joint = true
-                    idsJoint.append(try number(value))
-                case ("idx", "_"), ("votes", "_"):
-                    inputs.append(0)
+                    idsJoint.append(try CommandLine.number(value))
+                case ("idx", "_"):
+                    indexes.append(0)
                 case ("idx", _):
-                    inputs.append(try number(value))
+                    indexes.append(try CommandLine.number(value))
+                    guard indexes.last != 0 else { throw TranscriptError("cannot use 0 as idx") }
+                case ("votes", "_"):
+                    votes.append(0)
                 case ("votes", "y"):
-                    inputs.append(2)
+                    votes.append(2)
                 case ("votes", "n"):
-                    inputs.append(1)
+                    votes.append(1)
                 default:
-                    throw DataDrivenError("unknown argument \(argument.key)=\(value)")
+                    throw TranscriptError("unknown argument \(argument.key)=\(value)")
                 }
             }
-            if argument.key == "cfgj" { joint = true }
         }
         let incoming = PeerSet(ids.map { PeerID($0) })
         let outgoing = PeerSet(idsJoint.map { PeerID($0) })
         let voters = incoming.union(outgoing)
+        let inputs = directive.command == "vote" ? votes : indexes
         guard voters.count == inputs.count else {
             let map = voters.ids.map { "\($0.rawValue):{}" }.joined(separator: " ")
-            let list = inputs.map { "\($0)" }.joined(separator: " ")
-            return
-                "error: mismatched input (explicit or _) for voters map[\(map)]: [\(list)]\n"
+            let list = inputs.map { index(LogIndex($0)) }.joined(separator: " ")
+            return "error: mismatched input (explicit or _) for voters map[\(map)]: [\(list)]"
         }
         var known: [UInt64: UInt64] = [:]
         var next = 0
@@ -58,13 +67,8 @@ enum QuorumInterpreter {
         case "vote":
             return vote(incoming, outgoing, joint: joint, known)
         default:
-            throw DataDrivenError("unknown command \(directive.command)")
+            throw TranscriptError("unknown command: \(directive.command)")
         }
-    }
-
-    private static func number(_ text: String) throws -> UInt64 {
-        guard let value = UInt64(text) else { throw DataDrivenError("no number: \(text)") }
-        return value
     }
 
     private static func index(_ index: LogIndex) -> String {
@@ -86,9 +90,14 @@ enum QuorumInterpreter {
             if swapped != result { text += "\(index(swapped)) <-- via symmetry\n" }
             return text + "\(index(result))\n"
         }
-        let result = reached(incoming, PeerSet(), known)
+        func majority(_ known: [UInt64: UInt64]) -> LogIndex {
+            Quorum.committedIndex(of: incoming) { known[$0.rawValue].map { LogIndex($0) } }
+        }
+        let result = majority(known)
         let other = alternative(incoming, known)
         if other != result { text += "\(index(other)) <-- via alternative computation\n" }
+        let zeroJoint = reached(incoming, PeerSet(), known)
+        if zeroJoint != result { text += "\(index(zeroJoint)) <-- via zero-joint quorum\n" }
         let selfJoint = reached(incoming, incoming, known)
         if selfJoint != result { text += "\(index(selfJoint)) <-- via self-joint quorum\n" }
         for id in incoming.ids {
@@ -98,9 +107,10 @@ enum QuorumInterpreter {
             for lower in [own - 1, 0] {
                 var changed = known
                 changed[id.rawValue] = lower
-                let now = reached(incoming, PeerSet(), changed)
+                let now = majority(changed)
                 if now != result {
-                    text += "\(index(now)) <-- overlaying \(id.rawValue)->\(lower)"
+                    text +=
+                        "\(index(now)) <-- overlaying \(id.rawValue)->\(lower == 0 ? 0 : own)"
                 }
             }
         }
@@ -166,7 +176,10 @@ enum QuorumInterpreter {
             case .won: "VoteWon"
             }
         }
-        let outcome = result(incoming, outgoing)
+        func majority() -> VoteResult {
+            Quorum.result(of: incoming) { known[$0.rawValue].map { $0 != 1 } }
+        }
+        let outcome = joint ? result(incoming, outgoing) : majority()
         var text = ""
         if joint, result(outgoing, incoming) != outcome {
             text += "\(name(result(outgoing, incoming))) <-- via symmetry\n"
