@@ -155,7 +155,8 @@ let package = Package(
         .testTarget(
             name: "UkehiSimulationTests",
             dependencies: [
-                "UkehiSimulation", "UkehiNode", "UkehiRaft", "UkehiState", "UkehiBase",
+                "UkehiSimulation", "UkehiNode", "UkehiRaft", "UkehiState", "UkehiWAL", "UkehiBase",
+                "UkehiEnvironment",
             ],
             swiftSettings: strict),
         .testTarget(

@@ -31,6 +31,7 @@ extension Lane {
 
     /// Applies the pass's batch: here if the state machine is quick, else on the apply thread.
     func startApply() {
+        if !applyBatch.isEmpty, rare.takes(.appliedLate) { return scheduleLocally() }
         if applier.appliesInline {
             // Applying can make more committed entries available: the bound is one page each.
             while !applyBatch.isEmpty {
@@ -48,8 +49,16 @@ extension Lane {
         guard !isApplying, !applyBatch.isEmpty else { return }
         var batch = applyBatch
         applyBatch = ApplyBatch()
+        if batch.items.count > 1, rare.takes(.fewApplied) {
+            let now = rare.pick(1...batch.items.count - 1)
+            applyBatch.items = Array(batch.items[now...])
+            batch.items.removeSubrange(now...)
+            scheduleLocally()
+        }
         do throws(StateError) {
-            if try applier.applyWithoutWaiting(&batch) { return completeApply(batch) }
+            if !rare.takes(.appliedOnThread), try applier.applyWithoutWaiting(&batch) {
+                return completeApply(batch)
+            }
         } catch {
             return fail(NodeError(error))
         }
@@ -137,7 +146,7 @@ extension Lane {
 
     /// Applied entries are kept in memory only for peers that still need them, within a bound.
     private func trimCache(_ region: Region) {
-        if !region.isLeader || region.log.isOverBound {
+        if !region.isLeader || region.log.isOverBound || rare.takes(.entryCacheDropped) {
             region.log.evict(upTo: region.applied)
         } else {
             region.log.evict(upTo: region.compactableIndex())

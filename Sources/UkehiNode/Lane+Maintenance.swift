@@ -13,7 +13,7 @@ extension Lane {
         guard !isStopped else { return }
         ticks += 1
         for region in orderedRegions {
-            region.raft.tick()
+            for _ in 0..<ticksDue(region) { region.raft.tick() }
             if region.firstCampaigns > 0 {
                 region.firstCampaigns -= 1
                 if region.leader != .none {
@@ -23,11 +23,11 @@ extension Lane {
                 }
             }
             // Followers learn a quiet leader's last commit now rather than at the next heartbeat.
-            region.raft.flushCommit()
+            if !rare.takes(.commitToldLate) { region.raft.flushCommit() }
             markDirty(region)
         }
         let ticksPerSecond = UInt64(max(1, 1000 / options.tickMilliseconds))
-        if ticks % ticksPerSecond == 0 { maintain() }
+        if ticks % ticksPerSecond == 0 || rare.takes(.maintainedEarly) { maintain() }
         runPass()
     }
 
@@ -37,11 +37,12 @@ extension Lane {
         for region in orderedRegions {
             expire(region, now)
             proposeCompaction(region)
+            if rare.isOn { meddle(region) }
         }
         if orderedRegions.contains(where: { $0.compactionTarget >= $0.log.firstIndex }) {
             askFlushed()
         }
-        if wantsPurge {
+        if wantsPurge || rare.takes(.purgedUnasked) {
             wantsPurge = false
             let lane = self
             maintenanceWorker.run { lane.purge() }
@@ -55,7 +56,8 @@ extension Lane {
         do throws(WALError) {
             while true {
                 switch try log.purgeStep() {
-                case .removed: continue
+                case .removed:
+                    if rare.takes(.purgedStepwise) { return post(.purgeAgain) }
                 case .carried: return post(.purgeAgain)
                 case .done, .pinned: return
                 }
@@ -68,7 +70,10 @@ extension Lane {
     /// Asks the state store to flush when too much log is unflushed: it bounds replay at restart.
     private func flushBehind() {
         let written = log.statistics.bytesWritten
-        guard written >= flushedAtBytes + UInt64(options.maxUnflushedLogBytes) else { return }
+        guard
+            written >= flushedAtBytes + UInt64(options.maxUnflushedLogBytes)
+                || rare.takes(.flushedUnasked)
+        else { return }
         flushedAtBytes = written
         let applier = applier
         maintenanceWorker.run { applier.requestFlush() }
@@ -125,7 +130,8 @@ extension Lane {
         guard region.isLeader, region.proposedCompaction <= region.applied else { return }
         let index = region.compactableIndex()
         let last = max(region.compactionTarget, region.log.firstIndex - 1)
-        guard index >= last + UInt64(options.compactionInterval) else { return }
+        let isEarly = index > last && rare.takes(.compactedEarly)
+        guard isEarly || index >= last + UInt64(options.compactionInterval) else { return }
         let payload = EntryPayload.encode(
             admin: .compactLog(upTo: index), epoch: region.descriptor.epoch,
             time: clock.wallNanoseconds())
@@ -160,13 +166,16 @@ extension Lane {
             let index = min(region.compactionTarget, flushed, region.applied)
         #endif
         guard index >= region.log.firstIndex else { return }
-        guard let term = try? region.log.term(at: index) else { return }
-        batch.compact(region: region.id, firstIndex: index + 1, term: term)
+        let reach =
+            rare.takes(.compactedPartly)
+            ? region.log.firstIndex + (index - region.log.firstIndex) / 2 : index
+        guard let term = try? region.log.term(at: reach) else { return }
+        batch.compact(region: region.id, firstIndex: reach + 1, term: term)
         wantsPurge = true
         do {
-            try region.log.compact(upTo: index)
+            try region.log.compact(upTo: reach)
         } catch {
-            invariant(false, "compaction of \(region.id) to \(index) failed: \(error)")
+            invariant(false, "compaction of \(region.id) to \(reach) failed: \(error)")
         }
     }
 
@@ -184,7 +193,7 @@ extension Lane {
             }
         case .fetched(let id, let entries):
             guard let region = regions[id] else { return }
-            region.log.finishFetch(entries)
+            region.log.finishFetch(rare.takes(.fetchedDropped) ? [] : entries)
             region.raft.storageFetched()
             markDirty(region)
         case .readDone(let replies):

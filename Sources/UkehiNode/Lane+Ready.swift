@@ -16,7 +16,8 @@ extension Lane {
     func receive(_ delivery: PeerDelivery) {
         guard let slot = outboxes.firstIndex(where: { $0.node == delivery.from }) else { return }
         // A full log cannot take more: dropped appends are sent again (RULES 70).
-        let isFull = batch.encodedBytes > Limits.maxUnsubmittedBytes
+        let isFull =
+            batch.encodedBytes > Limits.maxUnsubmittedBytes || rare.takes(.appendsDropped)
         for message in delivery.messages {
             // A node speaks only for its own peers, and of the region as it is (RULES 18).
             guard let region = regions[message.region],
@@ -59,6 +60,10 @@ extension Lane {
                 }
             }
             ready.messages.removeAll(keepingCapacity: true)
+            if rare.takes(.oneReadyAPass) {
+                markDirty(region)
+                break
+            }
         }
         if let fetch = region.log.startFetch() { startFetch(fetch, region) }
     }
@@ -139,6 +144,7 @@ extension Lane {
     /// Hands the pass's batch to the log. Full: it stays, grows, and is tried again when a sync ends.
     func submitBatch() {
         guard !batchItems.isEmpty || !batch.isEmpty else { return }
+        if !batch.isEmpty, rare.takes(.batchSubmittedLate) { return scheduleLocally() }
         if batch.isEmpty {
             // Only responses, behind what is in flight already.
             invariant(!inFlight.isEmpty, "responses wait for a batch that does not exist")

@@ -32,7 +32,7 @@ extension Lane {
             guard !isDiskFull else {
                 return reply(.failed(.rejected(.diskFull)), request.sink, request.tag)
             }
-            guard !isOverloaded,
+            guard !isOverloaded, !rare.takes(.writeRefused),
                 region.pendingWriteBytes + record.count <= Limits.maxQueuedRequestBytes
             else { return reply(.failed(.rejected(.overloaded)), request.sink, request.tag) }
             region.pendingWriteBytes += record.count
@@ -44,6 +44,9 @@ extension Lane {
         case .get(let mode), .scan(_, _, let mode), .query(_, let mode):
             guard mode == .stale || region.isLeader else {
                 return reply(.failed(region.notLeader), request.sink, request.tag)
+            }
+            guard !rare.takes(.readRefused) else {
+                return reply(.failed(.rejected(.overloaded)), request.sink, request.tag)
             }
             guard let bytes = admitRead(request) else { return }
             let read = PendingRead(
@@ -112,7 +115,7 @@ extension Lane {
             return region
         }
         guard let position = router.position(for: request.key), position < routedRegions.count,
-            let region = routedRegions[position]
+            let region = routedRegions[position], !rare.takes(.routeUnknown)
         else {
             reply(
                 .failed(.rejected(.unavailable("No region of this node holds the key."))),
@@ -139,6 +142,7 @@ extension Lane {
     /// Packs the region's waiting writes into entries, at most 256 commands and 1 MiB each, or one
     /// larger command alone, and proposes them.
     func proposePending(_ region: Region) {
+        if rare.takes(.proposedLate) { return markDirty(region) }
         let writes = region.pendingWrites
         // A fresh array is cheaper than a copy: the old one becomes the waiters of an entry.
         region.pendingWrites = []
@@ -170,6 +174,7 @@ extension Lane {
                 packer.append(write.record)
                 deadline = min(deadline, write.deadline)
                 end += 1
+                if rare.takes(.commandAlone) { break }
             }
             if packer.count > 0 {
                 let waiters =
@@ -224,7 +229,8 @@ extension Lane {
     /// collect (RULES 52: a round serves only reads queued before it was sent).
     func askReadIndex(_ region: Region) {
         guard region.isLeader else { return failReads(region) }
-        guard region.roundsInFlight.isEmpty else { return }
+        guard region.roundsInFlight.isEmpty || rare.takes(.roundsOverlap) else { return }
+        if rare.takes(.roundAskedLate) { return markDirty(region) }
         // A group of one answers itself at once, and before it has committed in its own term its
         // commit index may lag what it acknowledged before a restart (RULES 52). The region comes
         // back here when that entry is applied.
@@ -237,9 +243,13 @@ extension Lane {
         let context = region.nextReadContext
         region.nextReadContext += 1
         contexts.append(context)
-        let reads = region.pendingReads
+        var reads = region.pendingReads
         region.pendingReads = []
         region.pendingReads.reserveCapacity(reads.count)
+        if reads.count > 1, rare.takes(.readAlone) {
+            region.pendingReads.append(contentsOf: reads[1...])
+            reads.removeSubrange(1...)
+        }
         region.roundsInFlight.append(ReadRound(context: context, reads: reads))
         do {
             try region.raft.readIndex(context: contexts.take())

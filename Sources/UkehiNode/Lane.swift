@@ -70,6 +70,7 @@ package final class Lane: @unchecked Sendable {
     weak var host: (any LaneHost)?
     /// Looks on, in simulations; nil in production.
     let observer: (any NodeObserver)?
+    let rare: RarePaths
     let logger: Logger
 
     var regions: [RegionID: Region] = [:]
@@ -119,7 +120,7 @@ package final class Lane: @unchecked Sendable {
         index: Int, options: NodeOptions, executor: any LaneExecutor, clock: any NodeClock,
         log: WriteAheadLog, applier: Applier, transport: Transport, applyWorker: any Worker,
         readWorker: any Worker, maintenanceWorker: any Worker, host: any LaneHost,
-        observer: (any NodeObserver)? = nil, logger: Logger
+        observer: (any NodeObserver)? = nil, rare: RarePaths = .off, logger: Logger
     ) {
         self.index = index
         self.options = options
@@ -133,6 +134,7 @@ package final class Lane: @unchecked Sendable {
         self.maintenanceWorker = maintenanceWorker
         self.host = host
         self.observer = observer
+        self.rare = rare
         self.logger = logger
     }
 
@@ -231,7 +233,7 @@ package final class Lane: @unchecked Sendable {
         return only.items.count <= 2
     }
 
-    private func scheduleLocally() {
+    func scheduleLocally() {
         guard !isPassScheduled else { return }
         isPassScheduled = true
         executor.wake(self)
@@ -250,25 +252,31 @@ package final class Lane: @unchecked Sendable {
         isInPass = true
         passes &+= 1
         mailbox.drain(into: &inbox)
+        let late = rare.takes(.fewRequests) ? takeLateRequests() : []
+        if rare.isOn { leaveSomeForLater() }
         if let ticket = inbox.durable { completeDurable(upTo: ticket) }
         for batch in inbox.applied { completeApply(batch) }
         for delivery in inbox.deliveries { receive(delivery) }
         for event in inbox.events { handle(event) }
         if isStopped {
             isInPass = false
+            localRequests.append(contentsOf: late)
             return refuseAll()
         }
         accept(all: inbox.requests)
         acceptLocal()
+        if !late.isEmpty { localRequests.append(contentsOf: late) }
         reset(&inbox)
         driveDirty()
         // Peers first: their way to a durable copy is longer than ours.
-        sendOutboxes()
+        if !rare.takes(.sentLate) { sendOutboxes() } else { scheduleLocally() }
         submitBatch()
         startApply()
         flushSinks()
         isInPass = false
-        if !localRequests.isEmpty || !dirty.isEmpty { scheduleLocally() }
+        if !localRequests.isEmpty || !dirty.isEmpty || rare.takes(.idlePass) {
+            scheduleLocally()
+        }
     }
 
     private func accept(all requests: [ClientRequest]) {
@@ -319,7 +327,13 @@ package final class Lane: @unchecked Sendable {
     /// Proposes, asks for read indexes, and takes the Ready of each dirty group.
     private func driveDirty() {
         swap(&dirty, &spareDirty)
+        var left = rare.takes(.fewGroups) ? spareDirty.count / 2 : 0
         for region in spareDirty {
+            if left > 0 {
+                left -= 1
+                dirty.append(region)
+                continue
+            }
             region.isDirty = false
             if !region.pendingWrites.isEmpty { proposePending(region) }
             if !region.pendingReads.isEmpty { askReadIndex(region) }
@@ -329,6 +343,9 @@ package final class Lane: @unchecked Sendable {
     }
 
     func reply(_ reply: Reply, _ sink: ReplySink, _ tag: UInt64) {
+        if !isStopped, rare.takes(.replyLate) {
+            return post(.readDone([DeferredReply(sink: sink, tag: tag, reply: reply)]))
+        }
         sink.reply(reply, tag: tag)
         if touchedSinks.last !== sink && !touchedSinks.contains(where: { $0 === sink }) {
             touchedSinks.append(sink)
@@ -346,7 +363,13 @@ package final class Lane: @unchecked Sendable {
 
     private func sendOutboxes() {
         for slot in outboxes.indices where !outboxes[slot].messages.isEmpty {
-            transport.send(outboxes[slot].messages, to: outboxes[slot].node, lane: index)
+            if rare.takes(.sentOneByOne) {
+                for message in outboxes[slot].messages {
+                    transport.send([message], to: outboxes[slot].node, lane: index)
+                }
+            } else {
+                transport.send(outboxes[slot].messages, to: outboxes[slot].node, lane: index)
+            }
             outboxes[slot].messages.removeAll(keepingCapacity: true)
         }
     }

@@ -24,11 +24,13 @@ package struct NodeEnvironment: Sendable {
     package var makeWorker: @Sendable (String) -> any Worker
     /// Looks on, in simulations.
     package var observer: (any NodeObserver)?
+    /// Off but in simulations.
+    package var rarePaths: RarePaths
 
     package init(
         fileSystem: any FileSystem, clock: any NodeClock, random: any RandomSource,
         usesThreads: Bool = true, makeWorker: @escaping @Sendable (String) -> any Worker,
-        observer: (any NodeObserver)? = nil
+        observer: (any NodeObserver)? = nil, rarePaths: RarePaths = .off
     ) {
         self.fileSystem = fileSystem
         self.clock = clock
@@ -36,6 +38,7 @@ package struct NodeEnvironment: Sendable {
         self.usesThreads = usesThreads
         self.makeWorker = makeWorker
         self.observer = observer
+        self.rarePaths = rarePaths
     }
 }
 
@@ -133,7 +136,7 @@ package final class NodeCore: @unchecked Sendable {
                 clock: environment.clock, log: log, applier: applier, transport: transport,
                 applyWorker: applyWorkers[index], readWorker: readWorker,
                 maintenanceWorker: maintenanceWorker, host: self,
-                observer: environment.observer, logger: logger)
+                observer: environment.observer, rare: environment.rarePaths, logger: logger)
         }
     }
 
@@ -182,6 +185,8 @@ package final class NodeCore: @unchecked Sendable {
     private static func openLog(
         _ environment: NodeEnvironment, directory: String, options: WALOptions
     ) throws(NodeError) -> (WriteAheadLog, [RecoveredRegion]) {
+        var options = options
+        options.rarePaths = environment.rarePaths
         do {
             return try WriteAheadLog.open(
                 fileSystem: environment.fileSystem, directory: directory + "/wal",

@@ -2,6 +2,19 @@
 
 package import UkehiBase
 
+/// Bounds of one region's core. Nobody but a simulation sets them: small ones reach what large ones hide.
+package struct RaftSizes: Sendable {
+    /// Entry bytes in one appendEntries; at least one entry is sent.
+    package var messageBytes = Limits.maxMessageBytes
+    package var inflightMessages = Limits.maxInflightMessages
+    /// At least `messageBytes`.
+    package var inflightBytes = Limits.maxInflightBytes
+    package var committedBytesPerReady = Limits.maxCommittedBytesPerReady
+    package var uncommittedBytes = Limits.maxUncommittedBytes
+
+    package init() {}
+}
+
 /// What a node needs to be told.
 package struct NodeOptions: Sendable {
     package var name: String
@@ -18,6 +31,7 @@ package struct NodeOptions: Sendable {
     /// Log bytes above which the state store is asked to flush.
     package var maxUnflushedLogBytes: Int
     package var laneCount: Int
+    package var raft = RaftSizes()
 
     package init(name: String, address: String = "", peers: [String] = []) {
         self.name = name

@@ -77,11 +77,11 @@ extension Lane {
         configuration.lazyCommitPersistence = true
         configuration.restartCampaignBarrier = true
         configuration.leadOnlyWithDurableVote = true
-        configuration.maxMessageBytes = Limits.maxMessageBytes
-        configuration.maxCommittedBytesPerReady = Limits.maxCommittedBytesPerReady
-        configuration.maxUncommittedBytes = Limits.maxUncommittedBytes
-        configuration.maxInflightMessages = Limits.maxInflightMessages
-        configuration.maxInflightBytes = Limits.maxInflightBytes
+        configuration.maxMessageBytes = options.raft.messageBytes
+        configuration.maxCommittedBytesPerReady = options.raft.committedBytesPerReady
+        configuration.maxUncommittedBytes = options.raft.uncommittedBytes
+        configuration.maxInflightMessages = options.raft.inflightMessages
+        configuration.maxInflightBytes = options.raft.inflightBytes
         // Peers of one region draw different timeouts, peers of one node's regions too.
         configuration.seed = own.peer.rawValue &* 0x9E37_79B9_7F4A_7C15 ^ clock.now().nanoseconds
         let raft: RawNode

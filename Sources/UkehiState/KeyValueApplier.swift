@@ -9,12 +9,14 @@
 
 import Synchronization
 package import UkehiBase
+package import UkehiEnvironment
 
 /// Applies entries of key-value commands to a ``StateStore``.
 package final class KeyValueApplier: Applier, @unchecked Sendable {
     // Safety: the table and the pool have their own locks, the store is thread-safe, and a region's
     // working state is touched by the one thread that applies it.
     private let store: any StateStore
+    private let rare: RarePaths
     private let regions = RegionTable<OpenRegion>()
     private let poolLock = Lock()
     private var pool: [any StoreBatch] = []
@@ -24,8 +26,9 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     /// Most bytes of entries that are applied without handing them to another thread.
     static let maxBytesWithoutWaiting = 4 << 10
 
-    package init(store: any StateStore) {
+    package init(store: any StateStore, rarePaths: RarePaths = .off) {
         self.store = store
+        rare = rarePaths
         super.init(appliesInline: store.isInMemory)
     }
 
@@ -47,7 +50,10 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     // MARK: Apply
 
     package override func apply(_ batch: inout ApplyBatch) throws(StateError) {
-        try apply(&batch.items, 0..<batch.items.count)
+        guard rare.takes(.itemAlone) else {
+            return try apply(&batch.items, 0..<batch.items.count)
+        }
+        for position in batch.items.indices { try apply(&batch.items, position..<position + 1) }
     }
 
     package override func applyWithoutWaiting(
@@ -115,7 +121,8 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     }
 
     private func takeBatch() -> any StoreBatch {
-        poolLock.withLock { pool.popLast() } ?? store.makeBatch()
+        if rare.takes(.batchPoolMissed) { return store.makeBatch() }
+        return poolLock.withLock { pool.popLast() } ?? store.makeBatch()
     }
 
     private func commit(_ batch: any StoreBatch, mayWait: Bool) throws(StateError) {
@@ -201,6 +208,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     package override func read(
         region id: RegionID, _ request: ReadRequest, tier: ReadTier
     ) -> ReadOutcome {
+        if tier == .cacheOnly, rare.takes(.cacheMissed) { return .wouldBlock }
         do throws(StateError) {
             let region = try regions.find(id)
             switch request {
@@ -257,6 +265,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             let size = entry.key.count + entry.value.count
             if pairs.count >= limit
                 || (!pairs.isEmpty && bytes + size > KeyValueApplier.maxPageBytes)
+                || (!pairs.isEmpty && rare.takes(.pageEndedEarly))
             {
                 next = Bytes(copying: entry.key)
                 return false
@@ -306,7 +315,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
 
     package override func flushedAppliedIndex(region id: RegionID) -> LogIndex {
         // An error here only keeps log longer; the next write or read reports it.
-        guard let stored = try? store.flushedRegionState(id),
+        guard !rare.takes(.flushedUnknown), let stored = try? store.flushedRegionState(id),
             let state = try? RegionState.decode(stored, region: id)
         else { return .zero }
         return state.applied

@@ -15,6 +15,7 @@
 // batch size follows load, without a timer.
 
 import UkehiBase
+import UkehiEnvironment
 
 /// What the driver is asked to do, on a thread that may block.
 package enum LogWork {
@@ -26,6 +27,7 @@ package enum LogWork {
 
 struct LogScheduler {
     let options: WALOptions
+    private let rare: RarePaths
     var regions: RegionTable
     private(set) var active: SegmentFile?
 
@@ -65,6 +67,7 @@ struct LogScheduler {
     /// `end` is the log as recovery found it; a segment must be activated before anything else.
     init(options: WALOptions, regions: RegionTable, end: LogEnd) {
         self.options = options
+        rare = options.rarePaths
         self.regions = regions
         nextLSN = end.nextLSN
         durableLSN = end.lastLSN
@@ -86,6 +89,7 @@ struct LogScheduler {
         var group = queued.last
         if let open = group,
             open.itemCount * FrameFormat.itemBytes + open.bodyBytes + bytes > groupLimit
+                || rare.takes(.groupPerBatch)
         {
             group = nil
         }
@@ -152,8 +156,9 @@ struct LogScheduler {
         guard hasWork, let active else { return nil }
         if queued.isEmpty { _ = openGroup() }  // The claim: a frame without items.
         guard let group = queued.first else { return nil }
+        if !inFlight.isEmpty, rare.takes(.frameAlone) { return nil }
         let size = UInt64(group.frameBytes)
-        if !fits(size) {
+        if !fits(size) || leavesEarly {
             #if BugBank
                 let waits = !PlantedBug.rotatesWithoutBarrier.isPlanted
             #else
@@ -187,6 +192,15 @@ struct LogScheduler {
             if PlantedBug.claimsItself.isPlanted { return group.lsn }
         #endif
         return durableLSN
+    }
+
+    /// Whether the active segment is left though it has room. The barrier holds as always.
+    private var leavesEarly: Bool {
+        guard inFlight.isEmpty else { return false }
+        let used = endOffset - UInt64(SegmentFormat.firstFrameOffset)
+        return rare.takes(.segmentLeftEarly) && used > 0
+            || used > 0 && used <= UInt64(FrameFormat.blockBytes) && rare.takes(.segmentLeftYoung)
+            || used == 0 && rare.takes(.segmentLeftEmpty)
     }
 
     private func fits(_ size: UInt64) -> Bool {
@@ -238,6 +252,7 @@ struct LogScheduler {
             inFlight.removeFirst()
             retire(first)
         }
+        if rare.takes(.claimAtOnce) { claimIfIdle() }
     }
 
     private mutating func retire(_ group: Group) {
@@ -259,7 +274,7 @@ struct LogScheduler {
             queuedBytes -= storage.encodedBytes
             recycle(storage)
         }
-        if let buffer = group.buffer {
+        if let buffer = group.buffer, !rare.takes(.frameBufferDropped) {
             buffer.trim()
             idleBuffers.append(buffer)
         }

@@ -146,7 +146,9 @@ enum Recovery {
             named.log = mark.log
             active.header = try store.activate(active, header: named)
             try mark.advance(oldest: mark.oldest, newest: id, in: markFile)
-            if let newest, let lastEnd, newest.bytes > lastEnd.offset {
+            if let newest, let lastEnd, newest.bytes > lastEnd.offset,
+                !store.options.rarePaths.takes(.oldTailKept)
+            {
                 // What lies behind the stated end is never read again; give the space back.
                 try newest.file.truncate(to: lastEnd.offset)
             }

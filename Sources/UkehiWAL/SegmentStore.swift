@@ -71,7 +71,11 @@ final class SegmentStore: Sendable {
     /// Zeroes the next chunk of `segment` from `offset` durably; where it ended.
     func zero(_ segment: SegmentFile, from offset: UInt64) throws(FileError) -> UInt64 {
         let left = segment.header.capacity - offset
-        let count = min(left, UInt64(WALLimits.prepareChunkBytes))
+        // Never less than a segment's header: what is zeroed behind it must not be part of it.
+        let chunk =
+            options.rarePaths.takes(.preparedBitByBit)
+            ? SegmentFormat.firstFrameOffset : WALLimits.prepareChunkBytes
+        let count = min(left, UInt64(chunk))
         try zeroBlock.withBytes(Int(count)) { (bytes) throws(FileError) in
             try segment.file.writeDurably(bytes, at: offset)
         }

@@ -1,5 +1,7 @@
 // What can be chosen about a log, and the bounds that cannot.
 
+package import UkehiEnvironment
+
 /// How a log is laid out and driven.
 package struct WALOptions: Sendable {
     /// Bytes of one segment file, a multiple of 4,096. A frame that is larger gets a segment of
@@ -17,6 +19,7 @@ package struct WALOptions: Sendable {
     /// Whether segments are filled with zeros before use, so that a sync changes no metadata.
     package var zeroesAhead = true
     package var recoveryPolicy = RecoveryPolicy.refuse
+    package var rarePaths = RarePaths.off
 
     package init() {}
 }

@@ -38,6 +38,7 @@ extension WriteAheadLog {
     /// behind that. If there is none, the activation is put off until the preparer made one.
     func takeSpare() -> SegmentFile? {
         monitor.withLock {
+            if spare != nil, options.rarePaths.takes(.spareDropped) { spare = nil }
             guard let ready = spare, ready.preparedTo >= UInt64(SegmentFormat.firstFrameOffset)
             else {
                 scheduler.postponeActivation()
@@ -54,6 +55,7 @@ extension WriteAheadLog {
     /// Called by the preparer, or, without threads, by the driver.
     @discardableResult
     package func prepareStep() -> Bool {
+        if options.rarePaths.takes(.preparedLate) { return false }
         monitor.lock()
         guard scheduler.failure == nil, let active = scheduler.active, !scheduler.isActivating
         else {

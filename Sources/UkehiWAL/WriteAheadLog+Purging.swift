@@ -57,8 +57,10 @@ extension WriteAheadLog {
         }
         let pinning = pinning(oldest)
         if !pinning.isEmpty {
+            // A carry changes nothing, so it may be written before it is needed.
+            let early = options.rarePaths.takes(.carriedEarly) ? carry(from: oldest) : nil
             monitor.unlock()
-            return .pinned(pinning)
+            return early ?? .pinned(pinning)
         }
         #if BugBank
             let carries = !PlantedBug.statesNotCarried.isPlanted
@@ -75,7 +77,7 @@ extension WriteAheadLog {
         do throws(FileError) {
             // First the mark: a segment before its `oldest` is dead, whether its file is there or not.
             try advanceMark { (first, _) in first = max(first, oldest + 1) }
-            try store.remove(segment: oldest)
+            if !options.rarePaths.takes(.deadSegmentKept) { try store.remove(segment: oldest) }
         } catch {
             let failure = WALError(
                 error, effect: "The log has stopped and acknowledges nothing more")
@@ -105,7 +107,11 @@ extension WriteAheadLog {
             batch.carry(
                 region: scheduler.regions[slot].region, state: scheduler.regions[slot].staged)
             count += 1
-            if batch.encodedBytes >= options.maxGroupBytes / 2 { break }
+            if batch.encodedBytes >= options.maxGroupBytes / 2
+                || options.rarePaths.takes(.carriedAlone)
+            {
+                break
+            }
         }
         guard count > 0 else { return nil }
         let ticket = scheduler.stage(&batch.storage, lane: WriteAheadLog.ownLane)

@@ -17,7 +17,8 @@ extension WriteAheadLog {
         var entries: [Entry] = []
         var bytes = 0
         for step in plan {
-            let body = try read(step, region)
+            var body = try read(step, region)
+            if options.rarePaths.takes(.readTwice) { body = try read(step, region) }
             var isFull = false
             let problem = body.withUnsafeBytes { raw in
                 // Entries behind the block's last were superseded; they stay unread.
@@ -92,6 +93,7 @@ extension WriteAheadLog {
                 // Of the first block maybe only the last entries are wanted.
                 if steps.count > 1 { bytes += Int(block.bodyBytes) }
                 position += 1
+                if options.rarePaths.takes(.readOneBlock) { break }
             }
             return steps
         }

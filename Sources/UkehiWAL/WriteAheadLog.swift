@@ -148,7 +148,10 @@ package final class WriteAheadLog: @unchecked Sendable {
                 "Nothing was taken: the prepared room is used up and the volume is full. Free "
                     + "space on it.")
         }
-        if scheduler.queuedBytes > 0, scheduler.queuedBytes + bytes > options.maxQueueBytes {
+        if scheduler.queuedBytes > 0,
+            scheduler.queuedBytes + bytes > options.maxQueueBytes
+                || options.rarePaths.takes(.batchRefused)
+        {
             counters.overloads += 1
             return WALError(
                 .overloaded,
@@ -321,6 +324,8 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// while a handler runs. One thread at a time delivers, so that lanes see tickets in order.
     private func deliver() {
         guard !isDelivering else { return }
+        // At the latest the idle claim's end tells them.
+        if scheduler.hasUnclaimed, options.rarePaths.takes(.ticketsToldLate) { return }
         isDelivering = true
         while !scheduler.deliveries.isEmpty, let handler = durableHandler {
             swap(&deliveryScratch, &scheduler.deliveries)

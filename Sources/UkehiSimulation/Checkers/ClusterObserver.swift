@@ -1,6 +1,7 @@
 // Sees every node at every step and holds the cluster to what Raft promises.
 //
 //   election safety          one leader per region and term; one vote per peer and term
+//   log matching             one entry per region, index and term, whoever holds it, after the same one
 //   leader completeness      a new leader's log has every entry that was ever committed
 //   state machine safety     all nodes commit the same entry at an index
 //   durability               what is committed is durable on a quorum at that moment, and whoever
@@ -43,11 +44,15 @@ final class ClusterObserver {
     private var lives: [Int: [RegionID: Int]] = [:]
     private var votes: [VoteKey: PeerID] = [:]
     private var records: [[RegionID: PeerRecord]]
+    /// Every entry that anybody held durably, by index: its term, its bytes, the term before it.
+    private var held: [RegionID: [LogIndex: [(term: Term, digest: UInt64, previous: Term)]]] = [:]
     private(set) var elections = 0
     private(set) var committedEntries = 0
     let log: EventLog
     /// A node has become the leader of some region.
     var onElected: (Int) -> Void = { _ in }
+    /// An entry is committed, as nobody had seen before.
+    var onCommitted: (RegionID, Entry) -> Void = { _, _ in }
 
     private struct VoteKey: Hashable {
         var region: RegionID
@@ -149,7 +154,29 @@ final class ClusterObserver {
                 "node-\(node + 1) has \(record.durable.count) entries durable, then \(first.index)"
             )
         }
-        for entry in entries { record.durable.append(entry.term) }
+        for entry in entries {
+            checkMatching(node, region, entry, after: record.durable.last ?? .zero)
+            record.durable.append(entry.term)
+        }
+    }
+
+    /// Log matching (Raft §5.3): equal index and term mean equal entries, and equal logs before them.
+    private func checkMatching(
+        _ node: Int, _ region: RegionID, _ entry: Entry, after previous: Term
+    ) {
+        let digest = Self.digest(entry)
+        let known = held[region]?[entry.index]?.first { $0.term == entry.term }
+        guard let known else {
+            held[region, default: [:]][entry.index, default: []]
+                .append((entry.term, digest, previous))
+            return
+        }
+        if known.digest != digest || known.previous != previous {
+            fail(
+                region,
+                "node-\(node + 1) holds another entry at \(entry.index) of term \(entry.term) than "
+                    + "others did")
+        }
     }
 
     private func committed(
@@ -185,6 +212,7 @@ final class ClusterObserver {
             }
             truth.entries.append((entry.term, digest, term))
             committedEntries += 1
+            onCommitted(region, entry)
         }
     }
 
@@ -209,47 +237,50 @@ final class ClusterObserver {
     /// A pass of a node's lane is over.
     func passed(node: Int, _ lane: Lane) {
         guard world.failure == nil else { return }
-        lane.forEachPeer { peer, term in
-            guard let record = records[node][peer.region] else { return }
-            if peer.snapshotsAsked > 0 {
-                fail(peer.region, "node-\(node + 1) has compacted what another peer needs")
-            }
-            guard
-                record.term != peer.term || record.committed != peer.committed
-                    || record.wasLeader != peer.isLeader
-            else { return }
-            world.trace.mix(peer.term.rawValue << 32 ^ peer.committed.rawValue)
-            if peer.term < record.term {
-                fail(peer.region, "node-\(node + 1) went back to term \(peer.term)")
-            }
-            if peer.committed < record.committed {
-                fail(peer.region, "node-\(node + 1) took its commit \(record.committed) back")
-            }
-            if peer.isLeader, record.wasLeader, record.term == peer.term,
-                peer.committed > record.committed, term(peer.committed) != peer.term
-            {
-                // Raft §5.4.2: what is of an older term is committed with the leader's own, never alone.
-                fail(
-                    peer.region,
-                    "node-\(node + 1) leads term \(peer.term) and commits \(peer.committed) of "
-                        + "another term alone")
-            }
-            if peer.applied > peer.committed {
-                fail(peer.region, "node-\(node + 1) applied more than is committed")
-            }
-            if peer.isLeader, !record.wasLeader || record.term != peer.term {
-                elected(node, peer, term)
-            }
-            if record.term != peer.term || record.wasLeader != peer.isLeader {
-                log.add(
-                    .state(
-                        node: node, term: peer.term.rawValue, isLeader: peer.isLeader,
-                        committed: peer.committed.rawValue), region: peer.region.rawValue)
-            }
-            record.term = peer.term
-            record.committed = peer.committed
-            record.wasLeader = peer.isLeader
+        lane.forEachPeer { peer, term in passed(node: node, peer, term) }
+    }
+
+    /// How one peer stands after a pass.
+    func passed(node: Int, _ peer: PeerStatus, _ term: (LogIndex) -> Term?) {
+        guard let record = records[node][peer.region] else { return }
+        if peer.snapshotsAsked > 0 {
+            fail(peer.region, "node-\(node + 1) has compacted what another peer needs")
         }
+        guard
+            record.term != peer.term || record.committed != peer.committed
+                || record.wasLeader != peer.isLeader
+        else { return }
+        world.trace.mix(peer.term.rawValue << 32 ^ peer.committed.rawValue)
+        if peer.term < record.term {
+            fail(peer.region, "node-\(node + 1) went back to term \(peer.term)")
+        }
+        if peer.committed < record.committed {
+            fail(peer.region, "node-\(node + 1) took its commit \(record.committed) back")
+        }
+        if peer.isLeader, record.wasLeader, record.term == peer.term,
+            peer.committed > record.committed, term(peer.committed) != peer.term
+        {
+            // Raft §5.4.2: what is of an older term is committed with the leader's own, never alone.
+            fail(
+                peer.region,
+                "node-\(node + 1) leads term \(peer.term) and commits \(peer.committed) of "
+                    + "another term alone")
+        }
+        if peer.applied > peer.committed {
+            fail(peer.region, "node-\(node + 1) applied more than is committed")
+        }
+        if peer.isLeader, !record.wasLeader || record.term != peer.term {
+            elected(node, peer, term)
+        }
+        if record.term != peer.term || record.wasLeader != peer.isLeader {
+            log.add(
+                .state(
+                    node: node, term: peer.term.rawValue, isLeader: peer.isLeader,
+                    committed: peer.committed.rawValue), region: peer.region.rawValue)
+        }
+        record.term = peer.term
+        record.committed = peer.committed
+        record.wasLeader = peer.isLeader
     }
 
     private func elected(_ node: Int, _ peer: PeerStatus, _ term: (LogIndex) -> Term?) {

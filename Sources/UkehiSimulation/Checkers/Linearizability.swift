@@ -40,6 +40,7 @@ package enum Linearizability {
             guard let value, let ret = operation.ret else { return }
             seenAt[value] = min(seenAt[value] ?? ret, ret)
         }
+        let history = history.filter { $0.outcome != .rejected }
         for operation in history {
             switch (operation.action, operation.outcome) {
             case (.get, .found(let value)): saw(value, operation)

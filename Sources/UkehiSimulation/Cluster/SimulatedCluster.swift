@@ -28,6 +28,7 @@ public final class SimulatedCluster {
     let nodes: [SimulatedNode]
     let observer: ClusterObserver
     let log: EventLog
+    let rarePaths: RarePaths
     private let sink: AnswerSink
 
     /// A cluster of key-value regions, or of the state machines that `makeStateMachine` makes, one
@@ -56,6 +57,13 @@ public final class SimulatedCluster {
         self.world = world
         self.options = options
         log = EventLog(world)
+        let rarePaths =
+            options.rarePercent == 0
+            ? RarePaths.off
+            : RarePaths(
+                random: SeededRandomSource(seed: seed ^ 0x4255_4747),
+                enabledPercent: options.rarePercent)
+        self.rarePaths = rarePaths
         observer = ClusterObserver(world: world, nodes: options.nodes, log: log)
         network = SimulatedNetwork(world: world, nodes: options.nodes, random: fork())
         network.behaviour.latency = options.networkLatency
@@ -64,7 +72,7 @@ public final class SimulatedCluster {
         nodes = (0..<options.nodes).map { [network, observer] number in
             SimulatedNode(
                 number: number, world: world, network: network, observer: observer,
-                options: options, state: state, random: fork())
+                options: options, state: state, rarePaths: rarePaths, random: fork())
         }
         sink = AnswerSink()
         network.onSend = { [observer] node, message in
@@ -86,6 +94,7 @@ public final class SimulatedCluster {
     deinit {
         // Nodes and what they run on hold each other until they end.
         for node in nodes {
+            node.onEnded = { _ in }
             node.kill()
             node.onFailure = { _ in }
             node.onLost = { _ in }
@@ -198,12 +207,15 @@ public final class SimulatedCluster {
         var digests: [Int: RegionDigest] = [:]
         for node in nodes.indices {
             guard let core = nodes[node].core else { continue }
-            let tag = sink.next()
-            core.submit(ClientRequest(operation: .digest, key: key, sink: sink, tag: tag))
             let end = world.now + 1_000_000_000
-            while world.now < end, sink.replies[tag] == nil { try run(milliseconds: 1) }
-            if case .digest(let digest)? = sink.replies.removeValue(forKey: tag) {
-                digests[node] = digest
+            // A refusal is asked again: it says nothing about the state.
+            while world.now < end, digests[node] == nil {
+                let tag = sink.next()
+                core.submit(ClientRequest(operation: .digest, key: key, sink: sink, tag: tag))
+                while world.now < end, sink.replies[tag] == nil { try run(milliseconds: 1) }
+                if case .digest(let digest)? = sink.replies.removeValue(forKey: tag) {
+                    digests[node] = digest
+                }
             }
         }
         return digests

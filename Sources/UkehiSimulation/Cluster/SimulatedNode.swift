@@ -31,6 +31,7 @@ final class SimulatedNode: @unchecked Sendable {
     private let observer: ClusterObserver
     private let options: SwarmOptions
     private let state: SimulatedState
+    private let rarePaths: RarePaths
     private var random: SeededRandom
 
     private(set) var disk = SimulatedFileSystem()
@@ -41,14 +42,18 @@ final class SimulatedNode: @unchecked Sendable {
     private var executors: [SimulatedExecutor] = []
     private var driver: LogDriver?
     var behaviour = DiskBehaviour()
+    /// Multiplies what its threads take for everything.
+    var slowness: UInt64 = 1
     /// The process ended by itself: it restarts after a while.
     var onFailure: (NodeError) -> Void = { _ in }
+    /// Its process has ended, and this is what its disk holds now.
+    var onEnded: (SimulatedNode) -> Void = { _ in }
     /// Its disk cannot be read: it will not start again.
     var onLost: (NodeError) -> Void = { _ in }
 
     init(
         number: Int, world: World, network: SimulatedNetwork, observer: ClusterObserver,
-        options: SwarmOptions, state: SimulatedState, random: SeededRandom
+        options: SwarmOptions, state: SimulatedState, rarePaths: RarePaths, random: SeededRandom
     ) {
         self.number = number
         self.world = world
@@ -56,6 +61,7 @@ final class SimulatedNode: @unchecked Sendable {
         self.observer = observer
         self.options = options
         self.state = state
+        self.rarePaths = rarePaths
         self.random = random
         process = Process(name: "node-\(number + 1)")
         clock = SimulatedClock(world)
@@ -66,6 +72,8 @@ final class SimulatedNode: @unchecked Sendable {
                 completesOneIn: 4, flushesUnaskedOneIn: options.storeFlushesOneIn,
                 isInMemory: options.appliesInline))
         behaviour.latency = options.diskLatency
+        disk.setAllocationSupported(options.allocates)
+        disk.setTearBytes(options.tearBytes)
         _ = SimulatedTransport(
             network: network, number: number, process: process, random: fork())
     }
@@ -86,7 +94,7 @@ final class SimulatedNode: @unchecked Sendable {
             network: network, number: number, process: process, random: fork())
         let executor = SimulatedExecutor(
             world: world, process: process, clock: clock, latency: options.laneLatency,
-            random: fork())
+            slowness: { [weak self] in self?.slowness ?? 1 }, random: fork())
         do {
             try start(transport, executor)
             condition = .running
@@ -118,23 +126,26 @@ final class SimulatedNode: @unchecked Sendable {
         nodeOptions.initialRanges = options.ranges
         nodeOptions.compactionInterval = options.compactionInterval
         nodeOptions.maxUnflushedLogBytes = options.maxUnflushedLogBytes
+        nodeOptions.raft = options.raft
         var walOptions = WALOptions()
         walOptions.segmentBytes = options.segmentBytes
         walOptions.maxGroupsInFlight = options.groupsInFlight
         walOptions.maxGroupBytes = options.maxGroupBytes
+        walOptions.zeroesAhead = options.zeroesAhead
         let workerSeed = random.next()
         let core = try NodeCore(
             options: nodeOptions, directory: "data",
             environment: NodeEnvironment(
                 fileSystem: disk, clock: clock, random: SeededRandomSource(seed: random.next()),
                 usesThreads: false,
-                makeWorker: { [world, process, options] name in
+                makeWorker: { [world, process, options, weak self] name in
                     var seed = workerSeed
                     for byte in name.utf8 { seed = seed &* 31 &+ UInt64(byte) }
                     return SimulatedWorker(
                         world: world, process: process, latency: options.workerLatency,
+                        slowness: { [weak self] in self?.slowness ?? 1 },
                         random: SeededRandom(seed: seed))
-                }, observer: observer.node(number)),
+                }, observer: observer.node(number), rarePaths: rarePaths),
             walOptions: walOptions, makeApplier: { makeApplier() }, transport: transport,
             executors: [executor], logger: Logger(label: "node") { _ in SwiftLogNoOpLogHandler() },
             onFailure: { [weak self] error in self?.failed(error) })
@@ -157,7 +168,7 @@ final class SimulatedNode: @unchecked Sendable {
 
     private func makeApplier() -> Applier {
         switch state {
-        case .keyValue: KeyValueApplier(store: store)
+        case .keyValue: KeyValueApplier(store: store, rarePaths: rarePaths)
         case .machine(let factory):
             MachineApplier(appliesInline: options.appliesInline, factory: factory)
         }
@@ -190,6 +201,7 @@ final class SimulatedNode: @unchecked Sendable {
         disk.processEnded()
         store.crash()
         condition = .down
+        onEnded(self)
     }
 
     /// Cuts the power: the disk keeps any subset of what was not durable.
@@ -199,6 +211,7 @@ final class SimulatedNode: @unchecked Sendable {
         store.crash()
         disk = disk.crashed(using: &random)
         condition = .down
+        onEnded(self)
     }
 
     private func release() {

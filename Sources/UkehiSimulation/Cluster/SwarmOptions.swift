@@ -2,7 +2,7 @@
 // speeds and kinds of fault, so that rare combinations are reached (Groce et al., 2012).
 
 package import UkehiBase
-import UkehiNode
+package import UkehiNode
 
 /// Which kinds of fault a simulation may draw from.
 package enum Scenario: String, CaseIterable, Sendable {
@@ -16,21 +16,27 @@ package enum Scenario: String, CaseIterable, Sendable {
     case network
     /// Processes stop and clocks lie.
     case time
+    /// Disks change what they hold, the last good copy too: nodes may refuse, none may lie.
+    case rot
     /// None: how things are meant to be.
     case calm
 
     var faultKinds: [FaultKind] {
         switch self {
-        case .swarm: FaultKind.allCases
+        case .swarm: FaultKind.allCases.filter { $0 != .rot }
         case .crashes: [.kill, .powerCut, .blackout, .crashAtWork]
         case .disks:
-            [.slowDisk, .stalledDisk, .failedWrite, .diskFull, .corruption, .powerCut]
+            [
+                .slowDisk, .stalledDisk, .failedWrite, .failedSync, .failedRead, .diskFull,
+                .fullAtWrite, .corruption, .misdirection, .powerCut,
+            ]
         case .network:
             [
-                .loss, .duplication, .delay, .isolation, .oneWay, .split, .ring, .bridge, .flapping,
-                .slowNode,
+                .loss, .duplication, .delay, .isolation, .isolatedLeader, .oneWay, .split, .ring,
+                .bridge, .flapping, .slowNode,
             ]
-        case .time: [.pause, .clockJump, .clockDrift, .isolation, .kill]
+        case .time: [.pause, .slowProcess, .clockJump, .clockDrift, .isolation, .kill]
+        case .rot: [.rot, .rot, .kill, .powerCut]
         case .calm: []
         }
     }
@@ -58,6 +64,15 @@ package struct SwarmOptions: Sendable {
     package var reordersPackets: Bool
     package var splitsBatches: Bool
     package var clockDriftPerMillion: [Int64]
+    /// The core's bounds; small ones reach what large ones hide.
+    package var raft = RaftSizes()
+    package var zeroesAhead = true
+    /// Whether the disks have an fallocate.
+    package var allocates = true
+    /// What a power cut may tear a write into.
+    package var tearBytes = 512
+    /// Of a hundred points in the code, how many may take their rare path; 0: none ever does.
+    package var rarePercent: UInt64 = 0
     /// Which kinds of fault occur, and how often: one per this many milliseconds on average.
     package var faultKinds: [FaultKind]
     package var faultEveryMilliseconds: UInt64
@@ -93,7 +108,33 @@ package struct SwarmOptions: Sendable {
         let possible = scenario.faultKinds
         faultKinds = possible.filter { _ in random.next() % 3 != 0 }
         if faultKinds.isEmpty { faultKinds = Array(possible.prefix(1)) }
+        if scenario == .rot, !faultKinds.contains(.rot) { faultKinds.append(.rot) }
         faultEveryMilliseconds = pick([200, 500, 1000, 3000])
+        drawRest(seed)
+    }
+
+    /// Drawn apart, so that the choices above stay those of the seed.
+    private mutating func drawRest(_ seed: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x5241_5245)
+        func pick<T>(_ choices: [T]) -> T {
+            choices[Int(random.next() % UInt64(choices.count))]
+        }
+        rarePercent = pick([0, 10, 25, 50])
+        // A peer that was away has to catch up in the ten seconds of peace at the end: no bound is so small
+        // that the way there and back allows less.
+        let isNear = networkLatency.upperBound <= 1_000_000 && diskLatency.upperBound <= 2_000_000
+        raft.messageBytes = pick([isNear ? 1 : 16 << 10, 2048, 16 << 10, raft.messageBytes])
+        let isWide = raft.messageBytes == 1 || !isNear
+        raft.inflightMessages = pick([isWide ? 8 : 1, isWide ? 16 : 2, 8, raft.inflightMessages])
+        raft.inflightBytes = max(raft.messageBytes, pick([16 << 10, raft.inflightBytes]))
+        let isQuick = workerLatency.upperBound <= 50_000
+        raft.committedBytesPerReady = pick([
+            isQuick ? 1 : 2048, 2048, 16 << 10, raft.committedBytesPerReady,
+        ])
+        raft.uncommittedBytes = pick([16 << 10, raft.uncommittedBytes, raft.uncommittedBytes])
+        zeroesAhead = pick([true, true, false])
+        allocates = pick([true, true, true, false])
+        tearBytes = pick([512, 4096])
     }
 
     /// The regions' ranges at the beginning.
@@ -105,6 +146,26 @@ package struct SwarmOptions: Sendable {
             + "\(groupsInFlight) groups in flight, disk \(microseconds(diskLatency)), network "
             + "\(microseconds(networkLatency))\(reordersPackets ? " reordered" : ""), a fault every "
             + "\(faultEveryMilliseconds) ms of " + faultKinds.map(\.rawValue).joined(separator: " ")
+            + "; " + details
+    }
+
+    private var details: String {
+        let drift = clockDriftPerMillion.map { abs($0) }.max() ?? 0
+        var words = [
+            "state \(appliesInline ? "in memory" : "on disk")",
+            "lanes \(microseconds(laneLatency))", "workers \(microseconds(workerLatency))",
+            "groups of \(maxGroupBytes >> 10) KiB", "compaction every \(compactionInterval)",
+            "flush at \(maxUnflushedLogBytes >> 10) KiB and one in \(storeFlushesOneIn)",
+            "drift up to \(drift) ppm", "torn at \(tearBytes)",
+            "appends of \(raft.messageBytes) B, \(raft.inflightMessages) and "
+                + "\(raft.inflightBytes) B in flight",
+            "pages of \(raft.committedBytesPerReady) B", "\(raft.uncommittedBytes) B uncommitted",
+            "\(rarePercent) % of the rare paths on",
+        ]
+        if splitsBatches { words.append("messages one by one") }
+        if !zeroesAhead { words.append("nothing zeroed") }
+        if !allocates { words.append("no fallocate") }
+        return words.joined(separator: ", ")
     }
 
     private func microseconds(_ range: ClosedRange<UInt64>) -> String {

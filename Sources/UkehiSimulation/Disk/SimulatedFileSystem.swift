@@ -2,8 +2,9 @@
 //
 //   visible   what the process reads: every write at once
 //   durable   what a crash certainly leaves
-//   pending   writes, sizes and names in between: each 512-byte sector and each name survives a
-//             crash or not, on its own, in any combination; a sector may also become zeros or junk
+//   pending   writes, sizes and names in between: each sector, of 512 or 4096 bytes, and each name
+//             survives a crash or not, on its own, in any combination; a sector may also become
+//             zeros or junk
 //
 // A write may also be submitted and completed later, so that several are in flight and end in any
 // order; until it is completed it is pending like any other.
@@ -58,6 +59,8 @@ package final class SimulatedFileSystem: FileSystem {
         var operations = 0
         var hook: Hook?
         var isAllocationSupported = true
+        /// A write that a power cut interrupts is torn at multiples of this.
+        var tearBytes = 512
         var lies: Set<SimulatedOperation.Kind> = []
     }
 
@@ -76,6 +79,9 @@ package final class SimulatedFileSystem: FileSystem {
     package func setAllocationSupported(_ isSupported: Bool) {
         disk.withLock { $0.isAllocationSupported = isSupported }
     }
+
+    /// 512 as the oldest disks, 4096 as most of today's.
+    package func setTearBytes(_ count: Int) { disk.withLock { $0.tearBytes = count } }
 
     /// From now on these operations say that they succeeded and make nothing durable.
     package func setLies(_ kinds: Set<SimulatedOperation.Kind>) {
@@ -185,6 +191,25 @@ package final class SimulatedFileSystem: FileSystem {
         }
     }
 
+    /// Changes bytes of a file behind everybody's back, on the disk and in what is read from it. What is
+    /// written there later replaces them, as on any disk.
+    package func damage(_ path: String, at offset: Int, with bytes: [UInt8]) {
+        disk.withLock { disk in
+            guard let id = disk.names[path], var node = disk.nodes.removeValue(forKey: id) else {
+                return
+            }
+            bytes.withUnsafeBytes { raw in
+                if offset + raw.count <= node.visible.count {
+                    node.visible.overwrite(at: offset, with: raw)
+                }
+                if offset + raw.count <= node.durable.count {
+                    node.durable.overwrite(at: offset, with: raw)
+                }
+            }
+            disk.nodes[id] = node
+        }
+    }
+
     /// A disk of its own with what is visible now, all of it durable.
     package func copy() -> SimulatedFileSystem {
         let copy = disk.withLock { disk in
@@ -194,6 +219,7 @@ package final class SimulatedFileSystem: FileSystem {
             copy.directories = disk.directories
             copy.nextID = disk.nextID
             copy.isAllocationSupported = disk.isAllocationSupported
+            copy.tearBytes = disk.tearBytes
             for id in disk.names.values {
                 guard let node = disk.nodes[id] else { continue }
                 copy.nodes[id] = Node(durable: node.visible, visible: node.visible)
@@ -215,12 +241,13 @@ package final class SimulatedFileSystem: FileSystem {
             next.directories = disk.directories
             next.nextID = disk.nextID
             next.isAllocationSupported = disk.isAllocationSupported
+            next.tearBytes = disk.tearBytes
             next.lies = disk.lies
             next.names = disk.namesAfterCrash(&random)
             next.durableNames = next.names
             for id in Set(next.names.values).sorted() {
                 guard let node = disk.nodes[id] else { continue }
-                let left = node.afterCrash(&random)
+                let left = node.afterCrash(&random, tearBytes: disk.tearBytes)
                 next.nodes[id] = Node(durable: left, visible: left)
             }
             return next
@@ -249,8 +276,6 @@ extension SimulatedFileSystem.Disk {
 }
 
 extension SimulatedFileSystem.Node {
-    static let sectorBytes = 512
-
     mutating func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
         let end = offset + bytes.count
         visible.grow(to: end)
@@ -290,7 +315,7 @@ extension SimulatedFileSystem.Node {
         pending = kept
     }
 
-    func afterCrash(_ random: inout SeededRandom) -> [UInt8] {
+    func afterCrash(_ random: inout SeededRandom, tearBytes: Int) -> [UInt8] {
         guard !pending.isEmpty else { return durable }
         let style = Int.random(in: 0..<4, using: &random)
         if style == 0 { return durable }
@@ -313,7 +338,7 @@ extension SimulatedFileSystem.Node {
             while at < offset + bytes.count {
                 // Up to the next sector boundary.
                 let end = min(
-                    (at / Self.sectorBytes + 1) * Self.sectorBytes, offset + bytes.count)
+                    (at / tearBytes + 1) * tearBytes, offset + bytes.count)
                 let count = end - at
                 switch style == 1 ? 0 : Int.random(in: 0..<20, using: &random) {
                 case 0..<10:

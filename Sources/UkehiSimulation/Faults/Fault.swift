@@ -17,20 +17,38 @@ package enum FaultKind: String, CaseIterable, Sendable, Hashable {
     case stalledDisk = "stalled-disk"
     /// A write or sync fails; the process ends by itself.
     case failedWrite = "failed-write"
+    /// A sync fails, and what it was to make durable may be lost although it can be read.
+    case failedSync = "failed-sync"
+    /// A read fails, mostly while the node starts.
+    case failedRead = "failed-read"
+    /// Nothing new can be reserved for a while.
     case diskFull = "disk-full"
-    /// Sectors of a log change while the node is down; only on a minority of disks.
+    /// A write itself finds no space.
+    case fullAtWrite = "full-at-write"
+    /// Bytes of a log change, running or not; only on a minority of disks.
     case corruption
+    /// A sector is written where another belongs; only on a minority of disks.
+    case misdirection
+    /// As the two before, on any disk and in any file: the last good copy goes, too. Only in the scenario
+    /// `rot`, where nodes must refuse rather than lie.
+    case rot
     case loss
     case duplication
     /// Some messages arrive up to seconds later; those behind them overtake them or wait.
     case delay
     case isolation
+    /// Whoever leads some region now is cut off.
+    case isolatedLeader = "isolated-leader"
     case oneWay = "one-way"
     case split
     case ring
     case bridge
     case flapping
+    /// A node's links are slow.
     case slowNode = "slow-node"
+    /// A node's threads are slow.
+    case slowProcess = "slow-process"
+    /// The wall clock jumps by up to an hour; sometimes the monotonic one goes ahead, as by a suspend.
     case clockJump = "clock-jump"
     case clockDrift = "clock-drift"
 }
@@ -56,6 +74,8 @@ package struct Fault: Sendable, Hashable, CustomStringConvertible {
 /// All faults of one simulation, ascending by time.
 package struct FaultSchedule: Sendable {
     package var faults: [Fault]
+
+    package init(faults: [Fault]) { self.faults = faults }
 
     /// Draws faults for `nanoseconds` of simulated time.
     package init(seed: UInt64, options: SwarmOptions, nanoseconds: UInt64) {

@@ -21,6 +21,8 @@ package struct HistoryOperation: Sendable, Hashable {
         case conditionFailed
         /// It may have been carried out, or be carried out later, or never.
         case unknown
+        /// Nothing was done, and that is certain. Not part of what an order has to explain.
+        case rejected
     }
     package var client: Int
     package var action: Action

@@ -46,6 +46,8 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     private let nodes: [SimulatedNode]
     private let keys: SimulatedKeys
     private let record: (HistoryOperation) -> Void
+    /// Told of what was not done, as it is not part of the history.
+    var onRejected: (HistoryOperation.Action) -> Void = { _ in }
     private var random: SeededRandom
     private let latency: ClosedRange<UInt64>
     /// How long it waits for an answer before it asks elsewhere.
@@ -205,7 +207,10 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
             if case .get(let key) = current.action { seen[key] = number }
             finish(tag, .found(number))
         case .scan(let page):
-            guard case .scan(let keys) = current.action else { return }
+            guard case .scan(let asked) = current.action else { return }
+            // A page may end before the range does: what it says of is what lies before its end.
+            let keys = asked.filter { key in page.next.map { self.keys.name(key) < $0 } ?? true }
+            self.current?.action = .scan(keys: keys)
             var values: [UInt64?] = Array(repeating: nil, count: keys.count)
             for pair in page.pairs {
                 if let position = keys.firstIndex(where: { self.keys.name($0) == pair.key }) {
@@ -242,8 +247,11 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
                 HistoryOperation(
                     client: number, action: action, call: call,
                     ret: outcome == .unknown ? nil : world.now, outcome: outcome))
-        } else if !nodes[leaders[region(of: action)]].isRunning {
-            leaders[region(of: action)] = Int(random.next() % UInt64(nodes.count))
+        } else {
+            onRejected(action)
+            if !nodes[leaders[region(of: action)]].isRunning {
+                leaders[region(of: action)] = Int(random.next() % UInt64(nodes.count))
+            }
         }
         if let completion {
             self.completion = nil

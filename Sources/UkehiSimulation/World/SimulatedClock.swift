@@ -41,6 +41,9 @@ final class SimulatedClock: NodeClock, @unchecked Sendable {
         driftPerMillion = drift
     }
 
+    /// The monotonic clock goes ahead, as after the suspend of a machine.
+    func jump(aheadBy nanoseconds: UInt64) { origin = (world.now, local + nanoseconds) }
+
     func now() -> MonotonicTime { MonotonicTime(nanoseconds: local) }
     func wallNanoseconds() -> UInt64 {
         UInt64(max(0, Int64(Self.wallStart &+ local) &+ wallOffset))

@@ -39,6 +39,10 @@ final class SimulatedNetwork {
     private var lastArrival: [[UInt64]] = []
     /// Which node answers at which number, once it is known; it never changes.
     private var nodeIDs: [NodeID?]
+    /// Packets that faults have lost, doubled and held up so far.
+    private(set) var lost = 0
+    private(set) var doubled = 0
+    private(set) var delayed = 0
     /// Told of every message that a node sends.
     var onSend: (_ from: Int, _ message: RegionMessage) -> Void = { _, _ in }
 
@@ -75,6 +79,7 @@ final class SimulatedNetwork {
 
     func setBlocked(_ isBlocked: Bool, from: Int, to: Int) { blocked[from][to] = isBlocked }
     func isBlocked(from: Int, to: Int) -> Bool { blocked[from][to] }
+    func slowness(of node: Int) -> UInt64 { slowness[node] }
     func setSlowness(_ factor: UInt64, of node: Int) { slowness[node] = factor }
 
     /// What a node has sent since `start` never left it: its power went first.
@@ -114,7 +119,12 @@ final class SimulatedNetwork {
         let isLost = chance(behaviour.lossPerTenThousand)
         let isDoubled = chance(behaviour.duplicationPerTenThousand)
         var delay = latency(from.number, to)
-        if chance(behaviour.delayPerTenThousand) { delay += random.next() % behaviour.maxDelay }
+        if chance(behaviour.delayPerTenThousand) {
+            delayed += 1
+            delay += random.next() % behaviour.maxDelay
+        }
+        if isLost { lost += 1 }
+        if isDoubled { doubled += 1 }
         guard from.isConnected(to: to) else { return from.lost(to) }
         if isLost || blocked[from.number][to] { return from.lost(to) }
         deliver(messages, from: from, to: to, after: delay)

@@ -12,6 +12,7 @@ final class SimulatedExecutor: LaneExecutor, @unchecked Sendable {
     private let clock: SimulatedClock
     private var random: SeededRandom
     private let latency: ClosedRange<UInt64>
+    private let slowness: () -> UInt64
     private(set) var lane: Lane?
     private var isStopped = false
     private(set) var inLane = false
@@ -20,8 +21,9 @@ final class SimulatedExecutor: LaneExecutor, @unchecked Sendable {
 
     init(
         world: World, process: Process, clock: SimulatedClock, latency: ClosedRange<UInt64>,
-        random: SeededRandom
+        slowness: @escaping () -> UInt64 = { 1 }, random: SeededRandom
     ) {
+        self.slowness = slowness
         self.world = world
         self.process = process
         self.clock = clock
@@ -30,7 +32,7 @@ final class SimulatedExecutor: LaneExecutor, @unchecked Sendable {
     }
 
     func wake(_ lane: Lane) {
-        let delay = UInt64.random(in: latency, using: &random)
+        let delay = UInt64.random(in: latency, using: &random) * slowness()
         world.schedule(after: delay, of: process) { [self] in
             run(lane) { lane.runPass() }
         }
@@ -71,12 +73,15 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
     private let process: Process
     private var random: SeededRandom
     private let latency: ClosedRange<UInt64>
+    private let slowness: () -> UInt64
     /// When the work handed over so far is done.
     private var freeAt: UInt64 = 0
 
     init(
-        world: World, process: Process, latency: ClosedRange<UInt64>, random: SeededRandom
+        world: World, process: Process, latency: ClosedRange<UInt64>,
+        slowness: @escaping () -> UInt64 = { 1 }, random: SeededRandom
     ) {
+        self.slowness = slowness
         self.world = world
         self.process = process
         self.latency = latency
@@ -84,7 +89,7 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
     }
 
     func run(_ work: @escaping @Sendable () -> Void) {
-        freeAt = max(freeAt, world.now) + UInt64.random(in: latency, using: &random)
+        freeAt = max(freeAt, world.now) + UInt64.random(in: latency, using: &random) * slowness()
         world.schedule(after: freeAt - world.now, of: process, work)
     }
 

@@ -3,6 +3,7 @@
 import Foundation
 import Synchronization
 import UkehiBase
+import UkehiEnvironment
 import UkehiSimulation
 
 /// What a worker process said of one seed.
@@ -17,6 +18,8 @@ struct SeedReport: Sendable {
     var simulatedSeconds = 0.0
     var faultCount = 0
     var eventCount = 0.0
+    /// Rare paths of the code that were taken.
+    var rarePaths: Set<String> = []
 }
 
 final class SimulationRunner: Sendable {
@@ -28,6 +31,7 @@ final class SimulationRunner: Sendable {
         var simulatedSeconds = 0.0
         var faults = 0
         var events = 0.0
+        var rarePaths: Set<String> = []
         var activeJobs = 0
     }
     private let settings: SimulationSettings
@@ -72,9 +76,17 @@ final class SimulationRunner: Sendable {
             printLine(
                 "\(end.done) seeds, \(end.failed) failed; "
                     + summary(end, seconds: Date().timeIntervalSince(started)))
+            printLine(rarePathsTaken(end.rarePaths))
         }
         flushOutput()
         return end.failed
+    }
+
+    private func rarePathsTaken(_ taken: Set<String>) -> String {
+        let missed = RarePath.allCases.map(\.name).filter { !taken.contains($0) }
+        let count = RarePath.allCases.count
+        return "\(count - missed.count) of \(count) rare paths of the code were taken"
+            + (missed.isEmpty ? "" : "; never: " + missed.joined(separator: ", "))
     }
 
     private func showProgress(of count: Int, seconds: Double) {
@@ -135,6 +147,7 @@ final class SimulationRunner: Sendable {
             state.simulatedSeconds += report.simulatedSeconds
             state.faults += report.faultCount
             state.events += report.eventCount
+            state.rarePaths.formUnion(report.rarePaths)
             if report.reason != nil { state.failed += 1 }
             // Under the lock, so that reports of two jobs do not mix.
             show(report, kept)
@@ -243,6 +256,7 @@ enum WorkerProcess {
             report.simulatedSeconds = object["simulated_seconds"] as? Double ?? 0
             report.faultCount = object["faults"] as? Int ?? 0
             report.eventCount = Double(object["events"] as? Int ?? 0)
+            report.rarePaths = Set((object["rare_paths"] as? [String: Any] ?? [:]).keys)
         }
         current = report
     }

@@ -57,6 +57,12 @@ enum SimulationWorker {
             ("elections", .int(result.elections)),
             ("committed_entries", .int(result.committedEntries)),
             ("undecided_histories", .int(result.undecided)),
+            (
+                "rare_paths",
+                .object(
+                    result.rarePaths.filter { $0.taken > 0 }
+                        .map { ($0.path.name, .int(Int(clamping: $0.taken))) })
+            ),
             ("cpu_seconds", .number(seconds)),
         ])
     }

@@ -1,0 +1,106 @@
+// What a run holds its cluster to beside Raft's properties (ClusterObserver.swift), when, and the
+// verdict at the end.
+
+import UkehiBase
+import UkehiNode
+import UkehiState
+import UkehiWAL
+
+extension SimulationRun {
+    /// Of so many ends of processes, one is followed by an audit of the disk.
+    private static let auditsOneIn = 6
+
+    func startCheckers() {
+        cluster.observer.onCommitted = { [unowned self] region, entry in
+            guard region != .system else { return }
+            if let problem = outcomes.committed(entry, in: region) { fail(problem, region) }
+        }
+        for node in cluster.nodes {
+            node.onEnded = { [weak self] node in
+                guard let self, auditRandom.oneIn(Self.auditsOneIn) else { return }
+                let mayRefuse = injector.corruptible.contains(node.number)
+                if let problem = LogAuditor.problem(on: node.disk, mayRefuse: mayRefuse) {
+                    fail("the disk of node-\(node.number + 1): \(problem)", nil)
+                }
+            }
+        }
+        lookAgain()
+    }
+
+    private func fail(_ reason: String, _ region: RegionID?) {
+        cluster.world.fail(
+            region.map { "\($0): \(reason)" } ?? reason, region: region?.rawValue)
+    }
+
+    // MARK: What clients were told
+
+    func answered(_ operation: HistoryOperation) {
+        guard operation.outcome != .unknown, let value = operation.action.written else { return }
+        if let problem = outcomes.answered(value) { fail(problem, nil) }
+    }
+
+    func rejected(_ action: HistoryOperation.Action) {
+        guard let value = action.written else { return }
+        if let problem = outcomes.rejected(value) { fail(problem, nil) }
+    }
+
+    // MARK: At every moment
+
+    /// Looks at replicas and ranges each simulated second.
+    private func lookAgain() {
+        cluster.world.schedule(after: 1_000_000_000) { [unowned self] in
+            look()
+            lookAgain()
+        }
+    }
+
+    private func look() {
+        for node in cluster.nodes {
+            guard let core = node.core, let topology = core.topology, !topology.regions.isEmpty
+            else {
+                continue
+            }
+            if let problem = RangeCoverage.problem(topology.regions.map(\.range)) {
+                fail("as node-\(node.number + 1) has it, \(problem)", nil)
+            }
+            for region in topology.regions {
+                guard let digest = try? core.applier.digest(region: region.region) else { continue }
+                if let problem = digests.take(digest, node: node.number) {
+                    fail(problem, region.region)
+                }
+            }
+        }
+    }
+
+    // MARK: In the end
+
+    /// Every running log against its disk, and every disk against itself.
+    func lookClosely() {
+        look()
+        for node in cluster.nodes {
+            guard let core = node.core, let lane = node.lane else { continue }
+            let mayRefuse = injector.corruptible.contains(node.number)
+            var peers: [PeerStatus] = []
+            lane.forEachPeer { peer, _ in peers.append(peer) }
+            let problem =
+                LogAuditor.problem(on: node.disk, mayRefuse: mayRefuse)
+                ?? LogAuditor.problem(of: core.log, peers: peers, on: node.disk)
+            if let problem { fail("the log of node-\(node.number + 1): \(problem)", nil) }
+        }
+    }
+
+    /// What clients saw, as a whole.
+    func judge() {
+        if let problem = AcknowledgedWrites.problem(history) { return fail(problem, nil) }
+        for region in keys.ranges.indices {
+            let id = RegionID(UInt64(region + 2))
+            let own = history.filter { keys.region(of: firstKey($0.action)) == region }
+            switch Linearizability.check(own, keys: keys.keys(of: region)) {
+            case .linearizable: continue
+            case .undecided: undecided += 1
+            case .violation(let reason):
+                return fail("the history is not linearizable: \(reason)", id)
+            }
+        }
+    }
+}

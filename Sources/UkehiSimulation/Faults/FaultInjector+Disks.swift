@@ -1,0 +1,125 @@
+// Disks that fail, fill up and change what they hold.
+
+import UkehiBase
+import UkehiEnvironment
+import UkehiWAL
+
+extension FaultInjector {
+    /// Whether a fault of this kind makes an operation of that kind fail.
+    private static func hits(_ fault: FaultKind, _ operation: SimulatedOperation.Kind) -> Bool {
+        switch (fault, operation) {
+        case (.failedSync, .sync), (.failedSync, .writeDurably), (.failedSync, .syncDirectory): true
+        case (.failedRead, .read), (.failedRead, .open), (.failedRead, .list): true
+        case (.fullAtWrite, .write), (.fullAtWrite, .allocate): true
+        case (.failedWrite, .read), (.failedWrite, .open), (.failedWrite, .list): false
+        case (.failedWrite, _): true
+        default: false
+        }
+    }
+
+    /// One operation fails, soon; then the disk works again.
+    func failOperation(_ fault: Fault, _ node: SimulatedNode) {
+        let kind = fault.kind
+        // Reads are rare but while a node starts.
+        if kind == .failedRead {
+            node.kill()
+            restart(node, after: fault.duration % 100_000_000)
+        }
+        let disk = node.disk
+        let left = Guarded(Int(fault.seed % 12))
+        disk.setHook { [weak disk] operation throws(FileError) in
+            guard Self.hits(kind, operation.kind) else { return }
+            let isIt = left.withLock { left in
+                left -= 1
+                return left < 0
+            }
+            guard isIt else { return }
+            disk?.setHook(nil)
+            throw FileError(
+                kind: kind == .fullAtWrite ? .noSpace : .ioFailed, operation: "\(operation.kind)",
+                path: operation.path, errno: kind == .fullAtWrite ? 28 : 5)
+        }
+        end(fault) { disk.setHook(nil) }
+    }
+
+    /// Nothing new fits until the fault is over; what is reserved can be written.
+    func fillDisk(_ fault: Fault, _ node: SimulatedNode) {
+        let disk = node.disk
+        disk.setHook { operation throws(FileError) in
+            guard operation.kind == .allocate else { return }
+            throw FileError(
+                kind: .noSpace, operation: "fallocate", path: operation.path, errno: 28)
+        }
+        end(fault) { disk.setHook(nil) }
+    }
+
+    // MARK: Rot
+
+    /// A sector changes, and the node has to notice: at once, if it is taken down, or when it reads.
+    ///
+    /// What no readable frame claims as durable is left alone: there a changed sector and a torn write
+    /// look the same, whoever reads (docs/FORMATS.md).
+    func corrupt(_ fault: Fault, _ node: SimulatedNode) {
+        guard corruptible.contains(node.number), !node.isLost else { return }
+        var random = SeededRandom(seed: fault.seed)
+        let goesDown = random.oneIn(2)
+        if goesDown { node.cutPower() }
+        let wal = ((try? node.disk.list("data/wal")) ?? []).filter { $0.hasSuffix(".wal") }
+            .map { "data/wal/" + $0 }
+        let others =
+            fault.kind == .rot && random.oneIn(6) ? ["data/wal/mark", "data/identity"] : []
+        if let path = (others.isEmpty ? wal : others).randomElement(using: &random) {
+            let isMisdirected =
+                fault.kind == .misdirection || fault.kind == .rot && random.oneIn(2)
+            change(path, others: wal, isMisdirected: isMisdirected, node, &random)
+        }
+        if goesDown { restart(node, after: fault.duration) }
+    }
+
+    private func change(
+        _ path: String, others: [String], isMisdirected: Bool, _ node: SimulatedNode,
+        _ random: inout SeededRandom
+    ) {
+        guard let bytes = node.disk.contents(path), !bytes.isEmpty else { return }
+        let end = path.hasSuffix(".wal") ? claimedEnd(of: path, node) ?? UInt64(bytes.count) : nil
+        let reach = min(end.map(Int.init) ?? bytes.count, bytes.count)
+        guard reach > 0 else { return }
+        let sector = Int.random(in: 0...(reach - 1) / 512, using: &random) * 512
+        let count = min(512, bytes.count - sector)
+        var changed = Array(bytes[sector..<sector + count])
+        if isMisdirected, let other = others.randomElement(using: &random),
+            let source = node.disk.contents(other), source.count >= 512
+        {
+            // Another sector's bytes, of this file or another one.
+            let from = Int.random(in: 0..<source.count / 512, using: &random) * 512
+            changed = Array(source[from..<from + count])
+        } else if random.oneIn(4) {
+            changed = random.oneIn(2) ? random.bytes(count) : Array(repeating: 0, count: count)
+        } else {
+            changed[Int.random(in: 0..<count, using: &random)] ^=
+                1 << UInt8.random(in: 0..<8, using: &random)
+        }
+        node.disk.damage(path, at: sector, with: changed)
+    }
+
+    /// Where what is claimed as durable ends in a segment; nil when that is its whole length.
+    private func claimedEnd(of path: String, _ node: SimulatedNode) -> UInt64? {
+        var newest: WALInspector.SegmentInfo?
+        var frames: [WALInspector.FrameInfo] = []
+        try? WALInspector(fileSystem: node.disk, directory: "data/wal").dump { record in
+            switch record {
+            case .segment(let segment):
+                newest = segment
+                frames = []
+            case .frame(let frame): frames.append(frame)
+            case .entry: break
+            }
+            return true
+        }
+        guard let newest, path.hasSuffix(newest.fileName) else { return nil }
+        let claimed = frames.map(\.durableLSN).max() ?? 0
+        let last = frames.last { $0.lsn <= claimed }
+        // The segment's header, of two blocks, is durable before anything is acknowledged.
+        return last.map { $0.offset + UInt64($0.bytes) } ?? 8192
+    }
+}
