@@ -344,7 +344,7 @@ package final class Lane: @unchecked Sendable {
 
     func reply(_ reply: Reply, _ sink: ReplySink, _ tag: UInt64) {
         if !isStopped, rare.takes(.replyLate) {
-            return post(.readDone([DeferredReply(sink: sink, tag: tag, reply: reply)]))
+            return post(readDone: DeferredReply(sink: sink, tag: tag, reply: reply, bytes: 0))
         }
         sink.reply(reply, tag: tag)
         if touchedSinks.last !== sink && !touchedSinks.contains(where: { $0 === sink }) {

@@ -26,7 +26,7 @@ struct CheckerTests {
             PeerStatus(
                 region: CheckerTests.region, peer: PeerID(1), term: Term(term), isLeader: leads,
                 leader: .none, committed: LogIndex(committed), applied: LogIndex(applied),
-                firstIndex: LogIndex(1), lastIndex: LogIndex(last))
+                firstIndex: LogIndex(1), lastIndex: LogIndex(last), snapshotsAsked: 0)
         }
         func open(_ node: Int, _ status: PeerStatus? = nil, terms: [UInt64] = []) {
             observer.node(node).opened(status ?? self.status()) { index in
