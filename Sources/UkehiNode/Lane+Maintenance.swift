@@ -59,8 +59,10 @@ extension Lane {
                 case .removed:
                     if rare.takes(.purgedStepwise) { return post(.purgeAgain) }
                 case .carried: return post(.purgeAgain)
-                case .done, .pinned: return
+                case .pinned(let regions): host?.pinned(regions)
+                case .done: break
                 }
+                return
             }
         } catch {
             fail(NodeError(error))
@@ -75,6 +77,7 @@ extension Lane {
                 || rare.takes(.flushedUnasked)
         else { return }
         flushedAtBytes = written
+        wantsPurge = true
         let applier = applier
         maintenanceWorker.run { applier.requestFlush() }
     }
@@ -130,8 +133,11 @@ extension Lane {
         guard region.isLeader, region.proposedCompaction <= region.applied else { return }
         let index = region.compactableIndex()
         let last = max(region.compactionTarget, region.log.firstIndex - 1)
+        // A region that hardly writes never gets that far; its few entries must not keep a segment
+        // of all regions (RULES 41).
+        let interval = region.pinsLog ? 1 : UInt64(options.compactionInterval)
         let isEarly = index > last && rare.takes(.compactedEarly)
-        guard isEarly || index >= last + UInt64(options.compactionInterval) else { return }
+        guard isEarly || index >= last + interval else { return }
         let payload = EntryPayload.encode(
             admin: .compactLog(upTo: index), epoch: region.descriptor.epoch,
             time: clock.wallNanoseconds())
@@ -141,6 +147,7 @@ extension Lane {
                     index: position.index, term: position.term,
                     deadline: MonotonicTime(nanoseconds: .max), waiters: []), region)
             region.proposedCompaction = position.index
+            region.pinsLog = false
             markDirty(region)
         }
     }
@@ -213,6 +220,8 @@ extension Lane {
             }
         case .purgeAgain:
             wantsPurge = true
+        case .pinned(let ids):
+            for id in ids { regions[id]?.pinsLog = true }
         case .stop:
             stop()
         }

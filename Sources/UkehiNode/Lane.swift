@@ -37,6 +37,8 @@ package protocol LaneExecutor: AnyObject, Sendable {
 package protocol LaneHost: AnyObject, Sendable {
     /// A group of this node has another leader now; any thread may ask for topology afterwards.
     func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool)
+    /// Entries of these regions, of any lane, hold the log's oldest segment back.
+    func pinned(_ regions: [RegionID])
     /// The node cannot go on: log or state store failed.
     func failed(_ error: NodeError)
 }

@@ -19,6 +19,8 @@ package enum LaneEvent: Sendable {
     case install([RegionSeed], node: NodeID, router: Router)
     /// A purge waits for records of its own to become durable.
     case purgeAgain
+    /// Entries of these regions hold the log's oldest segment back.
+    case pinned([RegionID])
     case stop
 }
 

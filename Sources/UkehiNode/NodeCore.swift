@@ -433,6 +433,10 @@ extension NodeCore: LaneHost {
         if region == .system && isLocal { recordCluster() }
     }
 
+    package func pinned(_ regions: [RegionID]) {
+        for lane in lanes { lane.post(.pinned(regions)) }
+    }
+
     package func failed(_ error: NodeError) {
         let waiters: [@Sendable (Result<Void, NodeError>) -> Void]? = state.withLock { state in
             guard state.failure == nil, !state.isStopping else { return nil }

@@ -84,6 +84,8 @@ final class Region {
 
     /// The group agreed that the log up to here may go; it goes once the state is flushed past it.
     var compactionTarget: LogIndex = .zero
+    /// Its entries hold the log's oldest segment back: it is to be compacted, however little that is.
+    var pinsLog = false
     /// A compaction entry that this leader proposed and has not applied yet.
     var proposedCompaction: LogIndex = .zero
     /// Ticks during which this peer campaigns ahead of the others: in a new cluster, so that leaders
