@@ -49,9 +49,9 @@ extension ProgressState {
 }
 
 extension PeerSet {
-    /// As in `(1 2 3)`.
+    /// As in `(1 2 a)`: hexadecimal, as in the log and unlike most of what is compared.
     var etcdDescription: String {
-        "(" + ids.map { "\($0.rawValue)" }.joined(separator: " ") + ")"
+        "(" + ids.map { String($0.rawValue, radix: 16) }.joined(separator: " ") + ")"
     }
 }
 

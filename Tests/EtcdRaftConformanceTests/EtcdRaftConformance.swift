@@ -85,7 +85,8 @@ struct EtcdRaftConformance {
     private func transcripts(in path: String) throws -> [String] {
         try FileManager.default.subpathsOfDirectory(atPath: path).filter { file in
             var isFolder: ObjCBool = false
-            FileManager.default.fileExists(atPath: path + "/" + file, isDirectory: &isFolder)
+            _ = FileManager.default.fileExists(
+                atPath: path + "/" + file, isDirectory: &isFolder)
             let parts = file.split(separator: "/")
             guard !isFolder.boolValue, !parts.contains(where: { $0.hasPrefix(".") }),
                 let name = parts.last

@@ -158,7 +158,8 @@ enum QuorumInterpreter {
                 text += "?" + pad(count)
             }
             let value = "\(row.value)"
-            text += " " + pad(max(0, 5 - value.count)) + value + "    (id=\(row.id))\n"
+            let id = String(row.id, radix: 16)
+            text += " " + pad(max(0, 5 - value.count)) + value + "    (id=\(id))\n"
         }
         return text
     }
