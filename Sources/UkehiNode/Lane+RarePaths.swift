@@ -15,6 +15,12 @@ extension Lane {
         return late
     }
 
+    /// Makes them requests of the next pass.
+    func putBack(_ late: [ClientRequest]) {
+        for request in late { localRequestBytes += request.queuedBytes }
+        localRequests.append(contentsOf: late)
+    }
+
     /// Puts some of what came in back into the mailbox, whose order is that of arrival only for each
     /// kind by itself: what became durable, what was applied, messages.
     func leaveSomeForLater() {

@@ -262,12 +262,12 @@ package final class Lane: @unchecked Sendable {
         for event in inbox.events { handle(event) }
         if isStopped {
             isInPass = false
-            localRequests.append(contentsOf: late)
+            putBack(late)
             return refuseAll()
         }
         accept(all: inbox.requests)
         acceptLocal()
-        if !late.isEmpty { localRequests.append(contentsOf: late) }
+        if !late.isEmpty { putBack(late) }
         reset(&inbox)
         driveDirty()
         // Peers first: their way to a durable copy is longer than ours.
