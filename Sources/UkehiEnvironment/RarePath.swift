@@ -5,7 +5,7 @@
 // be so at any time. A point that a promise forbids would be a fault, and belongs to the simulator.
 
 /// One such place. Named after what happens when the rare way is taken.
-package enum RarePath: UInt8, CaseIterable, Sendable {
+public enum RarePath: UInt8, CaseIterable, Sendable {
     // UkehiWAL: groups and frames.
     /// A batch gets a group of its own though it would fit in the last one.
     case groupPerBatch

@@ -5,9 +5,10 @@
 ///
 /// As in FoundationDB, a run first draws which points are on at all, then how often each of these fires:
 /// runs differ in kind, not only in detail.
-package final class RarePaths: @unchecked Sendable {
+public final class RarePaths: @unchecked Sendable {
     // Safety: what changes is touched only while `isOn`, which is in simulations: one thread.
-    package let isOn: Bool
+    /// Public, as ``takes(_:)`` is, so that other modules ask without a call.
+    public let isOn: Bool
     private var random: (any RandomSource)?
     /// Of 65536; zero: the point is off in this run.
     private var chances: [UInt64] = []
@@ -48,7 +49,7 @@ package final class RarePaths: @unchecked Sendable {
 
     /// Whether to take this path now.
     @inlinable @inline(__always)
-    package func takes(_ path: RarePath) -> Bool { isOn && draws(path) }
+    public func takes(_ path: RarePath) -> Bool { isOn && draws(path) }
 
     @usableFromInline @inline(never)
     func draws(_ path: RarePath) -> Bool {

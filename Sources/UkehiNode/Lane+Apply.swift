@@ -31,7 +31,7 @@ extension Lane {
 
     /// Applies the pass's batch: here if the state machine is quick, else on the apply thread.
     func startApply() {
-        if !applyBatch.isEmpty, rare.takes(.appliedLate) { return scheduleLocally() }
+        if rare.isOn, !applyBatch.isEmpty, rare.takes(.appliedLate) { return scheduleLocally() }
         if applier.appliesInline {
             // Applying can make more committed entries available: the bound is one page each.
             while !applyBatch.isEmpty {
@@ -49,7 +49,7 @@ extension Lane {
         guard !isApplying, !applyBatch.isEmpty else { return }
         var batch = applyBatch
         applyBatch = ApplyBatch()
-        if batch.items.count > 1, rare.takes(.fewApplied) {
+        if rare.isOn, batch.items.count > 1, rare.takes(.fewApplied) {
             let now = rare.pick(1...batch.items.count - 1)
             applyBatch.items = Array(batch.items[now...])
             batch.items.removeSubrange(now...)

@@ -246,7 +246,7 @@ extension Lane {
         var reads = region.pendingReads
         region.pendingReads = []
         region.pendingReads.reserveCapacity(reads.count)
-        if reads.count > 1, rare.takes(.readAlone) {
+        if rare.isOn, reads.count > 1, rare.takes(.readAlone) {
             region.pendingReads.append(contentsOf: reads[1...])
             reads.removeSubrange(1...)
         }

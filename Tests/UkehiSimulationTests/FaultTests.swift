@@ -340,6 +340,7 @@ struct FaultTests {
             let disk = SimulatedFileSystem()
             disk.setTearBytes(size)
             try disk.createDirectory("d")
+            try disk.syncDirectory(".")
             let file = try disk.open("d/f", .createNew)
             func fill(_ byte: UInt8) throws {
                 let bytes = [UInt8](repeating: byte, count: 32 << 10)
@@ -365,5 +366,42 @@ struct FaultTests {
             }
             #expect(smallest == size)
         }
+    }
+
+    @Test(
+        "a name is durable when its own directory was synced, and a directory when its parent was")
+    func names() throws {
+        /// How often each of these names is there after a crash, of 60.
+        func survivors(_ synced: [String]) throws -> [String: Int] {
+            let disk = SimulatedFileSystem()
+            try disk.createDirectory("d")
+            try disk.createDirectory("d/e")
+            for path in ["d/a", "d/e/b"] { try disk.open(path, .createNew).close() }
+            for path in synced { try disk.syncDirectory(path) }
+            try disk.rename("d/a", to: "d/c")
+            var counts: [String: Int] = [:]
+            for seed in 0..<60 as Range<UInt64> {
+                var random = SeededRandom(seed: seed)
+                let left = disk.crashed(using: &random)
+                for name in ["d", "d/e", "d/a", "d/c", "d/e/b"] where left.exists(name) {
+                    counts[name, default: 0] += 1
+                }
+            }
+            return counts
+        }
+        let all = try survivors([".", "d", "d/e"])
+        #expect(all["d"] == 60)
+        #expect(all["d/e/b"] == 60)
+        // Renamed and not synced again: one of the two names, never both, never none.
+        #expect((5...55).contains(all["d/a"] ?? 0))
+        #expect((all["d/a"] ?? 0) + (all["d/c"] ?? 0) == 60)
+        let inner = try survivors(["d/e"])
+        #expect((5...55).contains(inner["d"] ?? 0))
+        // Its directory's name was never durable.
+        #expect((1...55).contains(inner["d/e/b"] ?? 0))
+        #expect(inner["d/e/b"] == inner["d/e"])
+        let outer = try survivors([".", "d"])
+        #expect(outer["d/e"] == 60)
+        #expect((5...55).contains(outer["d/e/b"] ?? 0))
     }
 }

@@ -31,30 +31,13 @@ package enum Linearizability {
     /// Leaves out writes of unknown outcome that nothing can have noticed, and gives the others that
     /// were noticed an end: when their value was first seen, they had happened.
     ///
-    /// Leaving out is right, because such a write can always be placed right before the next write
-    /// that hides it, or never; only a failed condition notices a value without naming it.
+    /// Leaving out is right, because what nobody noticed may as well never have happened. A value is
+    /// noticed by who finds it; absence by who finds nothing; either by a condition that fails. A
+    /// compare-and-set of unknown outcome that failed did nothing, so that it notices only what it must
+    /// have found if it did something.
     private static func simplified(_ history: [HistoryOperation]) -> [HistoryOperation] {
-        var seenAt: [UInt64: UInt64] = [:]
-        var failedConditions: [Int: UInt64] = [:]
-        func saw(_ value: UInt64?, _ operation: HistoryOperation) {
-            guard let value, let ret = operation.ret else { return }
-            seenAt[value] = min(seenAt[value] ?? ret, ret)
-        }
         let history = history.filter { $0.outcome != .rejected }
-        for operation in history {
-            switch (operation.action, operation.outcome) {
-            case (.get, .found(let value)): saw(value, operation)
-            case (.scan, .scanned(let values)): for value in values { saw(value, operation) }
-            case (.compareAndSet(_, let expected, _), .done): saw(expected, operation)
-            case (.compareAndSet(let key, let expected, _), .unknown):
-                // If it happened, it saw what it expected: an unknown write may hang on another.
-                if let expected { seenAt[expected] = seenAt[expected] ?? .max }
-                failedConditions[key] = .max
-            case (.compareAndSet(let key, _, _), .conditionFailed):
-                failedConditions[key] = max(failedConditions[key] ?? 0, operation.ret ?? .max)
-            default: break
-            }
-        }
+        let noticed = Noticed(history)
         var kept: [HistoryOperation] = []
         for var operation in history {
             guard operation.outcome == .unknown else {
@@ -64,16 +47,60 @@ package enum Linearizability {
             switch operation.action {
             case .get, .scan: continue
             case .put(let key, let value), .compareAndSet(let key, _, let value):
-                if let seen = seenAt[value] {
+                if let seen = noticed.values[value] {
                     if seen != .max { operation.ret = max(seen, operation.call) }
-                } else if (failedConditions[key] ?? 0) <= operation.call {
+                } else if (noticed.failures[key] ?? 0) < operation.call {
                     continue
                 }
                 kept.append(operation)
-            case .delete: kept.append(operation)
+            case .delete(let key):
+                guard
+                    max(noticed.absences[key] ?? 0, noticed.failures[key] ?? 0) >= operation.call
+                else { continue }
+                kept.append(operation)
             }
         }
         return kept
+    }
+
+    /// What operations of a history show to have happened.
+    private struct Noticed {
+        /// By value: when it was first seen; `.max` if only what is unknown itself may have seen it.
+        var values: [UInt64: UInt64] = [:]
+        /// By key: when it was last seen to hold nothing.
+        var absences: [Int: UInt64] = [:]
+        /// By key: when a condition last failed.
+        var failures: [Int: UInt64] = [:]
+
+        init(_ history: [HistoryOperation]) {
+            for operation in history {
+                let ret = operation.ret ?? .max
+                switch (operation.action, operation.outcome) {
+                case (.get(let key), .found(let value)): saw(value, key, ret)
+                case (.scan(let keys), .scanned(let values)):
+                    for (key, value) in zip(keys, values) { saw(value, key, ret) }
+                case (.compareAndSet(let key, let expected, _), .done): saw(expected, key, ret)
+                case (.compareAndSet(let key, let expected, _), .unknown):
+                    // If it happened, it saw what it expected: an unknown write may hang on another.
+                    if let expected {
+                        values[expected] = values[expected] ?? .max
+                    } else {
+                        absences[key] = .max
+                    }
+                case (.compareAndSet(let key, _, _), .conditionFailed):
+                    failures[key] = max(failures[key] ?? 0, ret)
+                default: break
+                }
+            }
+        }
+
+        private mutating func saw(_ value: UInt64?, _ key: Int, _ ret: UInt64) {
+            if let value {
+                values[value] = min(values[value] ?? ret, ret)
+            } else {
+                absences[key] = max(absences[key] ?? 0, ret)
+            }
+        }
     }
 
     // MARK: The search

@@ -54,6 +54,8 @@ package final class SimulatedFileSystem: FileSystem {
         var durableNames: [String: Int] = [:]
         var pendingNames: [NameChange] = []
         var directories: Set<String> = []
+        /// Those whose own name a power cut leaves.
+        var durableDirectories: Set<String> = []
         var locks: Set<String> = []
         var nextID = 1
         var operations = 0
@@ -158,8 +160,7 @@ package final class SimulatedFileSystem: FileSystem {
         try announce(.syncDirectory, path)
         disk.withLock { disk in
             guard !disk.lies.contains(.syncDirectory) else { return }
-            disk.durableNames = disk.names
-            disk.pendingNames = []
+            disk.makeDurable(in: path)
         }
     }
 
@@ -217,6 +218,7 @@ package final class SimulatedFileSystem: FileSystem {
             copy.names = disk.names
             copy.durableNames = disk.names
             copy.directories = disk.directories
+            copy.durableDirectories = disk.directories
             copy.nextID = disk.nextID
             copy.isAllocationSupported = disk.isAllocationSupported
             copy.tearBytes = disk.tearBytes
@@ -238,12 +240,18 @@ package final class SimulatedFileSystem: FileSystem {
     package func crashed(using random: inout SeededRandom) -> SimulatedFileSystem {
         let crashed = disk.withLock { disk in
             var next = Disk()
-            next.directories = disk.directories
+            next.directories = disk.directoriesAfterCrash(&random)
+            next.durableDirectories = next.directories
             next.nextID = disk.nextID
             next.isAllocationSupported = disk.isAllocationSupported
             next.tearBytes = disk.tearBytes
             next.lies = disk.lies
-            next.names = disk.namesAfterCrash(&random)
+            next.names = disk.namesAfterCrash(&random).filter { name, _ in
+                // What is in a directory goes with it.
+                disk.directories.subtracting(next.directories).allSatisfy {
+                    !name.hasPrefix($0 + "/")
+                }
+            }
             next.durableNames = next.names
             for id in Set(next.names.values).sorted() {
                 guard let node = disk.nodes[id] else { continue }
@@ -253,111 +261,6 @@ package final class SimulatedFileSystem: FileSystem {
             return next
         }
         return SimulatedFileSystem(crashed)
-    }
-}
-
-extension SimulatedFileSystem.Disk {
-    func namesAfterCrash(_ random: inout SeededRandom) -> [String: Int] {
-        var left = durableNames
-        // Some crashes lose everything pending, some nothing, most of them something.
-        let style = Int.random(in: 0..<4, using: &random)
-        for change in pendingNames {
-            guard style != 0, style == 1 || Bool.random(using: &random) else { continue }
-            switch change {
-            case .bind(let path, let id): left[path] = id
-            case .move(let source, let target, let id):
-                left[target] = id
-                if left[source] == id { left[source] = nil }
-            case .unbind(let path): left[path] = nil
-            }
-        }
-        return left
-    }
-}
-
-extension SimulatedFileSystem.Node {
-    mutating func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
-        let end = offset + bytes.count
-        visible.grow(to: end)
-        visible.overwrite(at: offset, with: bytes)
-    }
-
-    /// Makes one pending write durable, and with it the size that it needs.
-    mutating func complete(_ id: Int) {
-        guard let position = pending.firstIndex(where: { $0.id == id }),
-            case .write(let offset, let bytes) = pending[position].change
-        else { return }
-        let end = offset + bytes.count
-        durable.grow(to: end)
-        bytes.withUnsafeBytes { durable.overwrite(at: offset, with: $0) }
-        // Older pending writes to the same bytes can no longer come back.
-        var kept: [SimulatedFileSystem.Pending] = []
-        for (place, older) in pending.enumerated() where place != position {
-            guard place < position, case .write(let start, let old) = older.change,
-                start < end, start + old.count > offset
-            else {
-                kept.append(older)
-                continue
-            }
-            if start < offset {
-                kept.append(
-                    .init(
-                        id: older.id,
-                        change: .write(offset: start, bytes: Array(old[..<(offset - start)]))))
-            }
-            if start + old.count > end {
-                kept.append(
-                    .init(
-                        id: older.id,
-                        change: .write(offset: end, bytes: Array(old[(end - start)...]))))
-            }
-        }
-        pending = kept
-    }
-
-    func afterCrash(_ random: inout SeededRandom, tearBytes: Int) -> [UInt8] {
-        guard !pending.isEmpty else { return durable }
-        let style = Int.random(in: 0..<4, using: &random)
-        if style == 0 { return durable }
-        var size = durable.count
-        var sizes = [size]
-        for change in pending {
-            switch change.change {
-            case .write(let offset, let bytes): size = max(size, offset + bytes.count)
-            case .size(let set): size = set
-            }
-            sizes.append(size)
-        }
-        let final = style == 1 ? size : (sizes.randomElement(using: &random) ?? size)
-        var left = durable
-        let reach = max(final, sizes.max() ?? final)
-        left.grow(to: reach)
-        for change in pending {
-            guard case .write(let offset, let bytes) = change.change else { continue }
-            var at = offset
-            while at < offset + bytes.count {
-                // Up to the next sector boundary.
-                let end = min(
-                    (at / tearBytes + 1) * tearBytes, offset + bytes.count)
-                let count = end - at
-                switch style == 1 ? 0 : Int.random(in: 0..<20, using: &random) {
-                case 0..<10:
-                    bytes.withUnsafeBytes {
-                        left.overwrite(
-                            at: at, with: .init(rebasing: $0[(at - offset)...].prefix(count)))
-                    }
-                case 10: random.bytes(count).withUnsafeBytes { left.overwrite(at: at, with: $0) }
-                case 11:
-                    [UInt8](repeating: 0, count: count).withUnsafeBytes {
-                        left.overwrite(at: at, with: $0)
-                    }
-                default: break
-                }
-                at = end
-            }
-        }
-        if left.count > final { left.removeSubrange(final...) }
-        return left
     }
 }
 
