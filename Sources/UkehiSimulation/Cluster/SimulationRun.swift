@@ -50,12 +50,16 @@ package final class SimulationRun {
     ///   - minutes: Simulated time with faults.
     ///   - scenario: Which kinds of fault may occur.
     ///   - onlyFaults: Leave out all other faults of the schedule; nil: none.
+    ///   - rarePercent: How many of a hundred rare paths are on; nil: as the seed draws it.
     package init(
-        seed: UInt64, minutes: Double, scenario: Scenario = .swarm, onlyFaults: Set<Int>? = nil
+        seed: UInt64, minutes: Double, scenario: Scenario = .swarm, onlyFaults: Set<Int>? = nil,
+        rarePercent: UInt64? = nil
     ) {
         self.seed = seed
         auditRandom = SeededRandom(seed: seed ^ 0x4155_4449_54)
-        let options = SwarmOptions(seed: seed, scenario: scenario)
+        var drawn = SwarmOptions(seed: seed, scenario: scenario)
+        if let rarePercent { drawn.rarePercent = rarePercent }
+        let options = drawn
         self.options = options
         faultNanoseconds = UInt64(minutes * 60_000_000_000)
         cluster = SimulatedCluster(seed: seed, options: options, state: .keyValue)
