@@ -57,6 +57,7 @@ enum SimulationWorker {
             ("elections", .int(result.elections)),
             ("committed_entries", .int(result.committedEntries)),
             ("undecided_histories", .int(result.undecided)),
+            ("refused_nodes", .int(result.refusedNodes)),
             (
                 "rare_paths",
                 .object(
