@@ -5,6 +5,7 @@
 //   event TEXT            after a failure: what happened last
 //   { ... }               the seed's result
 
+import UkehiEnvironment
 import UkehiSimulation
 
 #if canImport(Glibc)
