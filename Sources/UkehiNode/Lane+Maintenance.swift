@@ -58,6 +58,7 @@ extension Lane {
                 switch try log.purgeStep() {
                 case .removed:
                     if rare.takes(.purgedStepwise) { return post(.purgeAgain) }
+                    continue
                 case .carried: return post(.purgeAgain)
                 case .pinned(let regions): host?.pinned(regions)
                 case .done: break
