@@ -121,7 +121,13 @@ enum Recovery {
     ) throws(WALError) -> (mark: LogMark, markFile: any File, active: SegmentFile) {
         let newest = found.segments.last
         let id = (newest?.id ?? 0) + 1
-        invariant(id <= UInt64(UInt32.max), "segment ids are used up")
+        guard id <= UInt64(UInt32.max) else {
+            throw WALError(
+                .corrupted,
+                "The log was not opened: segment \(id - 1) has the last id there is, which no log "
+                    + "comes near. Restore the directory, or restore the node from its peers.",
+                at: LogPosition(segment: id - 1, offset: 0))
+        }
         let header = SegmentHeader(
             log: 0, segment: id, incarnation: random.next(), firstLSN: end.nextLSN,
             capacity: UInt64(store.options.segmentBytes), isAllocated: false,

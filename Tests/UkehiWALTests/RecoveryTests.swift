@@ -212,6 +212,30 @@ struct RecoveryTests {
         #expect(openingError(copy)?.code == .unsupportedVersion)
     }
 
+    @Test("a directory that claims the last segment id there is does not end the process")
+    func lastSegment() throws {
+        let last = UInt64(UInt32.max)
+        let mark = LogMark(log: 7, sequence: 2, oldest: last, newest: last)
+        let header = SegmentHeader(
+            log: 7, segment: last, incarnation: 1, firstLSN: 5, capacity: 1 << 20,
+            isAllocated: false, predecessor: last - 1, predecessorEnd: 8192,
+            predecessorLastLSN: 4, predecessorChecksum: 0)
+        func bytes(_ encode: (UnsafeMutableRawPointer) -> Void) -> [UInt8] {
+            let buffer = FrameBuffer(capacity: SegmentFormat.firstFrameOffset)
+            buffer.base.initializeMemory(as: UInt8.self, repeating: 0, count: buffer.capacity)
+            encode(buffer.base)
+            return Array(UnsafeRawBufferPointer(start: buffer.base, count: buffer.capacity))
+        }
+        let fileSystem = SimulatedFileSystem()
+        try fileSystem.createDirectory(SmallLog.directory)
+        fileSystem.replace(SmallLog.path(LogNames.mark), with: bytes { mark.encode(to: $0) })
+        fileSystem.replace(
+            SmallLog.path(LogNames.segment(last)), with: bytes { header.encode(to: $0) })
+        let error = #expect(throws: WALError.self) { _ = try SmallLog.reopened(fileSystem) }
+        #expect(error?.code == .corrupted)
+        #expect(error?.position?.segment == last)
+    }
+
     @Test("a directory in use is refused")
     func locked() throws {
         let small = try SmallLog()
