@@ -120,7 +120,7 @@ let package = Package(
         .testTarget(
             name: "UkehiRaftTests",
             dependencies: ["UkehiRaft", "UkehiBase", "_CAllocationCounter"],
-            swiftSettings: strict),
+            exclude: ["Scenarios"], swiftSettings: strict),
         .testTarget(
             name: "EtcdRaftConformanceTests", dependencies: ["UkehiRaft", "UkehiBase"],
             swiftSettings: strict),
