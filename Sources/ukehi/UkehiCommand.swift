@@ -28,6 +28,7 @@ struct UkehiCommand: AsyncParsableCommand {
 
             See what a node has on disk, running or not:
               ukehi wal dump ./data --limit 20
+              ukehi wal stat ./data
               ukehi wal verify ./data
 
             Exit codes: 20 corruption, 21 I/O failed, 22 disk full, 23 wrong key, 24 identity,
@@ -52,6 +53,10 @@ struct UkehiCommand: AsyncParsableCommand {
     static func main() async {
         // A peer or reader that hangs up is an error of that write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
+        if Bench.asksForHelp(Array(CommandLine.arguments.dropFirst())) {
+            print(helpMessage(for: ClusterBench.self))
+            return
+        }
         do {
             var command = try parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {

@@ -38,15 +38,28 @@ struct ProcessUsage: Sendable {
 
     /// Resident memory in MiB; 0 where /proc is missing.
     static func residentMegabytes() -> Double {
-        guard let file = fopen("/proc/self/status", "r") else { return 0 }
+        Double(first(in: "/proc/self/status", parse(statusLine:)) ?? 0) / 1024
+    }
+
+    /// Bytes that the process had written to devices; 0 where /proc is missing.
+    static func writtenBytes() -> UInt64 {
+        first(in: "/proc/self/io") { line in
+            let name = "write_bytes:"
+            guard line.hasPrefix(name) else { return nil }
+            return UInt64(line.dropFirst(name.count).filter { $0.isNumber })
+        } ?? 0
+    }
+
+    /// What `parse` makes of the first line that it takes.
+    private static func first<R>(in path: String, _ parse: (String) -> R?) -> R? {
+        guard let file = fopen(path, "r") else { return nil }
         defer { fclose(file) }
         var line = [CChar](repeating: 0, count: 256)
         while fgets(&line, 256, file) != nil {
             let bytes = line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:))
-            let text = String(decoding: bytes, as: UTF8.self)
-            if let kilobytes = parse(statusLine: text) { return Double(kilobytes) / 1024 }
+            if let value = parse(String(decoding: bytes, as: UTF8.self)) { return value }
         }
-        return 0
+        return nil
     }
 
     /// The kibibytes of a `VmRSS:` line, nil for any other line.

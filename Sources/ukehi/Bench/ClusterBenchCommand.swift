@@ -1,0 +1,142 @@
+// `ukehi bench cluster`, which `ukehi bench` alone means, too: how fast is a cluster here, and is what
+// it acknowledged really there?
+
+import ArgumentParser
+import Ukehi
+
+/// Puts a cluster under load, measures it beside the bare disk, and verifies what it acknowledged.
+struct ClusterBench: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cluster",
+        abstract: "Measure a cluster here, beside its disk, and verify what it acknowledged.",
+        discussion: """
+            Starts --nodes nodes in this process, connected over loopback TCP, each with its own \
+            directory, real fsync and its share of --clients closed-loop clients: a client wants its \
+            next operation the moment the last one is answered, and latency counts from there, over \
+            all retries. Afterwards every written key is read back and the replicas are compared; \
+            exit code 1 and the first difference if anything is wrong.
+
+            `ukehi bench` alone means this. `ukehi bench wal` measures one node's log by itself.
+
+            EXAMPLES
+              ukehi bench                                  three nodes, RocksDB, 128-byte values
+              ukehi bench --state none --clients 4096      the replicated log alone
+              ukehi bench --clients 1                      latency of a lone write
+              ukehi bench --read-ratio 0.9                 mostly reads, linearizable
+              ukehi bench --client-mode async              Swift tasks instead of callbacks
+              ukehi bench --keys 100 --mix get=50,put=40,cas=8,delete=2 --history ops.jsonl
+              ukehi bench --endpoint host1:7878,host2:7878,host3:7878
+              ukehi bench --input records.tsv --json
+              ukehi bench wal                              the log alone, beside the bare disk
+            """)
+
+    @Option(help: "Nodes in this process.") var nodes = 3
+    @Option(help: "Regions to start with.") var regions = 48
+    @Option(help: "Closed-loop clients, over all nodes.") var clients = 1024
+    @Option(help: "callback: replies on the node's lane; async: Swift tasks.")
+    var clientMode = BenchClientMode.callback
+    @Option(help: "Bytes of a key.") var keySize = 16
+    @Option(help: "Bytes of a value.") var valueSize = 128
+    @Option(help: "Distinct keys (default: 1000000; 100000 if anything is read).")
+    var keys: Int?
+    @Option(help: "Share of reads, 0 to 1.") var readRatio = 0.0
+    @Option(help: "Instead of --read-ratio: weights, as get=50,put=40,cas=8,delete=2.")
+    var mix: String?
+    @Option(help: "linearizable, lease or stale.") var readMode = BenchReadMode.linearizable
+    @Option(help: "Measured seconds.") var duration = 10.0
+    @Option(help: "Seconds of load before the measured part.") var warmUp = 1.0
+    @Option(help: "rocksdb, memory or none (nothing is applied; verified by log digests).")
+    var state = BenchState.rocksdb
+    @Option(
+        help: "Where the nodes' directories go, and stay (default: a fresh one in ./bench-data).")
+    var dataDir: String?
+    @Flag(help: "Keep the fresh directory.") var keep = false
+    @Flag(help: "Acknowledge without fsync: a power cut loses writes. For comparison only.")
+    var unsafeNoFsync = false
+    @Option(
+        help: ArgumentHelp(
+            "One line per acknowledged write: CLOCK_MONOTONIC ns, operation id, key, FNV-1a 64 of "
+                + "the value; separated by TAB.", valueName: "file"))
+    var ackLog: String?
+    @Option(
+        help: ArgumentHelp(
+            "One JSON object per operation, for linearizability checkers.", valueName: "file"))
+    var history: String?
+    @Option(
+        help: ArgumentHelp(
+            "Drive a running cluster instead: HOST:PORT of its nodes, separated by commas.",
+            valueName: "endpoints"))
+    var endpoint: String?
+    @Option(
+        help: ArgumentHelp(
+            "Replay key<TAB>value lines instead of generated data; - for standard input.",
+            valueName: "file"))
+    var input: String?
+    @Option(help: "Seed of keys and mix.") var seed: UInt64 = 1
+    @Flag(help: "Print one JSON object instead of the table; progress goes to stderr.")
+    var json = false
+
+    func validate() throws {
+        let problems = BenchSettings.problems(try settings())
+        if !problems.isEmpty {
+            throw ValidationError("Nothing was started:\n  " + problems.joined(separator: "\n  "))
+        }
+    }
+
+    /// The options as settings; throws what has no meaning at all.
+    private func settings() throws -> BenchSettings {
+        if mix != nil && readRatio != 0 {
+            throw ValidationError("Nothing was started: give --read-ratio or --mix, not both.")
+        }
+        guard let mix = mix.map(OperationMix.init(parsing:)) ?? OperationMix(readRatio: readRatio)
+        else {
+            throw ValidationError(
+                "Nothing was started: --read-ratio is 0 to 1; --mix is weights of get, put, cas and "
+                    + "delete, as get=50,put=50.")
+        }
+        var settings = BenchSettings(mix: mix)
+        settings.nodes = nodes
+        settings.regions = regions
+        settings.clients = clients
+        settings.clientMode = clientMode
+        settings.keyBytes = keySize
+        settings.valueBytes = valueSize
+        settings.keys = keys ?? (mix.reads ? 100_000 : 1_000_000)
+        settings.readMode = readMode
+        settings.durationSeconds = duration
+        settings.warmUpSeconds = warmUp
+        settings.state = state
+        settings.dataDirectory = dataDir
+        settings.keepsData = keep
+        settings.isSynced = !unsafeNoFsync
+        settings.ackLog = ackLog
+        settings.history = history
+        settings.endpoints =
+            endpoint?.split(separator: ",").map { String($0) } ?? []
+        if endpoint != nil && settings.endpoints.isEmpty {
+            throw ValidationError("Nothing was started: --endpoint names no HOST:PORT.")
+        }
+        settings.input = input
+        settings.seed = seed
+        settings.isJSON = json
+        return settings
+    }
+
+    func run() async throws {
+        let settings = try settings()
+        do {
+            let report = try await BenchRun(settings: settings).run()
+            printLine(json ? report.json.text : report.table)
+            guard let difference = report.verification.difference else { return }
+            throw Failure(status: ExitStatus.failure, message: "verification failed: \(difference)")
+        } catch let error as BenchFailure {
+            throw Failure(status: ExitStatus.failure, message: error.description)
+        } catch let error as BenchFileError {
+            throw Failure(status: ExitStatus.ioFailed, message: error.description)
+        }
+    }
+}
+
+extension BenchState: ExpressibleByArgument {}
+extension BenchClientMode: ExpressibleByArgument {}
+extension BenchReadMode: ExpressibleByArgument {}

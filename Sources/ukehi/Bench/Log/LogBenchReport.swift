@@ -1,0 +1,176 @@
+// What `ukehi bench wal` found: a table for people, one JSON object for machines.
+
+import UkehiWAL
+
+/// One row's findings, with the bare disk's beside them.
+struct LogBenchResult: Sendable {
+    var row: LogBenchRow
+    var seconds = 0.0
+    var entries: UInt64 = 0
+    var latencies = LatencySummary()
+    var syncs: UInt64 = 0
+    var frames: UInt64 = 0
+    /// Of frames, padding included.
+    var frameBytes: UInt64 = 0
+    /// To the device, by the whole process: frames, and zeros ahead of them.
+    var deviceBytes: UInt64 = 0
+    var cpuSeconds = 0.0
+    /// One block at a time, just before and after the row.
+    var raw = RawWrites(bytes: 4096)
+    /// The row's mean frame at a time, just after it.
+    var rawFrames = RawWrites(bytes: 4096)
+    /// The first thing found wrong; nil: all that was acknowledged was there again.
+    var difference: String?
+
+    init(row: LogBenchRow, difference: String) {
+        self.row = row
+        self.difference = difference
+    }
+
+    init(
+        row: LogBenchRow, latencies: LatencySummary, from before: Snapshot, to after: Snapshot
+    ) {
+        self.row = row
+        self.latencies = latencies
+        seconds = Double(after.time - before.time) / 1e9
+        entries = after.entries - before.entries
+        syncs = after.log.syncs - before.log.syncs
+        frames = after.log.frames - before.log.frames
+        frameBytes = after.log.bytesWritten - before.log.bytesWritten
+        deviceBytes = after.deviceBytes - before.deviceBytes
+        cpuSeconds = after.usage.cpuSeconds - before.usage.cpuSeconds
+    }
+
+    var entriesPerSecond: Double { Double(entries) / max(seconds, 1e-9) }
+    var syncsPerSecond: Double { Double(syncs) / max(seconds, 1e-9) }
+    var entriesPerSync: Double { Double(entries) / Double(max(syncs, 1)) }
+    var bytesPerSync: Double { Double(frameBytes) / Double(max(frames, 1)) }
+    var bytesPerEntryByte: Double { share(of: frameBytes) }
+    var deviceBytesPerEntryByte: Double { share(of: deviceBytes) }
+    /// Of entry data, in millions.
+    var megabytesPerSecond: Double { entriesPerSecond * Double(row.entryBytes) / 1e6 }
+    var frameMegabytesPerSecond: Double { Double(frameBytes) / 1e6 / max(seconds, 1e-9) }
+    /// Of all threads, the load's own work included.
+    var cpuMicrosecondsPerEntry: Double { cpuSeconds * 1e6 / Double(max(entries, 1)) }
+
+    // Beside the bare disk:
+    var entriesPerRawSync: Double { entriesPerSecond / max(raw.perSecond, 1e-9) }
+    var p50OfRaw: Double { latencies.p50 / max(rawFrames.p50Microseconds, 1e-9) }
+    var bandwidthOfRaw: Double {
+        frameMegabytesPerSecond / max(rawFrames.megabytesPerSecond, 1e-9)
+    }
+
+    private func share(of bytes: UInt64) -> Double {
+        Double(bytes) / Double(max(entries * UInt64(row.entryBytes), 1))
+    }
+}
+
+/// All rows.
+struct LogBenchReport: Sendable {
+    var settings: LogBenchSettings
+    var rows: [LogBenchResult] = []
+    /// A write of 4 KiB through the page cache and an `fdatasync`.
+    var cached = RawWrites(bytes: 4096)
+
+    init(settings: LogBenchSettings) { self.settings = settings }
+
+    /// The first thing found wrong in any row.
+    var difference: String? {
+        rows.first { $0.difference != nil }.flatMap { result in
+            result.difference.map { "\(result.row.text): \($0)" }
+        }
+    }
+}
+
+// MARK: - For people
+
+extension LogBenchReport {
+    var table: String {
+        var table = TextTable([
+            ("APPENDERS", .right), ("BYTES", .right), ("REGIONS", .right), ("ENTRIES/S", .right),
+            ("P50", .right), ("P99", .right), ("SYNCS/S", .right), ("PER SYNC", .right),
+            ("WRITTEN", .right), ("MB/S", .right), ("CPU/ENTRY", .right), ("RAW SYNCS/S", .right),
+            ("x RAW SYNCS", .right), ("x RAW P50", .right), ("x RAW MB/S", .right), ("", .left),
+        ])
+        for result in rows {
+            table.append([
+                BenchFormat.count(Double(result.row.appenders)),
+                BenchFormat.count(Double(result.row.entryBytes)),
+                BenchFormat.count(Double(result.row.regions)),
+                BenchFormat.count(result.entriesPerSecond),
+                BenchFormat.time(result.latencies.p50), BenchFormat.time(result.latencies.p99),
+                BenchFormat.count(result.syncsPerSecond),
+                BenchFormat.count(result.entriesPerSync),
+                BenchFormat.ratio(result.bytesPerEntryByte),
+                BenchFormat.count(result.megabytesPerSecond),
+                BenchFormat.ratio(result.cpuMicrosecondsPerEntry) + " µs",
+                BenchFormat.count(result.raw.perSecond),
+                BenchFormat.ratio(result.entriesPerRawSync), BenchFormat.ratio(result.p50OfRaw),
+                BenchFormat.ratio(result.bandwidthOfRaw),
+                result.difference == nil ? "verified" : "WRONG",
+            ])
+        }
+        var lines = table.lines.map { "  " + $0 }
+        lines += [
+            "",
+            "  WRITTEN is bytes of frames per byte of entry; CPU of all threads, the load included.",
+            "  RAW is the bare disk beside each row, by the log's own calls on a file zeroed ahead,",
+            "  one write at a time: syncs of 4 KiB just before and after it, p50 and MB/s of writes",
+            "  of the row's mean frame. A write through the page cache and an fdatasync, 4 KiB: "
+                + "\(BenchFormat.count(cached.perSecond))/s, p50 "
+                + "\(BenchFormat.time(cached.p50Microseconds)).",
+        ]
+        if let difference { lines.append("  WRONG: \(difference)") }
+        return lines.joined(separator: "\n")
+    }
+}
+
+// MARK: - For machines
+
+extension LogBenchReport {
+    var json: JSONValue {
+        .object([
+            ("benchmark", .string("wal")), ("seconds_per_row", .number(settings.seconds)),
+            ("batch_entries", .int(settings.batchEntries)),
+            ("segment_mb", .int(settings.segmentMegabytes)),
+            ("raw_write_fdatasync", cached.json), ("rows", .array(rows.map(\.json))),
+            ("verified", .bool(difference == nil)),
+            ("difference", difference.map { .string($0) } ?? .null),
+        ])
+    }
+}
+
+extension LogBenchResult {
+    fileprivate var json: JSONValue {
+        .object([
+            ("appenders", .int(row.appenders)), ("entry_bytes", .int(row.entryBytes)),
+            ("regions", .int(row.regions)), ("seconds", .number(seconds)),
+            ("entries", .int(Int(clamping: entries))),
+            ("entries_per_second", .number(entriesPerSecond)),
+            ("p50_us", .number(latencies.p50)), ("p99_us", .number(latencies.p99)),
+            ("max_us", .number(latencies.max)), ("syncs_per_second", .number(syncsPerSecond)),
+            ("entries_per_sync", .number(entriesPerSync)),
+            ("frame_bytes_per_sync", .number(bytesPerSync)),
+            ("frame_bytes_per_entry_byte", .number(bytesPerEntryByte)),
+            ("device_bytes_per_entry_byte", .number(deviceBytesPerEntryByte)),
+            ("entry_mb_per_second", .number(megabytesPerSecond)),
+            ("frame_mb_per_second", .number(frameMegabytesPerSecond)),
+            ("cpu_us_per_entry", .number(cpuMicrosecondsPerEntry)), ("raw_4k", raw.json),
+            ("raw_frames", rawFrames.json),
+            ("entries_per_raw_sync", .number(entriesPerRawSync)),
+            ("p50_to_raw", .number(p50OfRaw)), ("bandwidth_to_raw", .number(bandwidthOfRaw)),
+            ("verified", .bool(difference == nil)),
+            ("difference", difference.map { .string($0) } ?? .null),
+        ])
+    }
+}
+
+extension RawWrites {
+    fileprivate var json: JSONValue {
+        .object([
+            ("bytes", .int(bytes)), ("per_second", .number(perSecond)),
+            ("p50_us", .number(p50Microseconds)), ("p99_us", .number(p99Microseconds)),
+            ("mb_per_second", .number(megabytesPerSecond)),
+        ])
+    }
+}

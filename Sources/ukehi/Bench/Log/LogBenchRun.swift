@@ -1,0 +1,172 @@
+// The whole of `ukehi bench wal`: for each row a fresh log, the bare disk before and after it, the
+// load, and what a reopened log says of it.
+
+import Glibc
+import UkehiEnvironment
+import UkehiPOSIX
+import UkehiWAL
+
+/// Carries out the rows and cleans up behind them.
+struct LogBenchRun {
+    let settings: LogBenchSettings
+    /// Told about the progress, line by line.
+    let say: (String) -> Void
+
+    func run() throws -> LogBenchReport {
+        let parent = settings.directory ?? "bench-data"
+        let directory = try DirectoryTree.createFresh(in: parent)
+        defer {
+            if !settings.keepsData {
+                DirectoryTree.remove(directory)
+                // Stays when another run is in it.
+                if settings.directory == nil { rmdir(parent) }
+            }
+        }
+        do throws(FileError) {
+            return try measure(in: directory)
+        } catch {
+            throw BenchFailure("The log was not measured: \(error)")
+        }
+    }
+
+    private func measure(in directory: String) throws(FileError) -> LogBenchReport {
+        say("  measuring the disk in \(directory)")
+        let ceiling = try LogCeiling(directory: directory)
+        var report = LogBenchReport(settings: settings)
+        report.cached = try ceiling.writeAndSync(bytes: 4096, seconds: 0.5)
+        for (position, row) in settings.rows.enumerated() {
+            say("  \(position + 1) of \(settings.rows.count): \(row.text)")
+            let place = "\(directory)/row-\(position + 1)"
+            do throws(WALError) {
+                report.rows.append(try measure(row, in: place, ceiling))
+            } catch {
+                report.rows.append(
+                    LogBenchResult(row: row, difference: "the log failed: \(error)"))
+            }
+            if !settings.keepsData { DirectoryTree.remove(place) }
+        }
+        return report
+    }
+
+    // MARK: A row
+
+    private var options: WALOptions {
+        var options = WALOptions()
+        options.segmentBytes = settings.segmentMegabytes << 20
+        if let frames = settings.framesInFlight { options.maxGroupsInFlight = frames }
+        return options
+    }
+
+    private func measure(
+        _ row: LogBenchRow, in directory: String, _ ceiling: LogCeiling
+    ) throws(WALError) -> LogBenchResult {
+        let payloads = LogPayloads(entryBytes: row.entryBytes)
+        let appenders = LogAppenders(
+            row: row, payloads: payloads, batchEntries: settings.batchEntries)
+        var options = options
+        // The load is bounded by itself: no entry is refused.
+        let underWay = row.appenders * (row.entryBytes + 128)
+        options.maxQueueBytes = max(options.maxQueueBytes, 2 * underWay)
+        let log = try open(directory, options)
+        // A node that has run for a while has its room prepared; so has this one, to begin with.
+        while log.prepareStep() {}
+
+        let raw = LatencyRecorder()
+        var rawNanoseconds = try pass { () throws(FileError) in
+            try ceiling.write(bytes: 4096, seconds: 0.25, into: raw)
+        }
+        log.start(
+            durable: { lane, ticket in
+                if lane != LogAppenders.compactionLane { appenders.durable(upTo: ticket) }
+            },
+            failed: { appenders.failed($0.description) })
+        appenders.start(on: log)
+        try keepCompact(appenders, log, seconds: LogBenchRun.warmUpSeconds)
+        appenders.beginMeasuring()
+        let before = Snapshot(appenders, log)
+        try keepCompact(appenders, log, seconds: settings.seconds)
+        let after = Snapshot(appenders, log)
+        let latencies = appenders.latencies()
+        let deadline = BenchClock.now() + 30_000_000_000
+        while !appenders.drain(), appenders.failure == nil, BenchClock.now() < deadline {
+            BenchClock.pause(nanoseconds: 1_000_000)
+        }
+        log.stop()
+
+        rawNanoseconds += try pass { () throws(FileError) in
+            try ceiling.write(bytes: 4096, seconds: 0.25, into: raw)
+        }
+        var result = LogBenchResult(row: row, latencies: latencies, from: before, to: after)
+        result.raw = RawWrites(bytes: 4096, raw, nanoseconds: rawNanoseconds)
+        let size = LogCeiling.frameBytes(Int(result.bytesPerSync))
+        result.rawFrames = result.raw
+        if size > 4096 {
+            let latencies = LatencyRecorder()
+            let nanoseconds = try pass { () throws(FileError) in
+                try ceiling.write(bytes: size, seconds: 0.4, into: latencies)
+            }
+            result.rawFrames = RawWrites(bytes: size, latencies, nanoseconds: nanoseconds)
+        }
+        result.difference =
+            appenders.failure
+            ?? LogBenchVerification(appenders: appenders, payloads: payloads).difference {
+                () throws(WALError) in try open(directory, options)
+            }
+        return result
+    }
+
+    private static let warmUpSeconds = 0.7
+
+    /// Waits, and meanwhile frees the log's old end as a node does.
+    private func keepCompact(
+        _ appenders: LogAppenders, _ log: WriteAheadLog, seconds: Double
+    ) throws(WALError) {
+        let end = BenchClock.now() + UInt64(seconds * 1e9)
+        while true {
+            let now = BenchClock.now()
+            guard now < end else { return }
+            BenchClock.pause(nanoseconds: min(end - now, 50_000_000))
+            guard log.statistics.segments > 1, appenders.failure == nil else { continue }
+            appenders.compact()
+            _ = try log.purge()
+        }
+    }
+
+    private func open(_ directory: String, _ options: WALOptions) throws(WALError) -> WriteAheadLog
+    {
+        try WriteAheadLog.open(
+            fileSystem: POSIXFileSystem(), directory: directory, options: options,
+            random: SystemRandomSource(), clock: SystemClock()
+        ).log
+    }
+
+    private func pass(_ measure: () throws(FileError) -> UInt64) throws(WALError) -> UInt64 {
+        do throws(FileError) { return try measure() } catch {
+            throw WALError(.ioFailed, "the bare disk was not measured: \(error)")
+        }
+    }
+}
+
+/// What is counted at one moment.
+struct Snapshot {
+    var time = BenchClock.now()
+    var entries: UInt64
+    var log: WALStatistics
+    var usage = ProcessUsage.now()
+    /// By this process, to the device: zeros ahead of the log included.
+    var deviceBytes = ProcessUsage.writtenBytes()
+
+    init(_ appenders: LogAppenders, _ log: WriteAheadLog) {
+        entries = appenders.acknowledged
+        self.log = log.statistics
+    }
+}
+
+extension LogBenchRow {
+    /// `64 appenders, 128 B, 100 regions`.
+    var text: String {
+        "\(BenchFormat.count(Double(appenders))) appender\(appenders == 1 ? "" : "s"), "
+            + "\(BenchFormat.count(Double(entryBytes))) B, "
+            + "\(BenchFormat.count(Double(regions))) region\(regions == 1 ? "" : "s")"
+    }
+}
