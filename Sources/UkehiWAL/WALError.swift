@@ -19,7 +19,7 @@ package struct WALError: Error, Hashable, Sendable, CustomStringConvertible {
     package struct Code: Hashable, Sendable, CustomStringConvertible {
         private enum Kind: String {
             case corrupted, ioFailed, diskFull, overloaded, recordTooLarge, locked, identity
-            case unsupportedVersion, configuration, compacted, unavailable, failed
+            case unsupportedVersion, configuration, compacted, unavailable, failed, recycled
         }
         private let kind: Kind
         private init(_ kind: Kind) { self.kind = kind }
@@ -48,6 +48,8 @@ package struct WALError: Error, Hashable, Sendable, CustomStringConvertible {
         package static var unavailable: Self { .init(.unavailable) }
         /// The log stopped after an earlier failure, or was closed; nothing was taken.
         package static var failed: Self { .init(.failed) }
+        /// A running node removed or reused the segment while a tool read it. Read again.
+        package static var recycled: Self { .init(.recycled) }
 
         package var description: String { kind.rawValue }
 
@@ -57,6 +59,7 @@ package struct WALError: Error, Hashable, Sendable, CustomStringConvertible {
             case .corrupted: 20
             case .diskFull: 22
             case .identity, .locked, .unsupportedVersion: 24
+            case .recycled: 69
             case .configuration: 78
             default: 21
             }

@@ -48,10 +48,15 @@ extension WALInspector {
         let found = try open()
         var replay = Replay(isComplete: found.isComplete)
         var scan = NaiveScan()
+        var progress = ReadProgress(found, onProgress)
         for position in found.segments.indices {
+            progress.begin(position)
             _ = try replay.read(
                 found.segments[position], successor: found.successor(of: position)
-            ) { (frame) throws(WALError) in scan.take(frame) }
+            ) { (frame) throws(WALError) in
+                progress.read(frame)
+                scan.take(frame)
+            }
         }
         try replay.finish()
         for slot in 0..<replay.regions.count {
@@ -115,7 +120,7 @@ extension WALInspector {
         return info
     }
 
-    private func body(
+    func body(
         of block: IndexBlock, _ region: RegionID, _ found: LogDirectory
     ) throws(WALError) -> Bytes {
         let place = LogPosition(segment: UInt64(block.segment), offset: UInt64(block.bodyOffset))

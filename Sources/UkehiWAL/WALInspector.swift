@@ -9,9 +9,11 @@ package import UkehiEnvironment
 
 /// Reads a log's directory; changes nothing and needs no keys.
 package struct WALInspector: Sendable {
-    private let fileSystem: any FileSystem
+    let fileSystem: any FileSystem
     /// Where the segments are.
     package let directory: String
+    /// Told now and then how many bytes were read of how many; a second reading begins again.
+    package var onProgress: (@Sendable (_ done: UInt64, _ total: UInt64) -> Void)?
 
     /// - Parameter directory: The log's directory, or a node's data directory with the log in `wal`.
     package init(fileSystem: any FileSystem, directory: String) {
@@ -75,69 +77,6 @@ package struct WALInspector: Sendable {
         case entry(EntryInfo)
     }
 
-    // MARK: Dump
-
-    /// Visits segments, frames and entries in log order, superseded ones included, until `visit`
-    /// returns false.
-    ///
-    /// - Parameter region: Only frames and entries of this one.
-    /// - Throws: ``WALError``, at the first thing that cannot be read and is no torn tail.
-    package func dump(
-        region: RegionID? = nil, _ visit: (Record) -> Bool
-    ) throws(WALError) {
-        let found = try open()
-        var replay = Replay(isComplete: found.isComplete)
-        for position in found.segments.indices {
-            let segment = found.segments[position]
-            let successor = found.successor(of: position)
-            guard visit(.segment(SegmentInfo(segment, successor))) else { return }
-            do throws(WALError) {
-                _ = try replay.read(segment, successor: successor) { (frame) throws(WALError) in
-                    guard visitFrame(frame, region, visit) else { throw WALError.stopVisiting }
-                }
-            } catch {
-                if error == .stopVisiting { return }
-                throw error
-            }
-        }
-    }
-
-    private func visitFrame(
-        _ frame: FrameView, _ region: RegionID?, _ visit: (Record) -> Bool
-    ) -> Bool {
-        let items = frame.items.filter { region == nil || $0.region == region }
-        guard !items.isEmpty || region == nil else { return true }
-        let header = frame.header
-        let info = FrameInfo(
-            segment: header.segment, offset: header.offset, bytes: header.frameBytes,
-            lsn: header.lsn, durableLSN: header.durableLSN, isClaim: header.isClaim,
-            checksum: header.checksum, batches: Array(items))
-        guard visit(.frame(info)) else { return false }
-        for (item, offset) in zip(frame.items, frame.bodyOffsets())
-        where item.kind == .append && (region == nil || item.region == region) {
-            let raw = frame.body(at: offset, count: Int(item.bodyBytes))
-            let body = Bytes(copying: raw)
-            var goesOn = true
-            _ = forEachRecord(of: item, in: raw) { position, record in
-                guard goesOn else { return }
-                let data = body[record.offset..<record.offset + record.count]
-                let place = header.offset + UInt64(offset + record.offset)
-                goesOn = visit(
-                    .entry(
-                        EntryInfo(
-                            region: item.region, index: item.firstIndex + UInt64(position),
-                            term: record.term, kind: record.kind, bytes: record.count,
-                            checksum: CRC32C.checksum(data), lsn: header.lsn,
-                            position: LogPosition(
-                                segment: header.segment,
-                                offset: place - UInt64(Entry.recordHeaderBytes)),
-                            data: data)))
-            }
-            guard goesOn else { return false }
-        }
-        return true
-    }
-
     // MARK: Verify
 
     /// What ``verify()`` found.
@@ -156,11 +95,13 @@ package struct WALInspector: Sendable {
         package var warnings: [String] = []
         /// The first thing that makes a node refuse to start; nil: the log is sound.
         package var problem: WALError?
+        /// What would go with it, if the log were cut there.
+        package var loss = LogLoss()
     }
 
     /// Checks every checksum, every chain and every rule of replay.
     package func verify() -> VerifyReport {
-        settled {
+        var report = settled {
             var report = VerifyReport()
             do throws(WALError) {
                 try verify(&report)
@@ -169,13 +110,17 @@ package struct WALInspector: Sendable {
             }
             return (report, report.problem)
         }
+        if let place = report.problem?.position { report.loss = loss(from: place) }
+        return report
     }
 
     private func verify(_ report: inout VerifyReport) throws(WALError) {
         let found = try open()
         var replay = Replay(isComplete: found.isComplete)
+        var progress = ReadProgress(found, onProgress)
         for position in found.segments.indices {
             let segment = found.segments[position]
+            progress.begin(position)
             report.segments += 1
             if segment.lostCopy {
                 report.warnings.append(
@@ -184,6 +129,7 @@ package struct WALInspector: Sendable {
             let end = try replay.read(
                 segment, successor: found.successor(of: position)
             ) { (frame) throws(WALError) in
+                progress.read(frame)
                 report.frames += 1
                 report.batches += frame.items.count
                 report.entries += frame.items.reduce(0) { $0 + UInt64($1.count) }
@@ -239,7 +185,35 @@ extension LogDirectory {
     }
 }
 
-extension WALError {
-    /// Ends a visit from inside; never leaves this module.
-    fileprivate static let stopVisiting = WALError(.failed, "The visitor wanted no more.")
+/// How far a reading has come; tells its owner at most once for each 16 MiB.
+struct ReadProgress {
+    private let tell: (@Sendable (UInt64, UInt64) -> Void)?
+    /// Bytes before each segment, and of all.
+    private var starts: [UInt64] = []
+    private var total: UInt64 = 0
+    private var start: UInt64 = 0
+    private var due: UInt64 = 0
+
+    init(_ found: LogDirectory, _ tell: (@Sendable (UInt64, UInt64) -> Void)?) {
+        self.tell = tell
+        for position in found.segments.indices {
+            starts.append(total)
+            total += found.successor(of: position)?.predecessorEnd ?? found.segments[position].bytes
+        }
+    }
+
+    mutating func begin(_ position: Int) {
+        start = starts[position]
+        report(start)
+    }
+
+    mutating func read(_ frame: FrameView) {
+        report(start + frame.header.offset + UInt64(frame.header.frameBytes))
+    }
+
+    private mutating func report(_ done: UInt64) {
+        guard let tell, done >= due else { return }
+        due = done + 16 << 20
+        tell(done, total)
+    }
 }

@@ -55,6 +55,9 @@ func printError(_ line: String) {
     _ = writeAll(Array(line.utf8) + [UInt8(ascii: "\n")], to: STDERR_FILENO)
 }
 
+/// Writes to standard error without ending the line.
+func printUnended(_ text: String) { _ = writeAll(Array(text.utf8), to: STDERR_FILENO) }
+
 /// Whether a person watches what goes to standard error.
 let isErrorWatched = isatty(STDERR_FILENO) == 1
 

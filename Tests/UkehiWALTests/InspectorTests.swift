@@ -43,7 +43,7 @@ struct InspectorTests {
         #expect(lsns == Array(1...31))
         #expect(entries == [RegionID(1): Array(1...15), RegionID(2): Array(1...15)])
         var visited = 0
-        try inspector(small.fileSystem).dump(region: RegionID(2)) { record in
+        try inspector(small.fileSystem).dump(LogFilter(region: RegionID(2))) { record in
             if case .entry(let info) = record { #expect(info.region == RegionID(2)) }
             visited += 1
             return visited < 5

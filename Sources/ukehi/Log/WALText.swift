@@ -9,20 +9,22 @@ import UkehiWAL
 /// `segment 1 …`, a line of its own in a dump.
 func line(of segment: WALInspector.SegmentInfo) -> String {
     let end = segment.statedEnd.map { "ends at \($0)" } ?? "the newest"
-    return "segment \(segment.segment)  \(segment.fileName)  \(segment.fileBytes) bytes, "
-        + "from LSN \(segment.firstLSN), \(end)"
+    return ink("segment \(segment.segment)", .bold)
+        + "  \(segment.fileName)  \(segment.fileBytes) bytes, from LSN \(segment.firstLSN), \(end)"
 }
 
 /// A frame and a line for each batch in it.
 func lines(of frame: WALInspector.FrameInfo) -> [String] {
-    var head = "  frame @\(frame.offset)  LSN \(frame.lsn), durable \(frame.durableLSN), "
+    var head = "  " + ink("frame @\(frame.offset)", .cyan)
+    head += "  LSN \(frame.lsn), durable \(frame.durableLSN), "
     head += "\(frame.bytes) bytes, checksum \(hex(frame.checksum))"
     if frame.isClaim { head += ", a claim" }
     return [head] + frame.batches.map(line(of:))
 }
 
 private func line(of item: BatchItem) -> String {
-    var text = "    \(item.region) \(item.kind)"
+    let colour: Ink = item.kind == .append ? .green : .yellow
+    var text = "    \(item.region) " + ink("\(item.kind)", colour)
     switch item.kind {
     case .append:
         if item.count > 0 {
@@ -80,7 +82,40 @@ func table(of regions: [WALInspector.RegionInfo]) -> [String] {
     return table.lines
 }
 
+/// What would go with a damaged place.
+func lines(of loss: LogLoss) -> [String] {
+    let shown = loss.entries.prefix(40)
+    var lines = shown.map { entries in
+        let range = "entries \(entries.first) to \(entries.last) of \(entries.region)"
+        return entries.isDamaged
+            ? "  " + ink("damaged: ", .red) + range : "  lost if it were cut there: " + range
+    }
+    if loss.entries.count > shown.count {
+        lines.append("  and of \(loss.entries.count - shown.count) more regions")
+    }
+    if loss.isUnknown { lines.append("  what the damaged frame held cannot be read") }
+    if loss.framesBehind > 0 { lines.append("  \(loss.framesBehind) readable frames behind it") }
+    return lines
+}
+
 // MARK: For machines
+
+func object(of loss: LogLoss) -> JSONValue {
+    .object([
+        (
+            "entries",
+            .array(
+                loss.entries.map { entries in
+                    .object([
+                        ("region", number(entries.region.rawValue)),
+                        ("first_index", number(entries.first.rawValue)),
+                        ("last_index", number(entries.last.rawValue)),
+                        ("damaged", .bool(entries.isDamaged)),
+                    ])
+                })
+        ), ("frames_behind", .int(loss.framesBehind)), ("unknown", .bool(loss.isUnknown)),
+    ])
+}
 
 func object(of segment: WALInspector.SegmentInfo) -> JSONValue {
     .object([
@@ -194,7 +229,7 @@ func problem(_ error: WALError?) -> JSONValue {
 /// A number that fits JSON's integers as most readers take them: no log comes near 2^53.
 func number(_ value: UInt64) -> JSONValue { .int(Int(clamping: value)) }
 
-private func hex(_ value: some FixedWidthInteger & UnsignedInteger) -> String {
+func hex(_ value: some FixedWidthInteger & UnsignedInteger) -> String {
     let digits = String(value, radix: 16)
     return String(repeating: "0", count: value.bitWidth / 4 - digits.count) + digits
 }

@@ -12,13 +12,15 @@ struct WALCommand: ParsableCommand {
         discussion: """
               ukehi wal dump ./data --limit 20
               ukehi wal dump ./data --json --region 2 --from 100
+              ukehi wal stat ./data
               ukehi wal verify ./data
               ukehi wal audit ./data --json
+              ukehi wal diff ./node-1 ./node-2
 
             DIR is a node's data directory or the wal directory in it. Keys and values are shown as
             lengths and checksums, never as such. The bytes are described in docs/FORMATS.md.
             """,
-        subcommands: [Dump.self, Verify.self, Audit.self])
+        subcommands: [Dump.self, Stat.self, Verify.self, Audit.self, Diff.self])
 }
 
 /// What every `wal` command takes.
@@ -35,8 +37,16 @@ struct LogOptions: ParsableArguments {
         }
     }
 
-    var inspector: WALInspector {
-        WALInspector(fileSystem: POSIXFileSystem(), directory: directory)
+    /// Reads the directory; `progress` watches how far that has come.
+    func inspector(_ progress: ProgressLine? = nil) -> WALInspector {
+        WALInspector(fileSystem: POSIXFileSystem(), directory: directory, progress)
+    }
+}
+
+extension WALInspector {
+    init(fileSystem: POSIXFileSystem, directory: String, _ progress: ProgressLine?) {
+        self.init(fileSystem: fileSystem, directory: directory)
+        if let progress { onProgress = { progress.show($0, of: $1) } }
     }
 }
 
@@ -51,57 +61,25 @@ extension Failure {
 }
 
 extension WALCommand {
-    struct Dump: ParsableCommand {
+    struct Verify: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Print what is in each segment, in log order.",
+            abstract: "Check every byte; exit code 0 if a node would start from it, 20 if not.",
             discussion: """
-                Superseded entries are shown too: what counts is said by `ukehi wal audit`.
-                A frame holds one group commit: the batches of many regions under one sync.
+                On damage it names the segment, the offset, and what would be lost if the log were \
+                cut there: by region and index, those that fail their checksum first. Nothing is \
+                ever changed.
+
+                EXAMPLES
+                  ukehi wal verify ./data
+                  ukehi wal verify ./data --json | jq .lost
                 """)
 
         @OptionGroup var log: LogOptions
-        @Option(help: "Only this region.") var region: UInt64?
-        @Option(help: "Only entries from this index on.") var from: UInt64 = 0
-        @Option(help: "At most so many entries.") var limit: Int?
-
-        func validate() throws {
-            if let limit, limit < 1 {
-                throw ValidationError("--limit \(limit): allowed is 1 and up")
-            }
-        }
 
         func run() throws {
-            var left = limit ?? Int.max
-            do throws(WALError) {
-                try log.inspector.dump(region: region.map { RegionID($0) }) { record in
-                    switch record {
-                    case .segment(let segment):
-                        printLine(log.json ? object(of: segment).text : line(of: segment))
-                    case .frame(let frame):
-                        if log.json {
-                            printLine(object(of: frame).text)
-                        } else {
-                            for line in lines(of: frame) { printLine(line) }
-                        }
-                    case .entry(let entry):
-                        guard entry.index.rawValue >= from else { return true }
-                        printLine(log.json ? object(of: entry).text : line(of: entry))
-                        left -= 1
-                    }
-                    return left > 0
-                }
-            } catch { throw Failure(error) }
-        }
-    }
-
-    struct Verify: ParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Check every byte; exit code 0 if a node would start from it, 20 if not.")
-
-        @OptionGroup var log: LogOptions
-
-        func run() throws {
-            let report = log.inspector.verify()
+            let progress = ProgressLine("verifying")
+            let report = log.inspector(progress).verify()
+            progress.end()
             if log.json {
                 printLine(
                     JSONValue.object([
@@ -114,6 +92,7 @@ extension WALCommand {
                         ("discarded_frames", .int(report.discardedFrames)),
                         ("warnings", .array(report.warnings.map { .string($0) })),
                         ("problem", problem(report.problem)),
+                        ("lost", report.problem == nil ? .null : object(of: report.loss)),
                     ]).text)
             } else {
                 printLine(
@@ -126,7 +105,11 @@ extension WALCommand {
                             + "and never acknowledged")
                 }
                 for warning in report.warnings { printLine("warning: \(warning)") }
-                if report.problem == nil { printLine("sound") }
+                if report.problem == nil {
+                    printLine(ink("sound", .green))
+                } else {
+                    for line in lines(of: report.loss) { printLine(line) }
+                }
             }
             try fail(report.problem, saidInJSON: log.json)
         }
@@ -135,12 +118,21 @@ extension WALCommand {
     struct Audit: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Compare what recovery would serve with a full scan.",
-            discussion: "Exit code 0 if they agree, 20 if not.")
+            discussion: """
+                Exit code 0 if they agree, 20 if not. Logs that hold the same entries have the same \
+                checksums, whatever their segments.
+
+                EXAMPLES
+                  ukehi wal audit ./data
+                  ukehi wal audit ./data --json | jq .regions
+                """)
 
         @OptionGroup var log: LogOptions
 
         func run() throws {
-            let report = log.inspector.audit()
+            let progress = ProgressLine("auditing")
+            let report = log.inspector(progress).audit()
+            progress.end()
             if log.json {
                 printLine(
                     JSONValue.object([
@@ -166,7 +158,8 @@ extension WALCommand {
     }
 }
 
-private func fail(_ problem: WALError?, saidInJSON: Bool) throws {
+/// Ends the command if there is a problem; in JSON it was told already.
+func fail(_ problem: WALError?, saidInJSON: Bool) throws {
     guard let problem else { return }
     var failure = Failure(problem)
     if saidInJSON { failure.message = "" }
