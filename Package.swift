@@ -130,7 +130,7 @@ let package = Package(
                 "UkehiWAL", "UkehiPOSIX", "UkehiBase", "UkehiEnvironment", "UkehiSimulation",
                 "_UkehiTestSupport", "_CAllocationCounter",
             ],
-            swiftSettings: strict),
+            exclude: ["Corpus"], swiftSettings: strict),
         .testTarget(
             name: "UkehiPOSIXTests",
             dependencies: [

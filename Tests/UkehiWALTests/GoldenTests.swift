@@ -1,0 +1,222 @@
+// Logs of format version 1 as files (Corpus/v1): what the first release wrote, every later one reads.
+//
+//   whole     every kind of record, a conflict, a repeated directory, a restart: segments 1 and up
+//   purged    the same log later, when its oldest segments were removed
+//   expected  beside each: what a reader finds, a line for each region
+//
+// They were read by a second reader, too, written from docs/FORMATS.md alone. UKEHI_WRITE_GOLDEN=1
+// writes them anew; if that changes a byte, the format has changed and needs a new version.
+
+import Foundation
+import Testing
+import UkehiBase
+import UkehiEnvironment
+import UkehiSimulation
+
+@testable import UkehiWAL
+
+@Suite("Golden logs of format version 1")
+struct GoldenTests {
+    private static let folder = URL(filePath: #filePath).deletingLastPathComponent()
+        .appending(path: "Corpus/v1")
+    private static let names = ["whole", "purged"]
+
+    // MARK: What is in them
+
+    private static func log(_ name: String) throws -> SimulatedFileSystem {
+        let first = try SmallLog(seed: 42)
+        var batch = LogBatch()
+        func write(_ small: SmallLog) throws {
+            _ = try small.log.submit(&batch, lane: 0)
+            small.pump()
+        }
+        func append(
+            _ region: UInt64, _ first: UInt64, _ terms: [UInt64], bytes: Int = 20,
+            kind: EntryKind = .normal
+        ) {
+            let entries = terms.enumerated().map { position, term in
+                let index = first + UInt64(position)
+                let data = [UInt8](
+                    repeating: UInt8(truncatingIfNeeded: region &* 7 &+ index), count: bytes)
+                return Entry(
+                    term: Term(term), index: LogIndex(index), kind: kind, data: Bytes(data))
+            }
+            batch.append(
+                region: RegionID(region),
+                hardState: HardState(
+                    term: Term(terms.last ?? 1), vote: PeerID(region + 1),
+                    commit: LogIndex(first - 1)),
+                entries: entries)
+        }
+
+        batch.birth(
+            region: RegionID(1), payload: "one",
+            hardState: HardState(term: Term(1), vote: .none, commit: .zero))
+        append(1, 1, [1, 1, 2])
+        try write(first)
+        // Supersedes entry 3; region 2 has no birth record; an entry without data.
+        append(1, 3, [3, 3])
+        append(2, 1, [5, 5, 5, 6], bytes: 0)
+        try write(first)
+        for region in UInt64(100)..<160 { append(region, 1, [1], bytes: 5) }
+        try write(first)
+        batch.compact(region: RegionID(2), firstIndex: LogIndex(4), term: Term(5))
+        batch.birth(region: RegionID(3), payload: "three", hardState: .empty)
+        append(3, 1, [2])
+        batch.reset(
+            region: RegionID(3), index: LogIndex(50), term: Term(4),
+            hardState: HardState(term: Term(4), vote: PeerID(9), commit: LogIndex(50)))
+        append(3, 51, [4], bytes: 30, kind: .confChange)
+        append(3, 52, [5], bytes: 40, kind: .confChangeV2)
+        try write(first)
+        batch.birth(region: RegionID(4), payload: "four", hardState: .empty)
+        append(4, 1, [7, 7])
+        batch.tombstone(region: RegionID(4), payload: "gone")
+        // A vote alone.
+        batch.append(
+            region: RegionID(5),
+            hardState: HardState(term: Term(8), vote: PeerID(2), commit: .zero), entries: [])
+        try write(first)
+        first.claim()
+
+        // A restart: a new segment, skipped numbers, a named predecessor.
+        let second = try SmallLog(first.fileSystem.copy(), seed: 43)
+        append(1, 5, [3, 4], bytes: 3000)
+        try write(second)
+        if name == "whole" { return second.fileSystem }
+
+        for region in UInt64(100)..<160 {
+            batch.compact(region: RegionID(region), firstIndex: LogIndex(2), term: Term(1))
+        }
+        batch.compact(region: RegionID(1), firstIndex: LogIndex(7), term: Term(4))
+        batch.compact(region: RegionID(2), firstIndex: LogIndex(5), term: Term(6))
+        batch.compact(region: RegionID(3), firstIndex: LogIndex(53), term: Term(5))
+        try write(second)
+        append(1, 7, [4], bytes: 10)
+        try write(second)
+        while true {
+            let step = try second.log.purgeStep()
+            second.pump()
+            if case .pinned = step { break }
+            if case .done = step { break }
+        }
+        append(2, 5, [7])
+        try write(second)
+        return second.fileSystem
+    }
+
+    /// A line for each region, in the order of the expected files.
+    private static func lines(_ report: WALInspector.AuditReport) -> [String] {
+        report.regions.map { region in
+            let state = region.hardState
+            let checksum = String(region.entriesChecksum, radix: 16)
+            let numbers: [UInt64] = [
+                region.region.rawValue, region.firstIndex.rawValue, region.lastIndex.rawValue,
+                state.term.rawValue, state.vote.rawValue, state.commit.rawValue,
+                region.compactedTerm.rawValue, region.isBorn ? 1 : 0, region.isTombstone ? 1 : 0,
+            ]
+            return numbers.map { "\($0)" }.joined(separator: " ") + " "
+                + String(repeating: "0", count: 8 - checksum.count) + checksum
+        }
+    }
+
+    // MARK: Files
+
+    /// The checked-in files of a log, on a simulated disk.
+    private func stored(_ name: String) throws -> SimulatedFileSystem {
+        let fileSystem = SimulatedFileSystem()
+        let folder = Self.folder.appending(path: name)
+        for file in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
+            let bytes = try Data(contentsOf: folder.appending(path: file))
+            fileSystem.replace(SmallLog.path(file), with: [UInt8](bytes))
+        }
+        return fileSystem
+    }
+
+    private func expected(_ name: String) throws -> [String] {
+        let text = try String(
+            contentsOf: Self.folder.appending(path: "\(name).expected"), encoding: .utf8)
+        return text.split(separator: "\n").map { String($0) }
+    }
+
+    private func write(_ name: String, _ fileSystem: SimulatedFileSystem) throws {
+        let folder = Self.folder.appending(path: name)
+        try? FileManager.default.removeItem(at: folder)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        for file in Self.files(fileSystem) {
+            let bytes = fileSystem.contents(SmallLog.path(file)) ?? []
+            try Data(bytes).write(to: folder.appending(path: file))
+        }
+        let report = WALInspector(fileSystem: fileSystem, directory: "/data").audit()
+        let text = Self.lines(report).map { $0 + "\n" }.joined()
+        try Data(text.utf8).write(to: Self.folder.appending(path: "\(name).expected"))
+    }
+
+    private static func files(_ fileSystem: SimulatedFileSystem) -> [String] {
+        let found = try? LogDirectory.read(
+            fileSystem, SmallLog.directory, newestForWriting: false)
+        return ["mark"] + (found?.segments ?? []).map { LogNames.segment($0.id) }
+    }
+
+    // MARK: Tests
+
+    @Test("this version reads what the first one wrote", arguments: names)
+    func reads(name: String) throws {
+        let report = WALInspector(fileSystem: try stored(name), directory: "/data").audit()
+        #expect(report.problem == nil)
+        #expect(report.differences == [])
+        #expect(Self.lines(report) == (try expected(name)))
+        // And a log goes on from it.
+        let opened = try SmallLog(try stored(name), seed: 5)
+        #expect(opened.recovered.count == report.regions.count)
+        try opened.append(1, from: opened.recovered[0].lastIndex.rawValue + 1, term: 9)
+    }
+
+    @Test("this version writes the same bytes still", arguments: names)
+    func writes(name: String) throws {
+        let fileSystem = try Self.log(name)
+        if ProcessInfo.processInfo.environment["UKEHI_WRITE_GOLDEN"] == "1" {
+            try write(name, fileSystem)
+        }
+        let stored = try stored(name)
+        #expect(Self.files(fileSystem) == Self.files(stored))
+        for file in Self.files(fileSystem) {
+            let path = SmallLog.path(file)
+            #expect(fileSystem.contents(path) == stored.contents(path), "\(file)")
+        }
+    }
+
+    /// A file's version, at offset 12 of each of its copies, raised under a right checksum.
+    private func raised(_ bytes: [UInt8], covered: Int, copies: [Int]) -> [UInt8] {
+        var bytes = bytes
+        for copy in copies {
+            bytes[copy + 12] = 2
+            let checksum = bytes[(copy + 12)..<(copy + covered)].withUnsafeBytes {
+                CRC32C.checksum($0)
+            }
+            for byte in 0..<4 {
+                bytes[copy + 8 + byte] = UInt8(truncatingIfNeeded: checksum >> UInt32(8 * byte))
+            }
+        }
+        return bytes
+    }
+
+    @Test("an unknown version is refused, not misread", arguments: names)
+    func version(name: String) throws {
+        for file in Self.files(try stored(name)) {
+            let newer = try stored(name)
+            let path = SmallLog.path(file)
+            let bytes = newer.contents(path) ?? []
+            let covered = file == "mark" ? 48 : 88
+            // One newer copy is enough: the older one may say less than there is.
+            for copies in [[0, 4096], [0], [4096]] {
+                newer.replace(path, with: raised(bytes, covered: covered, copies: copies))
+                #expect(openingError(newer)?.code == .unsupportedVersion, "\(file) \(copies)")
+                let report = WALInspector(fileSystem: newer, directory: "/data").verify()
+                #expect(report.problem?.code == .unsupportedVersion, "\(file) \(copies)")
+                #expect(report.problem?.code.exitCode == 24)
+                #expect(report.entries == 0)
+            }
+        }
+    }
+}
