@@ -3,6 +3,7 @@
 //   prepare     next.tmp is created, allocated, zeroed and synced, chunk by chunk
 //   activate    header written and synced -> renamed -> directory synced -> mark raised -> frames
 //   remove      mark raised -> file removed -> directory synced
+//   or reuse    mark raised -> renamed to next.tmp -> directory synced -> activated again
 //
 // Each arrow is a point where a crash leaves a directory that recovery understands. The active
 // segment may be taken into use before all of it is zeroed; then the rest follows in the
@@ -22,6 +23,8 @@ package final class SegmentFile: @unchecked Sendable {
     var preparedTo: UInt64
     /// Where its frames end; nil while it is active.
     var end: UInt64?
+    /// Whether this process made the file, and so knows that what is prepared of it was written.
+    var isOwn = false
 
     init(file: any File, header: SegmentHeader, preparedTo: UInt64, end: UInt64?) {
         self.file = file
@@ -64,8 +67,19 @@ final class SegmentStore: Sendable {
             log: 0, segment: 0, incarnation: 0, firstLSN: 0, capacity: capacity,
             isAllocated: isAllocated, predecessor: 0, predecessorEnd: 0, predecessorLastLSN: 0,
             predecessorChecksum: 0)
-        return SegmentFile(
+        let made = SegmentFile(
             file: file, header: header, preparedTo: options.zeroesAhead ? 0 : capacity, end: nil)
+        made.isOwn = true
+        return made
+    }
+
+    /// Gives a dead segment's file the preliminary name. Its blocks were all written in its last
+    /// life, so that they need no zeros; the frames in them name another segment and incarnation.
+    func reuse(_ segment: SegmentFile) throws(FileError) -> SegmentFile {
+        try fileSystem.rename(
+            path(LogNames.segment(segment.header.segment)), to: path(LogNames.next))
+        try fileSystem.syncDirectory(directory)
+        return segment
     }
 
     /// Zeroes the next chunk of `segment` from `offset` durably; where it ended.

@@ -35,6 +35,8 @@ package enum WALLimits {
     package static let maxSegmentBytes = 1 << 30
     /// What is zeroed, and synced, in one step by the preparer.
     static let prepareChunkBytes = 1 << 20
+    /// Dead segments that wait for their next life, beside the one that is being prepared.
+    static let maxIdleSegments = 1
     /// Frame buffers larger than this are given back to the system after use.
     static let maxIdleBufferBytes = 16 << 20
 }

@@ -1,8 +1,10 @@
 // What goes on ahead of the writers: the next segment, the mark, and the idle claim.
 //
-// The preparer zeroes the rest of the active segment first, then makes and zeroes the next one. A
-// writer that needs a segment takes the spare as soon as its first chunk is ready; the preparer goes
-// on zeroing it as the active one. Frames are placed only where that is done.
+// The preparer zeroes the rest of the active segment first, then makes and zeroes the next one, or
+// takes a dead one's file, whose blocks are all written: so a log whose old end is freed as fast as
+// its new one grows writes each byte once. A writer that needs a segment takes the spare as soon as
+// its first chunk is ready; the preparer goes on zeroing it as the active one. Frames are placed only
+// where that is done.
 
 import UkehiEnvironment
 
@@ -64,6 +66,8 @@ extension WriteAheadLog {
         }
         let target: SegmentFile? = active.isPrepared ? spare : active
         let offset = target?.preparedTo ?? 0
+        let idle = target == nil ? idleSegments.popLast() : nil
+        idle?.end = nil
         if let target, target.isPrepared {
             monitor.unlock()
             return false
@@ -75,6 +79,8 @@ extension WriteAheadLog {
         do throws(FileError) {
             if let target {
                 reached = try store.zero(target, from: offset)
+            } else if let idle {
+                made = try store.reuse(idle)
             } else {
                 made = try store.createNext()
             }
@@ -83,6 +89,7 @@ extension WriteAheadLog {
         }
         monitor.lock()
         if let made { spare = made }
+        if idle != nil, made != nil { counters.segmentsReused += 1 }
         if let target, let reached { target.preparedTo = reached }
         isFull = failure?.kind == .noSpace
         if failure == nil {

@@ -2,7 +2,8 @@
 //
 //   oldest segment  | entries that some region still needs        -> it stays; the regions are named
 //                   | hard states, beginnings, births, tombstones -> said again at the log's end
-//                   | nothing                                     -> mark raised, file removed
+//                   | nothing                                     -> mark raised, file removed or
+//                                                                       kept for its next life
 //
 // Why this is safe. A carry record restates a region's state as it is at the record's own place, so
 // replaying with it or without it is the same. Once it is durable, nothing of that region in older
@@ -71,13 +72,15 @@ extension WriteAheadLog {
             monitor.unlock()
             return step
         }
-        let removed = segments.removeFirst()
+        var removed = segments.removeFirst()
         counters.segmentsRemoved += 1
         monitor.unlock()
         do throws(FileError) {
             // First the mark: a segment before its `oldest` is dead, whether its file is there or not.
             try advanceMark { (first, _) in first = max(first, oldest + 1) }
-            if !options.rarePaths.takes(.deadSegmentKept) { try store.remove(segment: oldest) }
+            if !options.rarePaths.takes(.deadSegmentKept), !keepForReuse(&removed) {
+                try store.remove(segment: oldest)
+            }
         } catch {
             let failure = WALError(
                 error, effect: "The log has stopped and acknowledges nothing more")
@@ -87,6 +90,20 @@ extension WriteAheadLog {
         // In-process readers may still hold the file; its space is freed when they let go.
         _ = removed
         return .removed(segment: oldest)
+    }
+
+    /// Keeps a dead segment's file for the preparer. It stays under its name, which means nothing
+    /// any more, so that a crash leaves no more than a removal that did not happen would.
+    private func keepForReuse(_ segment: inout SegmentFile) -> Bool {
+        monitor.lock()
+        defer { monitor.unlock() }
+        guard idleSegments.count < WALLimits.maxIdleSegments, !isFull, segment.isOwn,
+            segment.isPrepared, segment.header.capacity == UInt64(options.segmentBytes),
+            // A reader that still holds it would find other bytes; none can get it any more.
+            isKnownUniquelyReferenced(&segment)
+        else { return false }
+        idleSegments.append(segment)
+        return true
     }
 
     private var oldestSealed: UInt64? {

@@ -35,6 +35,8 @@ package final class WriteAheadLog: @unchecked Sendable {
     var segments: [SegmentFile]
     /// The segment being prepared; nil while there is none.
     var spare: SegmentFile?
+    /// Dead segments that the preparer may use again, still under their old names.
+    var idleSegments: [SegmentFile] = []
     /// One thread at a time uses mark and directory, outside of the lock.
     var isChangingNames = false
     var mark: LogMark
