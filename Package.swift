@@ -20,7 +20,7 @@ let package = Package(
     name: "ukehi",
     products: [
         .library(name: "Ukehi", targets: ["Ukehi"]),
-        .library(name: "UkehiRaft", targets: ["UkehiRaft"]),
+        .library(name: "UkehiRaft", targets: ["UkehiRaft", "UkehiBase"]),
         .library(name: "UkehiSimulation", targets: ["UkehiSimulation"]),
         .executable(name: "ukehi", targets: ["UkehiCommand"]),
     ],

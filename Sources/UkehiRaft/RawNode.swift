@@ -37,6 +37,14 @@ public struct RawNode: ~Copyable {
         self.core = core
     }
 
+    /// See ``fork(storage:)``.
+    init(copyOf other: borrowing RawNode, storage: LogStorage) {
+        core = RaftCore(copyOf: other.core, storage: storage)
+        previousCommit = other.previousCommit
+        previousLeader = other.previousLeader
+        stepsOnAdvance = other.stepsOnAdvance
+    }
+
     // MARK: Time
 
     /// One tick of the clock that the settings count in.

@@ -68,9 +68,9 @@ extension RaftCore {
         guard (message.index == .zero) == (message.logTerm == .zero),
             message.logTerm <= message.term
         else { throw .malformed(.entriesNotContiguous) }
-        guard UInt64(message.entries.count) <= RaftLimits.maxIndex - message.index else {
-            throw .malformed(.indexOutOfRange)
-        }
+        guard message.index <= RaftLimits.maxPeerIndex,
+            UInt64(message.entries.count) <= RaftLimits.maxPeerIndex - message.index
+        else { throw .malformed(.indexOutOfRange) }
         var index = message.index
         var entryTerm = max(message.logTerm, Term(1))
         for entry in message.entries {
@@ -87,7 +87,7 @@ extension RaftCore {
         guard let snapshot = message.snapshotBox?.value, !snapshot.isEmpty else {
             throw .malformed(.noSnapshot)
         }
-        guard snapshot.index < RaftLimits.maxIndex else { throw .malformed(.indexOutOfRange) }
+        guard snapshot.index < RaftLimits.maxPeerIndex else { throw .malformed(.indexOutOfRange) }
         guard snapshot.term > .zero, snapshot.term <= message.term else {
             throw .malformed(.termOutOfRange)
         }

@@ -54,7 +54,7 @@ struct RaftCore: ~Copyable {
     let campaignBarrier: LogIndex
     var jitter: JitterGenerator
 
-    private let sharedSettings: SharedSettings
+    let sharedSettings: SharedSettings
     var settings: CoreSettings { @inline(__always) get { sharedSettings.value } }
 
     /// A peer that goes on from what `storage` has, as a follower.

@@ -204,6 +204,8 @@ struct RaftLog: ~Copyable {
 enum RaftLimits {
     static let maxTerm = Term(1 << 62)
     static let maxIndex = LogIndex(1 << 62)
+    /// The last index that a peer may give; what this one then appends itself stays below `maxIndex`.
+    static let maxPeerIndex = LogIndex(1 << 61)
     /// Durable entries kept in memory for being applied soon; with more, they are read back.
     static let maxRetainedBytes: UInt64 = 4 << 20
     /// Reads that wait inside one core.

@@ -15,12 +15,18 @@ struct SimulateCommand: ParsableCommand {
               ukehi simulate --seeds 300                a hundred kinds of trouble, a seed each
               ukehi simulate --seed 81 --minutes 1      one seed again, exactly as it was
               ukehi simulate --scenario disks --seeds 50 --json
+              ukehi simulate --exhaustive --elections 3 --commands 1
 
             Each seed draws a cluster (nodes, regions, disks, links, clients) and its faults, runs
             it on the shipped code, then heals everything and checks: Raft's promises at every step,
             histories for linearizability, replicas against each other, and that all of it comes
             back. The exit code is 1 if any seed failed; a failure prints the command that repeats
             it with as few faults as it takes, and what happened last.
+
+            With --exhaustive there are no seeds: three bare consensus cores go through every order of
+            elections, commands, messages, writes and crashes within bounds, and Raft's promises are
+            checked in each state. A broken one ends it with exit code 1 and the shortest sequence of
+            actions that leads there.
 
             Scenarios: \(Scenario.allCases.map(\.rawValue).joined(separator: ", ")).
             """)
@@ -58,6 +64,8 @@ struct SimulateCommand: ParsableCommand {
         @Option(help: "Run with this bug of the bank.")
         var plant: String?
     #endif
+
+    @OptionGroup var small: ExhaustiveOptions
 
     private var chosen: Scenario? { Scenario(rawValue: scenario) }
 
@@ -101,6 +109,12 @@ struct SimulateCommand: ParsableCommand {
         #if BugBank
             if let plant { try PlantedBug.plant(plant) }
         #endif
+        if small.exhaustive {
+            if !ExhaustiveRun(bounds: small.bounds, json: json).run() {
+                throw ExitCode(ExitStatus.failure)
+            }
+            return
+        }
         if worker { return SimulationWorker.run(first..<first + seeds, settings) }
         let runner = SimulationRunner(
             settings: settings, jobs: jobs, shrinks: !noShrink, json: json)
