@@ -30,6 +30,7 @@ enum ScenarioClaims {
             [
                 "paper_5_2_3_majority_wins",
                 "paper_5_2_3_one_vote_a_term",
+                "paper_5_2_3_votes_of_the_same_term",
             ]
         ),
         (
