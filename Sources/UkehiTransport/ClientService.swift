@@ -13,12 +13,20 @@ import UkehiNode
 final class ClientService {
     private struct Slot {
         var id: UInt64
-        var bytes: Int
+        var frame: Int
         var isUsed: Bool
     }
 
-    /// Replies above this size may be turned away when the client reads too slowly.
+    /// A frame of requests: all of its memory is held until the last of them is answered.
+    private struct HeldFrame {
+        var bytes: Int
+        var open: Int
+    }
+
+    /// Replies above this size get a frame of their own, whatever else waits.
     private static let largeReply = 64 << 10
+    /// Replies above this size may be turned away when the client reads too slowly.
+    private static let smallReply = 1 << 10
 
     private unowned let wire: WireHandler
     private let events: any TransportEvents
@@ -26,7 +34,10 @@ final class ClientService {
     private let sink: ConnectionSink
     private var slots: [Slot] = []
     private var freeSlots: [Int] = []
-    private var inflightBytes = 0
+    private var frames: [HeldFrame] = []
+    private var freeFrames: [Int] = []
+    /// Of the frames that are held.
+    private var heldBytes = 0
     private var lastRequestAt: NIODeadline
     private var writer = ByteWriter(chunkCapacity: 16 << 10)
 
@@ -49,11 +60,32 @@ final class ClientService {
         isReceiving = true
         lastRequestAt = wire.now
         let now = clock.now()
+        let frame = hold(payload.count)
+        // Its own share, so that it is not let go of before all of it was looked at.
+        defer { release(frame) }
         do throws(DecodeError) {
-            try RequestCodec.decode(payload) { request, bytes in admit(request, bytes, now) }
+            try RequestCodec.decode(payload) { request, _ in admit(request, frame, now) }
         } catch {
             throw WireError(error, in: "requests frame")
         }
+    }
+
+    private func hold(_ bytes: Int) -> Int {
+        heldBytes += bytes
+        let held = HeldFrame(bytes: bytes, open: 1)
+        guard let free = freeFrames.popLast() else {
+            frames.append(held)
+            return frames.count - 1
+        }
+        frames[free] = held
+        return free
+    }
+
+    private func release(_ frame: Int) {
+        frames[frame].open -= 1
+        guard frames[frame].open == 0 else { return }
+        heldBytes -= frames[frame].bytes
+        freeFrames.append(frame)
     }
 
     /// Sends what was answered while the requests of one read were handed over.
@@ -63,11 +95,11 @@ final class ClientService {
         sendReplies()
     }
 
-    private func admit(_ request: WireRequest, _ bytes: Int, _ now: MonotonicTime) {
+    private func admit(_ request: WireRequest, _ frame: Int, _ now: MonotonicTime) {
         wire.report.received(requests: 1)
         let limits = wire.limits
         guard inflight < limits.maxInflightRequests,
-            inflight == 0 || inflightBytes + bytes <= limits.maxInflightRequestBytes
+            inflight == 0 || heldBytes <= limits.maxInflightRequestBytes
         else {
             refuse(request, .overloaded)
             return
@@ -78,8 +110,8 @@ final class ClientService {
                 request.deadlineMicroseconds.multipliedReportingOverflow(by: 1000)
             deadline = now + (overflow ? .max : nanoseconds)
         }
-        let slot = Slot(id: request.id, bytes: bytes, isUsed: true)
-        inflightBytes += bytes
+        let slot = Slot(id: request.id, frame: frame, isUsed: true)
+        frames[frame].open += 1
         let tag: Int
         if let free = freeSlots.popLast() {
             slots[free] = slot
@@ -106,7 +138,7 @@ final class ClientService {
                 slots[index].isUsed
             else { continue }
             slots[index].isUsed = false
-            inflightBytes -= slots[index].bytes
+            release(slots[index].frame)
             freeSlots.append(index)
             append(reply, id: slots[index].id)
         }
@@ -117,17 +149,20 @@ final class ClientService {
         let start = writer.count
         ReplyCodec.encode(reply, id: id, into: &writer)
         let bytes = writer.count - start
-        if bytes > ClientService.largeReply {
+        let isLarge = bytes > ClientService.largeReply
+        if isLarge || (bytes > ClientService.smallReply && !wire.isWritable) {
             let substitute = substitute(for: reply, of: bytes)
-            writer.truncate(to: start)
-            // A large reply and those before it may not fit in one frame together.
-            sendReplies()
-            ReplyCodec.encode(substitute ?? reply, id: id, into: &writer)
+            if isLarge || substitute != nil {
+                writer.truncate(to: start)
+                // A large reply and those before it may not fit in one frame together.
+                sendReplies()
+                ReplyCodec.encode(substitute ?? reply, id: id, into: &writer)
+            }
         }
         if writer.count >= wire.limits.batchBytes { sendReplies() }
     }
 
-    /// What to say in place of a large reply that this client cannot be sent.
+    /// What to say in place of a reply that this client cannot be sent.
     private func substitute(for reply: Reply, of bytes: Int) -> Reply? {
         let limits = wire.limits
         let isTooLarge = bytes > limits.maxPayload

@@ -20,11 +20,13 @@ package struct WireLimits: Sendable {
     package var bulkPendingBytes = 4 << 20
     /// The same, past which everything is dropped.
     package var hardPendingBytes = 4 << 20
-    /// Replies that wait for a client to read them, past which large ones become `overloaded`.
+    /// Replies that wait for a client to read them, past which all but small ones become
+    /// `overloaded`.
     package var maxPendingReplyBytes = 16 << 20
     /// Requests of one client connection that are not answered yet.
     package var maxInflightRequests = 4096
-    /// Their bytes; one request may always be in flight.
+    /// Bytes of the frames they came in, which each of them keeps; one request may always be in
+    /// flight.
     package var maxInflightRequestBytes = 16 << 20
     /// Connections accepted at the same time, per node.
     package var maxConnections = 4096

@@ -19,9 +19,9 @@ struct ConnectionTests {
         let lines = RecordingLogHandler.Lines()
         let report: WireReport
 
-        init(limits: WireLimits = .standard, answer: (@Sendable (ClientRequest) -> Reply)? = nil)
-            throws
-        {
+        init(
+            limits: WireLimits = .standard, answer: (@Sendable (ClientRequest) -> Reply?)? = nil
+        ) throws {
             node = TestNode(hello("node-1", node: 1), answer: answer)
             report = WireReport(logger: RecordingLogHandler.logger(lines))
             let session = AcceptedSession(events: node, clock: TestClock()) { _ in }
@@ -280,6 +280,49 @@ struct ConnectionTests {
         }
         try harness.put(frameBytes(.requests, payload))
         #expect(try replies(harness).count == 1)
+    }
+
+    private func requests(_ requests: [WireRequest]) -> [UInt8] {
+        let size = requests.map { RequestCodec.bytes(of: $0) }.reduce(4, +)
+        return frameBytes(
+            .requests,
+            encodeExactly(size) {
+                $0.put(UInt32(requests.count))
+                for request in requests { RequestCodec.encode(request, into: &$0) }
+            })
+    }
+
+    @Test("a request in flight counts with the frame that it keeps in memory")
+    func keptFrames() async throws {
+        let harness = try Harness { request in request.key.count > 1 ? .value(nil) : nil }
+        try harness.greet(.client)
+        _ = try harness.sent()
+        let long = Bytes([UInt8](repeating: 7, count: 1 << 20))
+        let bound = WireLimits.standard.maxInflightRequestBytes >> 20
+        var overloaded = 0
+        for number in 0..<UInt64(40) {
+            try harness.put(
+                requests([
+                    WireRequest(id: number, operation: .get(.stale), key: "k"),
+                    WireRequest(id: number + 1000, operation: .get(.stale), key: long),
+                ]))
+            let replies = try replies(harness)
+            if replies[number] == "\(Reply.failed(.rejected(.overloaded)))" { overloaded += 1 }
+        }
+        #expect(overloaded >= 40 - bound)
+        #expect(overloaded < 40)
+        // Answers make room again.
+        var events = harness.node.events.makeAsyncIterator()
+        for _ in overloaded..<40 {
+            let request = await events.first { event -> ClientRequest? in
+                if case .request(let request) = event { request } else { nil }
+            }
+            request?.sink.reply(.value(nil), tag: request?.tag ?? 0)
+            request?.sink.flush()
+        }
+        _ = try harness.sent()
+        try harness.put(requests([WireRequest(id: 1, operation: .get(.stale), key: "k")]))
+        #expect(try replies(harness).isEmpty)
     }
 
     private func replies(_ harness: Harness) throws -> [UInt64: String] {

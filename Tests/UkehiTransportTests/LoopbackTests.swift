@@ -24,7 +24,7 @@ struct LoopbackTests {
         init(
             _ name: String, node id: UInt64?, loops: [any EventLoop], port: Int = 0,
             limits: WireLimits = LoopbackTests.quick, lines: RecordingLogHandler.Lines = .init(),
-            answer: (@Sendable (ClientRequest) -> Reply)? = nil
+            answer: (@Sendable (ClientRequest) -> Reply?)? = nil
         ) throws {
             self.name = name
             transport = NIOTransport(

@@ -76,10 +76,10 @@ final class TestNode: TransportEvents {
     private let continuation: AsyncStream<Event>.Continuation
     /// Everything told, in order; one reader.
     let events: AsyncStream<Event>
-    /// Answers requests at once; without it they are events.
-    let answer: (@Sendable (ClientRequest) -> Reply)?
+    /// Answers requests at once; those it has no answer for are events.
+    let answer: (@Sendable (ClientRequest) -> Reply?)?
 
-    init(_ hello: Hello, answer: (@Sendable (ClientRequest) -> Reply)? = nil) {
+    init(_ hello: Hello, answer: (@Sendable (ClientRequest) -> Reply?)? = nil) {
         state = Mutex(State(hello: hello))
         self.answer = answer
         (events, continuation) = AsyncStream<Event>.makeStream()
@@ -110,11 +110,11 @@ final class TestNode: TransportEvents {
     }
     func unreachable(_ node: NodeID) { continuation.yield(.unreachable(node)) }
     func submit(_ request: ClientRequest) {
-        guard let answer else {
+        guard let reply = answer?(request) else {
             continuation.yield(.request(request))
             return
         }
-        request.sink.reply(answer(request), tag: request.tag)
+        request.sink.reply(reply, tag: request.tag)
         request.sink.flush()
     }
 }
