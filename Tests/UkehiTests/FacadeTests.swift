@@ -187,9 +187,10 @@ struct FacadeTests {
     func client() async throws {
         try await withNode { node async throws in
             let client = try Client(endpoints: [node.address])
-            try await client.put("k", "v")
+            // Patient: other tests may have the processors to themselves for a while.
+            try await client.put("k", "v", timeout: .seconds(60))
             #expect(try await node.get("k")?.value == "v")
-            #expect(try await client.increment("n", by: 3) == 3)
+            #expect(try await client.increment("n", by: 3, timeout: .seconds(60)) == 3)
             #expect(try await client.scan(from: "").pairs.map(\.key) == ["k", "n"])
             #expect(try await client.topology().regions.count == 4)
             await client.stop()
