@@ -7,15 +7,14 @@ public struct ExplorationBounds: Hashable, Sendable {
     /// Elections and commands together are at most 15.
     public var elections = 2
     /// Commands proposed, each to any leader at any time.
-    public var commands = 2
+    public var commands = 1
     /// Peers that lose power, at any time, and come back with what was durable.
     public var crashes = 1
     /// Messages that are lost or delivered twice, together; nil: without a bound. Then the network
     /// forgets nothing that was ever sent and delivers it any number of times, also never, which makes
     /// for fewer states: whether a message was delivered already is no part of them.
     public var disturbances: Int?
-    /// Rounds of heartbeats, sent by any leader at any time. With a network that forgets nothing, any
-    /// number above zero is without a bound.
+    /// Rounds of heartbeats, sent by any leader at any time.
     public var heartbeats = 0
     /// Candidates ask first whether they could win (thesis §9.6).
     public var preVote = false

@@ -156,7 +156,7 @@ public final class Explorer {
                 }
                 if here.left.heartbeats > 0 {
                     var left = here.left
-                    if !forgetsNothing { left.heartbeats -= 1 }
+                    left.heartbeats -= 1
                     take(
                         WorldAction(.heartbeat, slot: slot), here, slot, InputCode.heartbeat, left)
                 }

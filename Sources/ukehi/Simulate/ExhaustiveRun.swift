@@ -20,10 +20,10 @@ struct ExhaustiveOptions: ParsableArguments {
     var elections = 2
 
     @Option(help: "Exhaustive: commands that are proposed.")
-    var commands = 2
+    var commands = 1
 
     @Option(help: "Exhaustive: crashes, with the loss of what was not persisted.")
-    var crashes = 1
+    var crashes = 2
 
     @Option(
         help: """
@@ -31,7 +31,7 @@ struct ExhaustiveOptions: ParsableArguments {
             """)
     var losses: Int?
 
-    @Option(help: "Exhaustive: rounds of heartbeats; any number of them, unless --losses is given.")
+    @Option(help: "Exhaustive: rounds of heartbeats.")
     var heartbeats = 0
 
     @Flag(help: "Exhaustive: candidates ask first whether they could win.")
