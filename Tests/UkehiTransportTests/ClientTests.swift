@@ -169,37 +169,6 @@ struct ClientTests {
         await party.transport.stop()
     }
 
-    @Test("a client that reads too slowly makes a node hold no more replies than it may")
-    func slowReader() async throws {
-        var limits = WireLimits.standard
-        limits.maxPendingReplyBytes = 1 << 20
-        let value = VersionedValue(
-            value: Bytes([UInt8](repeating: 7, count: 60_000)), version: 1)
-        let party = try serve(limits: limits) { _ in .value(value) }
-        let client = try await connect(party)
-        let (replies, continuation) = AsyncStream<Bool>.makeStream()
-        // One turn, one frame: all are asked before the first answer can have been read.
-        let count = 1000
-        try await client.eventLoop.submit {
-            for _ in 0..<count {
-                client.send(.get(.stale), key: "k") { reply in
-                    let isValue = if case .value = reply { true } else { false }
-                    continuation.yield(isValue)
-                }
-            }
-        }.get()
-        var values = 0
-        var iterator = replies.makeAsyncIterator()
-        for _ in 0..<count {
-            if await iterator.first({ $0 }) == true { values += 1 }
-        }
-        // What the sockets' own buffers take comes on top.
-        #expect(values > 0)
-        #expect(values < count / 2)
-        await client.close()
-        await party.transport.stop()
-    }
-
     /// Answers anything as a web server would.
     private final class WebServer: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
