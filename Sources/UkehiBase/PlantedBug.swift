@@ -82,6 +82,7 @@
         package static let unreached: Set<PlantedBug> = [
             .leadsWithVolatileVote, .commitsPastTheAppend, .lateAnswerCounts,
             .anyAnswerConfirmsReads, .recoveryTrustsPageCache, .corruptionIsTornTail,
+            .oldVotesCounted, .staleLeaderObeyed, .readsUnapplied,
         ]
 
         /// The one that is in force. Safety: set once, before anything runs.
