@@ -230,9 +230,14 @@ package final class Lane: @unchecked Sendable {
 
     /// Whether a small write is on its way to the disk, and its end is all there is to wait for: an
     /// executor may watch for it rather than sleep.
+    ///
+    /// A leader with peers has nothing to watch for: its own write ends before theirs do, and a
+    /// third thread that spins takes a core from those whose end decides.
     package var awaitsSmallWrite: Bool {
-        guard inFlight.count == 1, let only = inFlight.first else { return false }
-        return only.items.count <= 2
+        guard inFlight.count == 1, let only = inFlight.first, only.items.count <= 2 else {
+            return false
+        }
+        return outboxes.isEmpty || only.items.allSatisfy { !$0.region.isLeader }
     }
 
     func scheduleLocally() {

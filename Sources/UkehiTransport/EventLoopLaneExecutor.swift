@@ -21,7 +21,7 @@ package final class EventLoopLaneExecutor: LaneExecutor {
     /// How long a loop that waits for one small write looks for its end before it sleeps. Waking a
     /// sleeping thread costs tens of microseconds, as much as a good disk's write; a lone client's
     /// write crosses such a hand-over on every node. Under load there is always other work.
-    private static let watch = TimeAmount.microseconds(150)
+    private static let watch = TimeAmount.microseconds(400)
 
     package init(_ loop: any EventLoop) { self.loop = loop }
 
