@@ -38,6 +38,10 @@ extension Lane {
         }
     }
 
+    /// Whether the lane has given its log what it has not yet heard to be durable: until then its peers'
+    /// durable logs may lag behind the disk. On the lane's thread.
+    package var awaitsLog: Bool { !inFlight.isEmpty || !batchItems.isEmpty }
+
     /// How a region's peer stands, in words, for a failure's report; nil if it is not here.
     package func standing(of id: RegionID) -> String? {
         guard let region = orderedRegions.first(where: { $0.id == id }) else { return nil }

@@ -51,8 +51,7 @@ final class Peer {
             node.advance()
         }
         // What is applied is not needed again; now and then, so that it costs nothing.
-        let held = storage.lastIndex - storage.firstIndex
-        if held > 8192, node.applied > storage.firstIndex {
+        if storage.lastIndex > storage.firstIndex + 8192, node.applied > storage.firstIndex {
             try storage.compact(to: node.applied)
         }
     }
