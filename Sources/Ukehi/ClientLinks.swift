@@ -1,7 +1,8 @@
 // One connection per node, made when first needed and made anew when it broke.
 //
 //   no link ─ request ─→ connecting, requests wait ─→ open ─ breaks ─→ no link
-//                                └─ fails ─→ no link; those that waited are refused
+//                                ├─ fails ─→ no link; those that waited are refused
+//                                └─ a deadline passes: that request is refused, the others wait on
 
 internal import NIOCore
 internal import NIOPosix
@@ -16,8 +17,13 @@ internal import UkehiTransport
 /// passes, or here.
 final class ClientLinks: Sendable {
     private enum Link {
-        case connecting([ClientRequest])
+        case connecting(Waiting)
         case open(ClientConnection)
+    }
+    private struct Waiting {
+        var requests: [ClientRequest]
+        /// When the next look for passed deadlines is due: at the earliest of them, or before.
+        var lookAt: MonotonicTime
     }
     private struct State {
         var links: [String: Link] = [:]
@@ -42,29 +48,36 @@ final class ClientLinks: Sendable {
             case submit(ClientConnection)
             case refuse(RequestError.Rejection)
             case connect
-            case wait
+            case wait(lookAt: MonotonicTime?)
         }
         let step: Step = state.withLock { state in
             guard !state.isStopped else { return .refuse(.unavailable("The client was stopped.")) }
             switch state.links[address] {
             case .open(let connection) where connection.isOpen: return .submit(connection)
             case .connecting(var waiting):
-                guard waiting.count < Self.maxWaiting else { return .refuse(.overloaded) }
+                guard waiting.requests.count < Self.maxWaiting else {
+                    return .refuse(.overloaded)
+                }
                 // Taken out first, so that appending copies nothing.
                 state.links[address] = nil
-                waiting.append(request)
+                waiting.requests.append(request)
+                let isFirst = request.deadline < waiting.lookAt
+                if isFirst { waiting.lookAt = request.deadline }
                 state.links[address] = .connecting(waiting)
-                return .wait
+                return .wait(lookAt: isFirst ? request.deadline : nil)
             case .open, nil:
-                state.links[address] = .connecting([request])
+                state.links[address] = .connecting(
+                    Waiting(requests: [request], lookAt: request.deadline))
                 return .connect
             }
         }
         switch step {
         case .submit(let connection): connection.submit(request)
         case .refuse(let rejection): refuse([request], rejection)
-        case .connect: Task.detached { [self] in await connect(address) }
-        case .wait: break
+        case .connect:
+            Task.detached { [self] in await connect(address) }
+            look(address, at: request.deadline)
+        case .wait(let lookAt): if let lookAt { look(address, at: lookAt) }
         }
     }
 
@@ -79,7 +92,7 @@ final class ClientLinks: Sendable {
             switch link {
             case .open(let connection): await connection.close()
             case .connecting(let waiting):
-                refuse(waiting, .unavailable("The client was stopped."))
+                refuse(waiting.requests, .unavailable("The client was stopped."))
             }
         }
     }
@@ -94,22 +107,52 @@ final class ClientLinks: Sendable {
                 host: target.host, port: target.port,
                 on: MultiThreadedEventLoopGroup.singleton.next(), clock: clock, label: label)
         } catch {
-            let waiting = settle(address, as: nil)
+            let waiting = settle(address, as: nil) ?? []
             refuse(waiting, .unavailable("No node answers at \(address): \(error)."))
             return
         }
-        let isWanted = state.withLock { !$0.isStopped }
-        guard isWanted else { return await connection.close() }
-        for request in settle(address, as: connection) { connection.submit(request) }
+        // Nobody waits any more when the client was stopped meanwhile.
+        guard let waiting = settle(address, as: connection) else { return await connection.close() }
+        for request in waiting { connection.submit(request) }
     }
 
-    /// Ends the connecting state; gives those that waited.
-    private func settle(_ address: String, as connection: ClientConnection?) -> [ClientRequest] {
+    /// Ends the connecting state; gives those that waited, or nil if it was ended by a stop.
+    private func settle(_ address: String, as connection: ClientConnection?) -> [ClientRequest]? {
         state.withLock { state in
-            guard case .connecting(let waiting) = state.links[address] else { return [] }
+            guard case .connecting(let waiting) = state.links[address] else { return nil }
             state.links[address] = connection.map { .open($0) }
-            return waiting
+            return waiting.requests
         }
+    }
+
+    /// Looks at `time` for requests whose deadline has passed while they waited for a connection. They
+    /// were sent to nobody.
+    private func look(_ address: String, at time: MonotonicTime) {
+        let delay = time - clock.now()
+        MultiThreadedEventLoopGroup.singleton.next().scheduleTask(
+            in: .nanoseconds(Int64(clamping: delay))
+        ) { [self] in refuseLate(address) }
+    }
+
+    private func refuseLate(_ address: String) {
+        let now = clock.now()
+        var late: [ClientRequest] = []
+        let next: MonotonicTime? = state.withLock { state in
+            guard case .connecting(var waiting) = state.links[address] else { return nil }
+            // The timer's clock is another one, and may be a little early.
+            guard waiting.lookAt <= now else {
+                return waiting.requests.isEmpty ? nil : waiting.lookAt
+            }
+            late = waiting.requests.filter { $0.deadline <= now }
+            waiting.requests.removeAll { $0.deadline <= now }
+            let next = waiting.requests.map(\.deadline).min()
+            // With nobody left, any request to come is the earliest.
+            waiting.lookAt = next ?? MonotonicTime(nanoseconds: .max)
+            state.links[address] = .connecting(waiting)
+            return next
+        }
+        refuse(late, .timedOut)
+        if let next { look(address, at: next) }
     }
 
     private func refuse(_ requests: [ClientRequest], _ rejection: RequestError.Rejection) {

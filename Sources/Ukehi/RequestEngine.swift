@@ -77,6 +77,8 @@ final class RequestEngine: Sendable {
             throw .rejected(.invalid(CommandError.keyTooLong.description))
         }
         var attempt = 0
+        /// Why the attempts so far came to nothing: says more than that time ran out.
+        var reason: RequestError.Rejection?
         while true {
             guard !isStopped.load(ordering: .relaxed) else { throw .rejected(Self.stopped) }
             let target = choose(request)
@@ -94,7 +96,8 @@ final class RequestEngine: Sendable {
             }
             let isNews: Bool
             switch refusal {
-            case .invalid, .diskFull, .timedOut: throw .rejected(refusal)
+            case .invalid, .diskFull: throw .rejected(refusal)
+            case .timedOut: throw .rejected(reason ?? .timedOut)
             case .notLeader(let info): isNews = await learn(info, from: target, deadline)
             case .staleEpoch(let regions):
                 cache.withLock { cache in for info in regions { cache.insert(info) } }
@@ -102,6 +105,7 @@ final class RequestEngine: Sendable {
             case .overloaded: isNews = false
             case .unavailable:
                 forget(target, request.key)
+                reason = refusal
                 isNews = false
             }
             attempt += 1
