@@ -27,8 +27,6 @@
         case previousTermUnchecked
         /// A follower cuts its log where an old append ends, though it matches (RULES 2).
         case truncatesWhatMatches
-        /// A follower commits past what the append showed to be the leader's (RULES 2).
-        case commitsPastTheAppend
         /// Heartbeats tell the commit index to whoever does not hold it.
         case heartbeatTellsEverything
         /// A leader of a term that has passed is obeyed.
@@ -77,13 +75,6 @@
         // State.
         /// The applied index in a batch is the one before it.
         case appliedIndexBehind
-
-        /// Holes of the net: bugs that some hundred seeds were not enough for. Hunted only by name.
-        package static let unreached: Set<PlantedBug> = [
-            .leadsWithVolatileVote, .commitsPastTheAppend, .lateAnswerCounts,
-            .anyAnswerConfirmsReads, .recoveryTrustsPageCache, .corruptionIsTornTail,
-            .oldVotesCounted, .staleLeaderObeyed, .readsUnapplied,
-        ]
 
         /// The one that is in force. Safety: set once, before anything runs.
         nonisolated(unsafe) package static var planted: PlantedBug?

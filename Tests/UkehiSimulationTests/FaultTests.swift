@@ -37,7 +37,8 @@ struct FaultTests {
             cluster = SimulatedCluster(seed: 7, options: options, state: .keyValue)
             injector = FaultInjector(
                 world: cluster.world, nodes: cluster.nodes, network: cluster.network,
-                observer: cluster.observer, seed: 7, rotsAll: rotsAll, report: { _ in })
+                observer: cluster.observer, seed: 7, electionTimeoutMilliseconds: 300,
+                rotsAll: rotsAll, report: { _ in })
             for node in cluster.nodes {
                 node.onLost = { [unowned self] in lost[node.number] = $0 }
             }
@@ -112,6 +113,18 @@ struct FaultTests {
         #expect(bed[1].process.life > life)
         try bed.cluster.run(milliseconds: 3000)
         #expect(bed[1].isRunning)
+    }
+
+    @Test("killed at a write, back at once, and without power soon after: two lives end")
+    func killThenCut() throws {
+        let bed = try Bed()
+        let life = bed[1].process.life
+        try bed.begin(.killThenCut, milliseconds: 300, seed: 12_345 | 20 << 40)
+        try bed.write(5)
+        try bed.cluster.run(milliseconds: 1500)
+        #expect(bed[1].process.life == life + 2)
+        #expect(bed[1].isRunning)
+        try bed.write(3)
     }
 
     @Test("a paused process does nothing, then goes on; a slow one takes its time")
@@ -301,6 +314,22 @@ struct FaultTests {
         #expect(states == [true, false])
         try bed.cluster.run(milliseconds: 1500)
         #expect(bed.isWhole)
+    }
+
+    @Test("late answers reach a leader that is cut off already")
+    func lateAnswers() throws {
+        let bed = try Bed()
+        let network = bed.cluster.network
+        try bed.begin(.lateAnswers, milliseconds: 9000, seed: 5)
+        #expect(bed.isWhole)
+        try bed.write(3)
+        #expect(network.delayed > 0)
+        try bed.cluster.run(milliseconds: 600)
+        #expect(!bed.isWhole)
+        #expect(network.acrossCuts > 0)
+        try bed.cluster.run(milliseconds: 9000)
+        #expect(bed.isWhole)
+        #expect(network.behaviour.lateTo == nil)
     }
 
     @Test("a slow node's links are slow, clocks drift and jump")

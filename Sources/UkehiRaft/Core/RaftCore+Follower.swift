@@ -83,11 +83,6 @@ extension RaftCore {
         if log.append(message.entries, after: message.index, term: message.logTerm) {
             let last = message.index + UInt64(message.entries.count)
             // Not to our last entry: what lies behind `last` may be of another leader (RULES 2).
-            #if BugBank
-                if PlantedBug.commitsPastTheAppend.isPlanted {
-                    log.commit(to: min(message.commit, log.lastIndex))
-                }
-            #endif
             log.commit(to: min(message.commit, last))
             respond(Message(kind: .appendEntriesResponse, to: message.from, index: last))
             return

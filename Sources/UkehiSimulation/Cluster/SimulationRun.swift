@@ -69,7 +69,9 @@ package final class SimulationRun {
         let log = cluster.log
         injector = FaultInjector(
             world: cluster.world, nodes: cluster.nodes, network: cluster.network,
-            observer: cluster.observer, seed: seed, rotsAll: scenario == .rot,
+            observer: cluster.observer, seed: seed,
+            electionTimeoutMilliseconds: options.electionTimeoutMilliseconds,
+            rotsAll: scenario == .rot,
             report: { log.add(.fault($0)) })
         let world = cluster.world
         for node in cluster.nodes {

@@ -24,7 +24,7 @@ package enum Scenario: String, CaseIterable, Sendable {
     var faultKinds: [FaultKind] {
         switch self {
         case .swarm: FaultKind.allCases.filter { $0 != .rot }
-        case .crashes: [.kill, .powerCut, .blackout, .crashAtWork]
+        case .crashes: [.kill, .powerCut, .blackout, .crashAtWork, .killThenCut]
         case .disks:
             [
                 .slowDisk, .stalledDisk, .failedWrite, .failedSync, .failedRead, .diskFull,
@@ -33,7 +33,7 @@ package enum Scenario: String, CaseIterable, Sendable {
         case .network:
             [
                 .loss, .duplication, .delay, .isolation, .isolatedLeader, .oneWay, .split, .ring,
-                .bridge, .flapping, .slowNode,
+                .bridge, .flapping, .slowNode, .lateAnswers,
             ]
         case .time: [.pause, .slowProcess, .clockJump, .clockDrift, .isolation, .kill]
         case .rot: [.rot, .rot, .kill, .powerCut]

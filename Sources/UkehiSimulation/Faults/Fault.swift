@@ -51,6 +51,11 @@ package enum FaultKind: String, CaseIterable, Sendable, Hashable {
     /// The wall clock jumps by up to an hour; sometimes the monotonic one goes ahead, as by a suspend.
     case clockJump = "clock-jump"
     case clockDrift = "clock-drift"
+    /// A process is killed at its next write, comes back at once on what it left in the page cache, and
+    /// loses its power soon after.
+    case killThenCut = "kill-then-cut"
+    /// Whoever leads some region now is cut off, but what was sent to it just before goes on arriving.
+    case lateAnswers = "late-answers"
 }
 
 /// One fault of a schedule.

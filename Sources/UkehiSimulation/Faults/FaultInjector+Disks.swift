@@ -81,10 +81,14 @@ extension FaultInjector {
         _ random: inout SeededRandom
     ) {
         guard let bytes = node.disk.contents(path), !bytes.isEmpty else { return }
-        let end = path.hasSuffix(".wal") ? claimedEnd(of: path, node) ?? UInt64(bytes.count) : nil
-        let reach = min(end.map(Int.init) ?? bytes.count, bytes.count)
+        let claimed = path.hasSuffix(".wal") ? claimed(of: path, node) : nil
+        let reach = min(claimed.map { Int($0.end) } ?? bytes.count, bytes.count)
         guard reach > 0 else { return }
-        let sector = Int.random(in: 0...(reach - 1) / 512, using: &random) * 512
+        var sector = Int.random(in: 0...(reach - 1) / 512, using: &random) * 512
+        // Often where it hurts most: the head of one of the last frames that must not be lost.
+        if random.oneIn(3), let head = claimed?.heads.suffix(4).randomElement(using: &random) {
+            sector = Int(head)
+        }
         let count = min(512, bytes.count - sector)
         var changed = Array(bytes[sector..<sector + count])
         if isMisdirected, let other = others.randomElement(using: &random),
@@ -96,14 +100,22 @@ extension FaultInjector {
         } else if random.oneIn(4) {
             changed = random.oneIn(2) ? random.bytes(count) : Array(repeating: 0, count: count)
         } else {
-            changed[Int.random(in: 0..<count, using: &random)] ^=
+            // A frame's head is at the front of a sector.
+            let within = random.oneIn(2) ? count : min(count, 64)
+            changed[Int.random(in: 0..<within, using: &random)] ^=
                 1 << UInt8.random(in: 0..<8, using: &random)
         }
         node.disk.damage(path, at: sector, with: changed)
     }
 
-    /// Where what is claimed as durable ends in a segment; nil when that is its whole length.
-    private func claimedEnd(of path: String, _ node: SimulatedNode) -> UInt64? {
+    private struct Claimed {
+        var end: UInt64
+        /// Where the frames begin, ascending.
+        var heads: [UInt64]
+    }
+
+    /// What is claimed as durable in the newest segment; nil for another one, where that is everything.
+    private func claimed(of path: String, _ node: SimulatedNode) -> Claimed? {
         var newest: WALInspector.SegmentInfo?
         var frames: [WALInspector.FrameInfo] = []
         try? WALInspector(fileSystem: node.disk, directory: "data/wal").dump { record in
@@ -118,8 +130,9 @@ extension FaultInjector {
         }
         guard let newest, path.hasSuffix(newest.fileName) else { return nil }
         let claimed = frames.map(\.durableLSN).max() ?? 0
-        let last = frames.last { $0.lsn <= claimed }
+        let safe = frames.filter { $0.lsn <= claimed }
         // The segment's header, of two blocks, is durable before anything is acknowledged.
-        return last.map { $0.offset + UInt64($0.bytes) } ?? 8192
+        return Claimed(
+            end: safe.last.map { $0.offset + UInt64($0.bytes) } ?? 8192, heads: safe.map(\.offset))
     }
 }

@@ -18,6 +18,15 @@ extension FaultInjector {
         return fault
     }
 
+    /// The cut comes when some of what is to arrive late is under way.
+    func cutLater(_ fault: Fault) {
+        world.schedule(after: min(fault.duration / 2, lateness / 2)) { [self] in
+            guard networkFaults.contains(where: { $0.number == fault.number }) else { return }
+            cutOff.insert(fault.number)
+            applyNetworkFaults()
+        }
+    }
+
     func flap(_ fault: Fault) {
         world.schedule(after: 150_000_000) { [self] in
             guard networkFaults.contains(where: { $0.number == fault.number }) else { return }
@@ -71,6 +80,11 @@ extension FaultInjector {
                 if (world.now / 150_000_000) % 2 == 0 {
                     for other in others { cut(fault.node, other) }
                 }
+            case .lateAnswers where cutOff.contains(fault.number):
+                for other in others { cut(fault.node, other) }
+            case .lateAnswers:
+                network.behaviour.lateTo = fault.node
+                network.behaviour.maxLateness = lateness
             case .slowNode: network.setSlowness(30, of: fault.node)
             default: break
             }

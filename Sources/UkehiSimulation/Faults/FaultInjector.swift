@@ -16,19 +16,25 @@ final class FaultInjector: @unchecked Sendable {
     private(set) var injected: [FaultKind: Int] = [:]
     /// Partitions and losses that are on now; the network is what they make together.
     var networkFaults: [Fault] = []
+    /// Those of them that began by making packets late and are partitions by now.
+    var cutOff: Set<Int> = []
+    /// How late late answers are at most, nanoseconds: longer than an election takes.
+    let lateness: UInt64
     private(set) var isHealing = false
     /// Nodes that lose power as soon as they are elected, and for which fault.
     private var electionTraps: [Int: Fault] = [:]
 
     init(
         world: World, nodes: [SimulatedNode], network: SimulatedNetwork,
-        observer: ClusterObserver, seed: UInt64, rotsAll: Bool = false,
+        observer: ClusterObserver, seed: UInt64, electionTimeoutMilliseconds: Int,
+        rotsAll: Bool = false,
         report: @escaping (Fault) -> Void
     ) {
         self.world = world
         self.nodes = nodes
         self.network = network
         self.report = report
+        lateness = UInt64(electionTimeoutMilliseconds) * 1_500_000
         var random = SeededRandom(seed: seed ^ 0x4449_534b)
         var numbers = Array(nodes.indices)
         numbers.shuffle(using: &random)
@@ -92,6 +98,7 @@ final class FaultInjector: @unchecked Sendable {
                 restart(node, after: fault.duration % 1_000_000_000)
             }
         case .crashAtWork: setTrap(fault, node)
+        case .killThenCut: killThenCut(fault, node)
         case .pause:
             world.pause(node.process)
             end(fault) { [world] in world.resume(node.process) }
@@ -116,11 +123,12 @@ final class FaultInjector: @unchecked Sendable {
             node.clock.setDrift(perMillion: Int64(fault.seed % 2001) - 1000)
             end(fault) { node.clock.setDrift(perMillion: usual) }
         case .loss, .duplication, .delay, .isolation, .isolatedLeader, .oneWay, .split, .ring,
-            .bridge, .flapping,
-            .slowNode:
-            networkFaults.append(fault.kind == .isolatedLeader ? aimed(fault) : fault)
+            .bridge, .flapping, .slowNode, .lateAnswers:
+            networkFaults.append(
+                [.isolatedLeader, .lateAnswers].contains(fault.kind) ? aimed(fault) : fault)
             applyNetworkFaults()
             if fault.kind == .flapping { flap(fault) }
+            if fault.kind == .lateAnswers { cutLater(fault) }
             end(fault) { [self] in
                 networkFaults.removeAll { $0.number == fault.number }
                 applyNetworkFaults()
@@ -157,6 +165,30 @@ final class FaultInjector: @unchecked Sendable {
             disk?.setHook(nil)
             guard let self, let node else { return }
             crash(node, fault)
+        }
+        end(fault) { disk.setHook(nil) }
+    }
+
+    /// Kills the process at its next write, and cuts the power soon after it has come back: what its
+    /// first life wrote and did not sync could be read by the second one.
+    private func killThenCut(_ fault: Fault, _ node: SimulatedNode) {
+        let disk = node.disk
+        disk.setHook { [weak self, weak disk, weak node] operation throws(FileError) in
+            guard operation.kind == .write || operation.kind == .writeDurably else { return }
+            disk?.setHook(nil)
+            guard let self, let node else { return }
+            let life = node.process.life
+            // Not from within the write.
+            world.schedule(after: fault.seed % 100_000) { [self] in
+                guard node.process.life == life, !isHealing else { return }
+                node.kill()
+                restart(node, after: 1)
+                world.schedule(after: 2 + (fault.seed >> 20) % 100_000_000) { [self] in
+                    guard !isHealing else { return }
+                    node.cutPower()
+                    restart(node, after: fault.duration)
+                }
+            }
         }
         end(fault) { disk.setHook(nil) }
     }

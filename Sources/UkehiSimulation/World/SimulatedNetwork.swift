@@ -17,6 +17,10 @@ struct NetworkBehaviour {
     /// Packets held up on their way, in ten thousand, and for how long at most.
     var delayPerTenThousand: UInt64 = 0
     var maxDelay: UInt64 = 3_000_000_000
+    /// The node that what is sent to arrives late, up to so many nanoseconds, whatever partition begins
+    /// meanwhile: it had left before.
+    var lateTo: Int?
+    var maxLateness: UInt64 = 0
     /// Whether packets may overtake each other.
     var reorders = false
     /// Each message alone rather than a pass's messages together.
@@ -43,6 +47,8 @@ final class SimulatedNetwork {
     private(set) var lost = 0
     private(set) var doubled = 0
     private(set) var delayed = 0
+    /// Packets that arrived although their way is cut by now.
+    private(set) var acrossCuts = 0
     /// Told of every message that a node sends.
     var onSend: (_ from: Int, _ message: RegionMessage) -> Void = { _, _ in }
 
@@ -89,6 +95,7 @@ final class SimulatedNetwork {
         behaviour.lossPerTenThousand = 0
         behaviour.duplicationPerTenThousand = 0
         behaviour.delayPerTenThousand = 0
+        behaviour.lateTo = nil
         for node in blocked.indices {
             slowness[node] = 1
             for other in blocked.indices { blocked[node][other] = false }
@@ -127,17 +134,23 @@ final class SimulatedNetwork {
         if isDoubled { doubled += 1 }
         guard from.isConnected(to: to) else { return from.lost(to) }
         if isLost || blocked[from.number][to] { return from.lost(to) }
-        deliver(messages, from: from, to: to, after: delay)
+        let isLate = behaviour.lateTo == to && random.oneIn(2)
+        if isLate {
+            delayed += 1
+            delay += random.next() % behaviour.maxLateness
+        }
+        deliver(messages, from: from, to: to, after: delay, whateverIsCut: isLate)
         if isDoubled {
             deliver(messages, from: from, to: to, after: delay + latency(from.number, to))
         }
     }
 
     private func deliver(
-        _ messages: [RegionMessage], from: SimulatedTransport, to: Int, after delay: UInt64
+        _ messages: [RegionMessage], from: SimulatedTransport, to: Int, after delay: UInt64,
+        whateverIsCut: Bool = false
     ) {
         var arrival = world.now + delay
-        if !behaviour.reorders {
+        if !behaviour.reorders, !whateverIsCut {
             arrival = max(arrival, lastArrival[from.number][to] + 1)
             lastArrival[from.number][to] = arrival
         }
@@ -145,7 +158,10 @@ final class SimulatedNetwork {
         guard let sender = nodeID(of: from.number) else { return }
         let sent = world.now
         world.schedule(after: arrival - sent, of: target.process) { [self] in
-            guard !blocked[from.number][to] else { return }
+            if blocked[from.number][to] {
+                guard whateverIsCut else { return }
+                acrossCuts += 1
+            }
             if let span = swallowed[from.number], span.contains(sent) { return }
             for message in messages {
                 world.trace.mix(
