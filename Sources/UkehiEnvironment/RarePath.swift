@@ -41,6 +41,10 @@ public enum RarePath: UInt8, CaseIterable, Sendable {
     case carriedEarly
     /// One region's state is written again, not a group's worth.
     case carriedAlone
+    /// A sealed segment gets no footer.
+    case footerLeftOut
+    /// A sealed segment is scanned though it has a footer.
+    case footerIgnored
     /// A read of entries ends after the first block.
     case readOneBlock
     /// Entries are read and checked twice.

@@ -54,6 +54,8 @@ package final class Group: @unchecked Sendable {
     var tickets: ContiguousArray<LaneTicket> = []
     var itemCount = 0
     var bodyBytes = 0
+    /// What a footer needs of the items beside themselves.
+    private(set) var detailBytes = 0
     var lsn: UInt64 = 0
 
     // In flight:
@@ -71,6 +73,7 @@ package final class Group: @unchecked Sendable {
         storages.append(storage)
         itemCount += storage.itemCount
         bodyBytes += storage.bodyBytes
+        detailBytes += storage.detailBytes
         for position in tickets.indices where tickets[position].lane == lane {
             tickets[position].ticket = ticket
             return
@@ -150,6 +153,7 @@ package final class Group: @unchecked Sendable {
         tickets.removeAll(keepingCapacity: true)
         itemCount = 0
         bodyBytes = 0
+        detailBytes = 0
         buffer = nil
         segment = nil
         isDone = false

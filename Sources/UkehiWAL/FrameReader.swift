@@ -12,7 +12,9 @@ import UkehiEnvironment
 struct FrameView {
     var header: FrameHeader
     var items: ContiguousArray<BatchItem>
-    fileprivate var base: UnsafeRawPointer
+    let base: UnsafeRawPointer
+    /// The copy of the directory that passed its check.
+    let directory: UnsafeRawPointer
 
     /// Where the body of the item at `position` starts, from the frame's start.
     func bodyOffsets() -> ContiguousArray<Int> {
@@ -132,7 +134,8 @@ final class FrameReader {
             return .invalid(
                 FrameDefect(reason: reason, header: header, damaged: damaged, intact: intact))
         }
-        return .valid(FrameView(header: header, items: items, base: base))
+        return .valid(
+            FrameView(header: header, items: items, base: base, directory: directory))
     }
 
     private func directoryChecksum(_ base: UnsafeRawPointer, _ header: FrameHeader) -> UInt32 {

@@ -42,14 +42,17 @@ package struct LogBatch: ~Copyable {
         item.lastTerm = last.term
         let start = storage.bodyBytes
         var expected = first.index
+        var (term, runs) = (first.term, 1)
         for position in entries.indices {
             invariant(
                 entries[position].index == expected,
                 "\(region): entry \(entries[position].index) where \(expected) was due")
             expected = expected + 1
+            if entries[position].term != term { (term, runs) = (entries[position].term, runs + 1) }
             storage.appendRecord(entries[position])
         }
         storage.add(&item, bodyFrom: start)
+        storage.detailBytes += FooterFormat.detailBytes(runs: runs)
     }
 
     /// Adds the record that a region came to be on this node, with its first hard state. Its log
@@ -103,6 +106,7 @@ package struct LogBatch: ~Copyable {
         let start = storage.bodyBytes
         payload.withUnsafeBytes { storage.appendBody($0) }
         storage.add(&item, bodyFrom: start)
+        storage.detailBytes += FooterFormat.detailBytes(body: storage.bodyBytes - start)
     }
 }
 
@@ -121,6 +125,8 @@ final class BatchStorage: @unchecked Sendable {
     private(set) var body: UnsafeMutableRawPointer
     private(set) var itemCount = 0
     private(set) var bodyBytes = 0
+    /// What a footer needs of the items beside themselves.
+    var detailBytes = 0
     private var itemCapacity = 64
     private var bodyCapacity = 16 << 10
     /// The region table's slot of each item, set at submit.
@@ -142,6 +148,7 @@ final class BatchStorage: @unchecked Sendable {
     func removeAll() {
         itemCount = 0
         bodyBytes = 0
+        detailBytes = 0
         slots.removeAll(keepingCapacity: true)
     }
 

@@ -51,6 +51,7 @@ struct LogScheduler {
     private var endOffset: UInt64
     private var lastWrittenLSN: UInt64
     private var lastChecksum: UInt32
+    var footers: FooterQueue
 
     /// The newest durable frame with records, and the newest LSN that a durable frame claims.
     private var lastDataLSN: UInt64
@@ -76,6 +77,7 @@ struct LogScheduler {
         lastDataLSN = end.lastLSN
         claimedLSN = end.lastLSN
         endOffset = 0
+        footers = FooterQueue(options)
     }
 
     // MARK: Batches in
@@ -158,7 +160,7 @@ struct LogScheduler {
         guard let group = queued.first else { return nil }
         if !inFlight.isEmpty, rare.takes(.frameAlone) { return nil }
         let size = UInt64(group.frameBytes)
-        if !fits(size) || leavesEarly {
+        if !fits(group) || leavesEarly {
             #if BugBank
                 let waits = !PlantedBug.rotatesWithoutBarrier.isPlanted
             #else
@@ -179,6 +181,7 @@ struct LogScheduler {
         group.close(
             into: idleBuffers.popLast() ?? FrameBuffer(), segment: active, offset: endOffset,
             durableLSN: claim(for: group), previousChecksum: lastChecksum)
+        footers.add(group)
         endOffset += size
         lastWrittenLSN = group.lsn
         lastChecksum = group.header.checksum
@@ -203,9 +206,11 @@ struct LogScheduler {
             || used == 0 && rare.takes(.segmentLeftEmpty)
     }
 
-    private func fits(_ size: UInt64) -> Bool {
+    /// Whether the group's frame has room in the active segment, and the footer behind it.
+    private func fits(_ group: Group) -> Bool {
         guard let active else { return false }
-        return endOffset + size <= active.header.capacity
+        let needed = group.frameBytes + footers.fileBytes(adding: group)
+        return endOffset + UInt64(needed) <= active.header.capacity
             || endOffset == UInt64(SegmentFormat.firstFrameOffset)
     }
 
@@ -222,6 +227,8 @@ struct LogScheduler {
     /// The new segment's header and name are durable.
     mutating func activated(_ segment: SegmentFile) {
         active?.end = endOffset
+        footers.seal(active, end: endOffset, lastLSN: lastWrittenLSN, lastChecksum: lastChecksum)
+        footers.begin(segment)
         active = segment
         // Its header states where everything before it ends: as good as a claim.
         claimedLSN = max(claimedLSN, durableLSN)

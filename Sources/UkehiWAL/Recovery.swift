@@ -1,7 +1,8 @@
 // Opening a log: what is in its directory becomes regions and an index, and a new segment.
 //
-//   lock -> names synced -> mark, headers, chain -> replay, oldest segment first
-//        -> newest segment synced -> a new segment that states its end -> mark raised
+//   lock -> names synced -> mark, headers, chain -> segments read side by side (SegmentReading.swift)
+//        -> replay, oldest segment first -> newest segment synced
+//        -> a new segment that states its end -> mark raised
 //
 // Nothing is changed before everything was read and found sound, but for removing segments that
 // were removed already. A recovered log never appends to an old segment. Recovery may be cut
@@ -40,11 +41,13 @@ struct RecoveredLog {
     /// Old segments, oldest first, and the new one.
     var sealed: [SegmentFile]
     var active: SegmentFile
+    /// Of the segment that was the newest and has no footer yet.
+    var footer: SealedFooter?
 }
 
 enum Recovery {
     static func run(
-        _ store: SegmentStore, random: any RandomSource
+        _ store: SegmentStore, random: any RandomSource, parallel: any ParallelRunner
     ) throws(WALError) -> RecoveredLog {
         let fileSystem = store.fileSystem
         let lock = try attempt { () throws(FileError) in
@@ -53,7 +56,7 @@ enum Recovery {
             return try fileSystem.lock(store.path(LogNames.lock))
         }
         do throws(WALError) {
-            return try run(store, random: random, lock: lock)
+            return try run(store, random: random, parallel: parallel, lock: lock)
         } catch {
             lock.release()
             throw error
@@ -61,7 +64,8 @@ enum Recovery {
     }
 
     private static func run(
-        _ store: SegmentStore, random: any RandomSource, lock: any FileLock
+        _ store: SegmentStore, random: any RandomSource, parallel: any ParallelRunner,
+        lock: any FileLock
     ) throws(WALError) -> RecoveredLog {
         // A killed process leaves names and a mark that can be read but need not be durable. They
         // are made so before anything relies on them: a segment removed on the word of a mark that
@@ -81,16 +85,20 @@ enum Recovery {
         var replay = Replay(isComplete: found.isComplete)
         var end = LogEnd()
         var lastEnd: SegmentEnd?
+        var lastRecords: FooterBuffer?
         var sealed: [SegmentFile] = []
-        for position in found.segments.indices {
-            let segment = found.segments[position]
-            let next = position + 1 < found.segments.count ? found.segments[position + 1] : nil
-            let reached = try replay.read(segment, successor: next?.header)
+        try SegmentReading.forEach(
+            in: found, options: store.options, parallel
+        ) { (position, reading) throws(WALError) in
+            try replay.apply(reading.records)
+            if let failure = reading.failure { throw failure }
+            let (segment, reached) = (found.segments[position], reading.end)
             end.lastLSN = reached.lastLSN
             end.lastChecksum = reached.lastChecksum
             // A frame that was lost whole may have had any of the numbers in flight.
             end.nextLSN = reached.highestLSN + UInt64(WALLimits.maxGroupsInFlight) + 1
             lastEnd = reached
+            lastRecords = reading.records
             sealed.append(
                 SegmentFile(
                     file: segment.file, header: segment.header, preparedTo: segment.bytes,
@@ -101,7 +109,20 @@ enum Recovery {
         let started = try startSegment(store, random, found, end, lastEnd)
         return RecoveredLog(
             regions: replay.regions, recovered: regions(of: replay), end: end, mark: started.mark,
-            markFile: started.markFile, lock: lock, sealed: sealed, active: started.active)
+            markFile: started.markFile, lock: lock, sealed: sealed, active: started.active,
+            footer: footer(of: sealed.last, lastRecords, end, store.options))
+    }
+
+    /// What is to be written behind the segment that was the newest.
+    private static func footer(
+        of segment: SegmentFile?, _ records: FooterBuffer?, _ end: LogEnd, _ options: WALOptions
+    ) -> SealedFooter? {
+        guard options.writesFooters, let segment, let records, let offset = segment.end,
+            records.fileBytes <= FooterFormat.limit(capacity: segment.header.capacity)
+        else { return nil }
+        return SealedFooter(
+            segment: segment, records: records, offset: offset, lastLSN: end.lastLSN,
+            lastChecksum: end.lastChecksum)
     }
 
     private static func regions(of replay: Replay) -> [RecoveredRegion] {

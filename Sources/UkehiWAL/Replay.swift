@@ -1,24 +1,9 @@
-// Reading a log's segments in order and applying every record: what recovery, audit and verify
-// share. Read-only.
+// Applying a log's records in order: what recovery, audit and verify share.
 //
-// Torn or corrupt (DESIGN.md section 5): in the newest segment, frames may be missing that were in
-// flight at a crash, even before valid ones. Such a frame, and all behind it, was never
-// acknowledged, unless some frame that can be read claims it as durable: then it was, and its loss
-// is corruption. In a segment with a successor every frame up to the stated end was durable.
+// A record comes with its frame as it was read (SegmentScan.swift), or out of a footer
+// (FooterReader.swift); what it makes of its region is the same.
 
 import UkehiBase
-import UkehiEnvironment
-
-/// Where reading stopped in one segment.
-struct SegmentEnd {
-    var offset: UInt64
-    var lastLSN: UInt64
-    var lastChecksum: UInt32
-    /// The highest LSN of any readable frame header, discarded ones included.
-    var highestLSN: UInt64
-    /// Valid frame headers behind the end: in flight at a crash, discarded.
-    var discardedFrames = 0
-}
 
 /// Applies the records of a log, frame by frame.
 struct Replay {
@@ -29,76 +14,15 @@ struct Replay {
 
     init(isComplete: Bool) { regions.isComplete = isComplete }
 
-    /// Reads one segment. `statedEnd` is where its successor says it ends; nil for the newest.
+    /// Reads one segment and applies it. The successor says where it ends; nil for the newest.
     mutating func read(
         _ segment: FoundSegment, successor: SegmentHeader?,
         onFrame: (FrameView) throws(WALError) -> Void = { _ in }
     ) throws(WALError) -> SegmentEnd {
-        let header = segment.header
-        let limit = successor?.predecessorEnd ?? segment.bytes
-        let reader = FrameReader(
-            file: segment.file, segment: segment.id, incarnation: header.incarnation, limit: limit)
-        var end = SegmentEnd(
-            offset: UInt64(SegmentFormat.firstFrameOffset), lastLSN: header.predecessorLastLSN,
-            lastChecksum: header.predecessorChecksum, highestLSN: header.firstLSN - 1)
-        var expected = header.firstLSN
-        var isSecondLook = false
-        reading: while true {
-            let place = LogPosition(segment: segment.id, offset: end.offset)
-            let defect: FrameDefect
-            switch try attempt({ () throws(FileError) in try reader.frame(at: end.offset) }) {
-            case .end: break reading
-            case .invalid(let found): defect = found
-            case .valid(let frame):
-                if frame.header.lsn == expected, frame.header.previousChecksum == end.lastChecksum {
-                    try apply(frame, at: place)
-                    try onFrame(frame)
-                    end.offset += UInt64(frame.header.frameBytes)
-                    end.lastLSN = expected
-                    end.lastChecksum = frame.header.checksum
-                    end.highestLSN = expected
-                    expected += 1
-                    isSecondLook = false
-                    continue
-                }
-                defect = FrameDefect(
-                    reason: "frame \(frame.header.lsn) is there where \(expected) was due",
-                    header: frame.header)
-            }
-            let evidence = try Evidence.gather(reader, from: end.offset, expected: expected)
-            #if BugBank
-                let isCorrupt =
-                    PlantedBug.corruptionIsTornTail.isPlanted && successor == nil
-                    ? false : successor != nil || evidence.claimed >= expected
-            #else
-                let isCorrupt = successor != nil || evidence.claimed >= expected
-            #endif
-            if isCorrupt {
-                // Beside a running node the frame may have been written in between.
-                if !isSecondLook {
-                    isSecondLook = true
-                    reader.forget()
-                    continue
-                }
-                throw corruption(defect, at: place, lsn: expected, evidence)
-            }
-            end.highestLSN = max(end.highestLSN, evidence.highestLSN)
-            end.discardedFrames = evidence.frames
-            break
+        try SegmentScan.run(segment, successor: successor) { (frame, place) throws(WALError) in
+            try apply(frame, at: place)
+            try onFrame(frame)
         }
-        if let successor {
-            guard end.offset == limit, end.lastLSN == successor.predecessorLastLSN,
-                end.lastChecksum == successor.predecessorChecksum
-            else {
-                throw WALError(
-                    .corrupted,
-                    "The log was not opened: segment \(segment.id) ends with frame \(end.lastLSN), "
-                        + "but its successor says frame \(successor.predecessorLastLSN). Restore "
-                        + "the file, or restore the node from its peers.",
-                    at: LogPosition(segment: segment.id, offset: end.offset))
-            }
-        }
-        return end
     }
 
     // MARK: Records
@@ -107,12 +31,11 @@ struct Replay {
         var offset = frame.header.bodyStart
         for item in frame.items {
             let body = frame.body(at: offset, count: Int(item.bodyBytes))
-            if let problem = apply(item, body, frame, offset) {
-                throw WALError(
-                    .corrupted,
-                    "The log was not opened: frame \(frame.header.lsn) passes its checks, but gives "
-                        + "\(item.region) \(problem). Restore the node from its peers.",
-                    at: place)
+            let problem = apply(
+                item, .body(body), frame.header, bodyOffset: Int(frame.header.offset) + offset)
+            if let problem {
+                throw Replay.corruption(
+                    lsn: frame.header.lsn, "\(item.region) \(problem)", at: place)
             }
             offset += Int(item.bodyBytes)
         }
@@ -120,8 +43,55 @@ struct Replay {
         bodyBytes += UInt64(frame.header.bodyBytes)
     }
 
+    /// Applies what one segment was found to hold.
+    mutating func apply(_ footer: FooterBuffer) throws(WALError) {
+        var cursor = FooterCursor(footer.records)
+        while let record = cursor.next() {
+            let header = record.header
+            var offset = Int(header.offset) + header.bodyStart
+            var details = DetailCursor(record.details)
+            for position in 0..<header.itemCount {
+                // Checked when the records were read.
+                guard let item = record.item(at: position) else { break }
+                let detail = details.detail(of: position)
+                if let problem = apply(item, .detail(detail), header, bodyOffset: offset) {
+                    throw Replay.corruption(
+                        lsn: header.lsn, "\(item.region) \(problem)",
+                        at: LogPosition(segment: header.segment, offset: header.offset))
+                }
+                offset += Int(item.bodyBytes)
+            }
+            frames += 1
+            bodyBytes += UInt64(header.bodyBytes)
+        }
+    }
+
+    /// A frame that passes its checks and says what cannot be.
+    static func corruption(lsn: UInt64, _ what: String, at place: LogPosition) -> WALError {
+        WALError(
+            .corrupted,
+            "The log was not opened: frame \(lsn) passes its checks, but gives \(what). Restore the "
+                + "node from its peers.",
+            at: place)
+    }
+
+    /// What a record has beside its directory item.
+    fileprivate enum Content {
+        case body(UnsafeRawBufferPointer)
+        /// As in a footer: nil where the item says everything.
+        case detail(UnsafeRawBufferPointer?)
+
+        /// A logical record's body.
+        var payload: UnsafeRawBufferPointer {
+            switch self {
+            case .body(let bytes): bytes
+            case .detail(let bytes): bytes ?? UnsafeRawBufferPointer(start: nil, count: 0)
+            }
+        }
+    }
+
     private mutating func apply(
-        _ item: BatchItem, _ body: UnsafeRawBufferPointer, _ frame: FrameView, _ offset: Int
+        _ item: BatchItem, _ content: Content, _ header: FrameHeader, bodyOffset: Int
     ) -> String? {
         let slot = regions.slot(of: item.region)
         if slot == terms.count { terms.append(TermRuns()) }
@@ -132,18 +102,13 @@ struct Replay {
         }
         switch item.kind {
         case .append where item.count > 0:
-            terms[slot].truncate(from: item.firstIndex)
-            let problem = forEachRecord(of: item, in: body) { position, record in
-                terms[slot].append(item.firstIndex + UInt64(position), record.term)
-            }
-            if let problem { return problem }
+            if let problem = terms[slot].append(item, content) { return problem }
         case .reset, .tombstone: terms[slot].removeAll()
         default: break
         }
-        if let problem = regions[slot].staged.apply(item, body: body) { return problem }
-        regions[slot].staged.lastLSN = frame.header.lsn
-        regions[slot].becameDurable(
-            item, segment: frame.header.segment, bodyOffset: Int(frame.header.offset) + offset)
+        if let problem = regions[slot].staged.apply(item, body: content.payload) { return problem }
+        regions[slot].staged.lastLSN = header.lsn
+        regions[slot].becameDurable(item, segment: header.segment, bodyOffset: bodyOffset)
         return nil
     }
 
@@ -172,49 +137,27 @@ struct Replay {
         terms[slot].from(
             regions[slot].staged.firstIndex, to: regions[slot].staged.lastIndex)
     }
+}
 
-    // MARK: What the frames behind an invalid one say
-
-    private struct Evidence {
-        var claimed: UInt64 = 0
-        var highestLSN: UInt64 = 0
-        var frames = 0
-
-        static func gather(
-            _ reader: FrameReader, from offset: UInt64, expected: UInt64
-        ) throws(WALError) -> Evidence {
-            var evidence = Evidence()
-            try attempt { () throws(FileError) in
-                try reader.headers(from: offset) { header in
-                    evidence.highestLSN = max(evidence.highestLSN, header.lsn)
-                    evidence.claimed = max(evidence.claimed, header.durableLSN)
-                    if header.lsn >= expected { evidence.frames += 1 }
-                }
+extension TermRuns {
+    /// The terms of an append's entries, which supersede what is there; the reason when its body is
+    /// not what the item says.
+    fileprivate mutating func append(_ item: BatchItem, _ content: Replay.Content) -> String? {
+        truncate(from: item.firstIndex)
+        switch content {
+        case .body(let body):
+            return forEachRecord(of: item, in: body) { position, record in
+                append(item.firstIndex + UInt64(position), record.term)
             }
-            return evidence
-        }
-    }
-
-    private func corruption(
-        _ defect: FrameDefect, at place: LogPosition, lsn: UInt64, _ evidence: Evidence
-    ) -> WALError {
-        var lost = "frame \(lsn)"
-        if !defect.damaged.isEmpty {
-            let regions = defect.damaged.prefix(8).map { item in
-                item.count > 0
-                    ? "entries \(item.firstIndex) to \(item.endIndex - 1) of \(item.region)"
-                    : "a \(item.kind) record of \(item.region)"
+        case .detail(nil):
+            append(item.firstIndex, item.lastTerm)
+        case .detail(let runs?):
+            guard let base = runs.baseAddress else { return nil }
+            for at in stride(from: 0, to: runs.count, by: FooterFormat.runBytes) {
+                let run = TermRun(run: base + at)
+                append(run.start, run.term)
             }
-            let more = defect.damaged.count - regions.count
-            lost += " with " + regions.joined(separator: ", ")
-            if more > 0 { lost += " and \(more) more records" }
         }
-        if evidence.frames > 0 { lost += ", and with it \(evidence.frames) frames behind it" }
-        return WALError(
-            .corrupted,
-            "The log was not opened: \(defect.reason), but it was acknowledged as durable. Lost "
-                + "would be \(lost). Nothing was changed; restore the file, or restore the node "
-                + "from its peers.",
-            at: place)
+        return nil
     }
 }

@@ -18,6 +18,10 @@ package struct WALOptions: Sendable {
     package var idleClaimNanoseconds: UInt64 = 20_000_000
     /// Whether segments are filled with zeros before use, so that a sync changes no metadata.
     package var zeroesAhead = true
+    /// Whether sealed segments get an index behind their end, so that opening need not read them.
+    package var writesFooters = true
+    /// Whether opening takes a segment's footer for its frames where it is right.
+    package var readsFooters = true
     package var recoveryPolicy = RecoveryPolicy.refuse
     package var rarePaths = RarePaths.off
 
@@ -37,6 +41,8 @@ package enum WALLimits {
     static let prepareChunkBytes = 1 << 20
     /// Dead segments that wait for their next life, beside the one that is being prepared.
     static let maxIdleSegments = 1
+    /// Footers that wait for the preparer; a segment that is sealed meanwhile gets none.
+    static let maxWaitingFooters = 2
     /// Frame buffers larger than this are given back to the system after use.
     static let maxIdleBufferBytes = 16 << 20
 }

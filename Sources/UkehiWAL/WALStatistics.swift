@@ -14,6 +14,8 @@ package struct WALStatistics: Sendable, Hashable {
     package var segmentsRemoved: UInt64 = 0
     /// Of those made since, how many are the files of removed ones.
     package var segmentsReused: UInt64 = 0
+    /// Sealed segments that got a footer.
+    package var footersWritten: UInt64 = 0
     /// Submitted and not yet durable.
     package var queuedBytes = 0
     package var segments = 0

@@ -4,7 +4,7 @@
 // takes a dead one's file, whose blocks are all written: so a log whose old end is freed as fast as
 // its new one grows writes each byte once. A writer that needs a segment takes the spare as soon as
 // its first chunk is ready; the preparer goes on zeroing it as the active one. Frames are placed only
-// where that is done.
+// where that is done. The footers of sealed segments are written in between; nobody waits for them.
 
 import UkehiEnvironment
 
@@ -64,6 +64,14 @@ extension WriteAheadLog {
             monitor.unlock()
             return false
         }
+        // Room that a writer waits for goes first.
+        if scheduler.missingRoom == 0, let footer = scheduler.footers.next() {
+            let isLive = segments.contains { $0 === footer.segment }
+            monitor.unlock()
+            if isLive { write(footer) }
+            monitor.withLock { scheduler.footers.recycle(footer.records) }
+            return true
+        }
         let target: SegmentFile? = active.isPrepared ? spare : active
         let offset = target?.preparedTo ?? 0
         let idle = target == nil ? idleSegments.popLast() : nil
@@ -103,6 +111,25 @@ extension WriteAheadLog {
                 WALError(failure, effect: "The log has stopped and acknowledges nothing more"))
         }
         return failure == nil
+    }
+
+    /// Writes a sealed segment's footer. While this holds the segment its file begins no other life.
+    private func write(_ footer: SealedFooter) {
+        if options.rarePaths.takes(.footerLeftOut) { return }
+        let bytes = footer.records.finish(
+            segment: footer.segment.header, end: footer.offset, lastLSN: footer.lastLSN,
+            lastChecksum: footer.lastChecksum)
+        do throws(FileError) {
+            try footer.segment.file.writeDurably(bytes, at: footer.offset)
+            monitor.withLock {
+                counters.footersWritten += 1
+                counters.syncs += 1
+            }
+        } catch {
+            // Without a footer the segment is as good as with one; a disk that fails is not.
+            guard error.kind != .noSpace else { return }
+            fail(WALError(error, effect: "The log has stopped and acknowledges nothing more"))
+        }
     }
 
     func prepareLoop() {

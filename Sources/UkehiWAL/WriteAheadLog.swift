@@ -78,6 +78,7 @@ package final class WriteAheadLog: @unchecked Sendable {
         scheduler = LogScheduler(
             options: store.options, regions: recovered.regions, end: recovered.end)
         scheduler.activated(recovered.active)
+        if let footer = recovered.footer { scheduler.footers.add(recovered: footer) }
         segments = recovered.sealed + [recovered.active]
         mark = recovered.mark
         markFile = recovered.markFile
@@ -89,17 +90,19 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// Opens the log in `directory`, which is created if it is not there, and recovers what was
     /// durable. Nothing runs before ``start(threads:durable:failed:)``.
     ///
+    /// - Parameter parallel: Reads segments side by side.
     /// - Returns: The log, and every region it knows, ascending.
     /// - Throws: ``WALError`` with ``WALError/Code/corrupted`` when what was acknowledged cannot be
     ///   read, and `.identity`, `.locked`, `.unsupportedVersion`, `.ioFailed` or `.diskFull`. The
     ///   directory is then as it was.
     package static func open(
         fileSystem: any FileSystem, directory: String, options: WALOptions,
-        random: any RandomSource, clock: any NodeClock
+        random: any RandomSource, clock: any NodeClock,
+        parallel: any ParallelRunner = SerialRunner()
     ) throws(WALError) -> (log: WriteAheadLog, regions: [RecoveredRegion]) {
         try options.validate()
         let store = SegmentStore(fileSystem: fileSystem, directory: directory, options: options)
-        let recovered = try Recovery.run(store, random: random)
+        let recovered = try Recovery.run(store, random: random, parallel: parallel)
         let log = WriteAheadLog(
             store: store, recovered: recovered, random: random, clock: clock)
         return (log, recovered.recovered)

@@ -42,6 +42,7 @@ final class CrashHarness {
     private(set) var carries = 0
     private(set) var cutRecoveries = 0
     private(set) var claims = 0
+    private(set) var footers: UInt64 = 0
     private(set) var rotations: UInt64 = 0
 
     init(seed: UInt64) throws {
@@ -50,6 +51,8 @@ final class CrashHarness {
         options.maxGroupsInFlight = Int.random(in: 1...5, using: &random)
         options.maxGroupBytes = 4096 * Int.random(in: 1...4, using: &random)
         options.zeroesAhead = !random.oneIn(4)
+        options.writesFooters = !random.oneIn(5)
+        options.readsFooters = !random.oneIn(5)
         fileSystem.setAllocationSupported(!random.oneIn(4))
         let opened = try CrashHarness.open(fileSystem, options, seed: seed)
         log = opened.log
@@ -178,6 +181,7 @@ final class CrashHarness {
 
     private func crash() throws {
         crashes += 1
+        footers += log.statistics.footersWritten
         let least = tickets.filter { ticket in ticket <= told.acknowledged.withLock { $0 } }.count
         var left: SimulatedFileSystem
         if random.oneIn(3) {
@@ -234,10 +238,14 @@ final class CrashHarness {
     private func expectSecondRecoveryToAgree(
         _ regions: [RecoveredRegion], _ fileSystem: SimulatedFileSystem
     ) throws {
-        let again = try CrashHarness.open(
-            fileSystem.crashed(using: &random), options, seed: random.next())
-        guard again.regions == regions else {
-            throw ModelMismatch("a second recovery found something else")
+        let crashed = fileSystem.crashed(using: &random)
+        for readsFooters in [true, false] {
+            var options = options
+            options.readsFooters = readsFooters
+            let again = try CrashHarness.open(crashed.copy(), options, seed: random.next())
+            guard again.regions == regions else {
+                throw ModelMismatch("a second recovery found something else")
+            }
         }
     }
 }

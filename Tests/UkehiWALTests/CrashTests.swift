@@ -36,6 +36,7 @@ struct CrashTests {
         var claims = 0
         var rotations: UInt64 = 0
         var lost = 0
+        var footers: UInt64 = 0
         for seed in UInt64(100)..<120 {
             let harness = try CrashHarness(seed: seed)
             try harness.run(steps: 1500)
@@ -46,6 +47,7 @@ struct CrashTests {
             claims += harness.claims
             rotations += harness.rotations
             lost += harness.lostBatches
+            footers += harness.footers
         }
         #expect(inFlight >= 4)
         #expect(removed > 20)
@@ -54,6 +56,7 @@ struct CrashTests {
         #expect(claims > 10)
         #expect(rotations > 20)
         #expect(lost > 20)
+        #expect(footers > 20)
     }
 
     /// A net with a hole catches nothing: the same runs on a disk that lies must fail.

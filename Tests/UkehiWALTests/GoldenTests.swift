@@ -2,6 +2,7 @@
 //
 //   whole     every kind of record, a conflict, a repeated directory, a restart: segments 1 and up
 //   purged    the same log later, when its oldest segments were removed
+//   footers   as whole, its sealed segments with footers, which the first release did not write
 //   expected  beside each: what a reader finds, a line for each region
 //
 // They were read by a second reader, too, written from docs/FORMATS.md alone. UKEHI_WRITE_GOLDEN=1
@@ -19,12 +20,16 @@ import UkehiSimulation
 struct GoldenTests {
     private static let folder = URL(filePath: #filePath).deletingLastPathComponent()
         .appending(path: "Corpus/v1")
-    private static let names = ["whole", "purged"]
+    private static let names = ["whole", "purged", "footers"]
 
     // MARK: What is in them
 
     private static func log(_ name: String) throws -> SimulatedFileSystem {
-        let first = try SmallLog(seed: 42)
+        var options = SmallLog.options
+        options.writesFooters = name == "footers"
+        // A footer takes no more than an eighth of its segment.
+        if options.writesFooters { options.segmentBytes = 64 << 10 }
+        let first = try SmallLog(options: options, seed: 42)
         var batch = LogBatch()
         func write(_ small: SmallLog) throws {
             _ = try small.log.submit(&batch, lane: 0)
@@ -80,10 +85,17 @@ struct GoldenTests {
         first.claim()
 
         // A restart: a new segment, skipped numbers, a named predecessor.
-        let second = try SmallLog(first.fileSystem.copy(), seed: 43)
+        let second = try SmallLog(first.fileSystem.copy(), options: options, seed: 43)
         append(1, 5, [3, 4], bytes: 3000)
         try write(second)
-        if name == "whole" { return second.fileSystem }
+        if name == "footers" {
+            // Until it goes on in a further segment.
+            for index in UInt64(7)..<24 {
+                append(1, index, [4], bytes: 3000)
+                try write(second)
+            }
+        }
+        if name != "purged" { return second.fileSystem }
 
         for region in UInt64(100)..<160 {
             batch.compact(region: RegionID(region), firstIndex: LogIndex(2), term: Term(1))
@@ -170,6 +182,17 @@ struct GoldenTests {
         let opened = try SmallLog(try stored(name), seed: 5)
         #expect(opened.recovered.count == report.regions.count)
         try opened.append(1, from: opened.recovered[0].lastIndex.rawValue + 1, term: 9)
+    }
+
+    @Test("footers that are stored are believed")
+    func believed() throws {
+        let found = try LogDirectory.read(
+            try stored("footers"), SmallLog.directory, newestForWriting: false)
+        #expect(found.segments.count == 3)
+        for position in found.segments.indices {
+            guard let successor = found.successor(of: position) else { continue }
+            #expect(try FooterBuffer.read(found.segments[position], successor: successor) != nil)
+        }
     }
 
     @Test("this version writes the same bytes still", arguments: names)

@@ -44,9 +44,10 @@ struct ReuseTests {
         #expect(activated > 10)
         #expect(after.segmentsReused - before.segmentsReused >= activated - 1)
         #expect(made.withLock { $0[.allocate] } == nil)
-        // Frames; a header and a mark for each segment that began, and a mark for each that ended.
+        // Frames; a header and a mark for each segment that began, a footer and a mark for each that
+        // ended.
         let writes = made.withLock { $0[.writeDurably] ?? 0 }
-        #expect(UInt64(writes) <= after.frames - before.frames + 3 * activated + 3)
+        #expect(UInt64(writes) <= after.frames - before.frames + 4 * activated + 4)
         #expect(small.segmentNames.count <= 3)
 
         let report = WALInspector(fileSystem: small.fileSystem, directory: "/data").audit()
