@@ -82,7 +82,7 @@ package final class Assembly: Sendable {
                 options: configuration.nodeOptions(address: address), directory: directory,
                 environment: NodeEnvironment(
                     fileSystem: fileSystem, clock: clock, random: SystemRandomSource(),
-                    makeWorker: { ThreadWorker(name: $0) }),
+                    makeWorker: { ThreadWorker(name: $0) }, parallel: ThreadRunner()),
                 walOptions: walOptions,
                 makeApplier: { () throws(NodeError) in
                     try configuration.makeApplier(stateMachine: stateMachine)

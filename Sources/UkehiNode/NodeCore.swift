@@ -22,6 +22,8 @@ package struct NodeEnvironment: Sendable {
     package var usesThreads: Bool
     /// Makes a worker of this name.
     package var makeWorker: @Sendable (String) -> any Worker
+    /// Reads the log side by side as it is opened.
+    package var parallel: any ParallelRunner
     /// Looks on, in simulations.
     package var observer: (any NodeObserver)?
     /// Off but in simulations.
@@ -30,6 +32,7 @@ package struct NodeEnvironment: Sendable {
     package init(
         fileSystem: any FileSystem, clock: any NodeClock, random: any RandomSource,
         usesThreads: Bool = true, makeWorker: @escaping @Sendable (String) -> any Worker,
+        parallel: any ParallelRunner = SerialRunner(),
         observer: (any NodeObserver)? = nil, rarePaths: RarePaths = .off
     ) {
         self.fileSystem = fileSystem
@@ -37,6 +40,7 @@ package struct NodeEnvironment: Sendable {
         self.random = random
         self.usesThreads = usesThreads
         self.makeWorker = makeWorker
+        self.parallel = parallel
         self.observer = observer
         self.rarePaths = rarePaths
     }
@@ -190,7 +194,8 @@ package final class NodeCore: @unchecked Sendable {
         do {
             return try WriteAheadLog.open(
                 fileSystem: environment.fileSystem, directory: directory + "/wal",
-                options: options, random: environment.random, clock: environment.clock)
+                options: options, random: environment.random, clock: environment.clock,
+                parallel: environment.parallel)
         } catch {
             throw NodeError(error)
         }

@@ -82,33 +82,34 @@ enum Recovery {
         let found = try LogDirectory.read(
             store.fileSystem, store.directory, newestForWriting: true)
 
-        var replay = Replay(isComplete: found.isComplete)
+        let replay = ShardedReplay(isComplete: found.isComplete, parallel)
         var end = LogEnd()
         var lastEnd: SegmentEnd?
         var lastRecords: FooterBuffer?
         var sealed: [SegmentFile] = []
         try SegmentReading.forEach(
             in: found, options: store.options, parallel
-        ) { (position, reading) throws(WALError) in
-            try replay.apply(reading.records)
-            if let failure = reading.failure { throw failure }
-            let (segment, reached) = (found.segments[position], reading.end)
-            end.lastLSN = reached.lastLSN
-            end.lastChecksum = reached.lastChecksum
-            // A frame that was lost whole may have had any of the numbers in flight.
-            end.nextLSN = reached.highestLSN + UInt64(WALLimits.maxGroupsInFlight) + 1
-            lastEnd = reached
-            lastRecords = reading.records
-            sealed.append(
-                SegmentFile(
-                    file: segment.file, header: segment.header, preparedTo: segment.bytes,
-                    end: reached.offset))
+        ) { (segments, readings) throws(WALError) in
+            try replay.apply(readings)
+            for (segment, reading) in zip(segments, readings) {
+                end.lastLSN = reading.end.lastLSN
+                end.lastChecksum = reading.end.lastChecksum
+                // A frame that was lost whole may have had any of the numbers in flight.
+                end.nextLSN =
+                    reading.end.highestLSN + UInt64(WALLimits.maxGroupsInFlight) + 1
+                lastEnd = reading.end
+                lastRecords = reading.records
+                sealed.append(
+                    SegmentFile(
+                        file: segment.file, header: segment.header, preparedTo: segment.bytes,
+                        end: reading.end.offset))
+            }
         }
-        try replay.finish()
+        let (table, recovered) = try replay.finish()
 
         let started = try startSegment(store, random, found, end, lastEnd)
         return RecoveredLog(
-            regions: replay.regions, recovered: regions(of: replay), end: end, mark: started.mark,
+            regions: table, recovered: recovered, end: end, mark: started.mark,
             markFile: started.markFile, lock: lock, sealed: sealed, active: started.active,
             footer: footer(of: sealed.last, lastRecords, end, store.options))
     }
@@ -123,17 +124,6 @@ enum Recovery {
         return SealedFooter(
             segment: segment, records: records, offset: offset, lastLSN: end.lastLSN,
             lastChecksum: end.lastChecksum)
-    }
-
-    private static func regions(of replay: Replay) -> [RecoveredRegion] {
-        (0..<replay.regions.count).map { slot in
-            let log = replay.regions[slot]
-            return RecoveredRegion(
-                region: log.region, birth: log.staged.birth, hardState: log.staged.hardState,
-                firstIndex: log.staged.firstIndex, lastIndex: log.staged.lastIndex,
-                compactedTerm: log.staged.compactedTerm, terms: replay.termRuns(slot: slot),
-                tombstone: log.staged.tombstone, damaged: nil)
-        }.sorted { $0.region < $1.region }
     }
 
     private static func startSegment(

@@ -167,6 +167,16 @@ struct RegionTable: Sendable {
         return slots.count - 1
     }
 
+    /// Takes another table's regions, none of which is in this one.
+    mutating func add(_ other: RegionTable) {
+        isComplete = other.isComplete
+        slotOf.reserveCapacity(slots.count + other.slots.count)
+        for log in other.slots {
+            slotOf[log.region] = Int32(slots.count)
+            slots.append(log)
+        }
+    }
+
     func find(_ region: RegionID) -> Int? { slotOf[region].map(Int.init) }
 
     subscript(slot: Int) -> RegionLog {

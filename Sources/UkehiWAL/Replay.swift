@@ -9,8 +9,6 @@ import UkehiBase
 struct Replay {
     var regions = RegionTable()
     private var terms: ContiguousArray<TermRuns> = []
-    private(set) var frames: UInt64 = 0
-    private(set) var bodyBytes: UInt64 = 0
 
     init(isComplete: Bool) { regions.isComplete = isComplete }
 
@@ -39,12 +37,10 @@ struct Replay {
             }
             offset += Int(item.bodyBytes)
         }
-        frames += 1
-        bodyBytes += UInt64(frame.header.bodyBytes)
     }
 
-    /// Applies what one segment was found to hold.
-    mutating func apply(_ footer: FooterBuffer) throws(WALError) {
+    /// Applies what one segment was found to hold of the regions of a share.
+    mutating func apply(_ footer: FooterBuffer, share: RegionShare) throws(WALError) {
         var cursor = FooterCursor(footer.records)
         while let record = cursor.next() {
             let header = record.header
@@ -54,15 +50,15 @@ struct Replay {
                 // Checked when the records were read.
                 guard let item = record.item(at: position) else { break }
                 let detail = details.detail(of: position)
-                if let problem = apply(item, .detail(detail), header, bodyOffset: offset) {
+                if share.contains(item.region),
+                    let problem = apply(item, .detail(detail), header, bodyOffset: offset)
+                {
                     throw Replay.corruption(
                         lsn: header.lsn, "\(item.region) \(problem)",
                         at: LogPosition(segment: header.segment, offset: header.offset))
                 }
                 offset += Int(item.bodyBytes)
             }
-            frames += 1
-            bodyBytes += UInt64(header.bodyBytes)
         }
     }
 

@@ -51,32 +51,27 @@ struct SegmentReading: Sendable {
         }
     }
 
-    /// Reads all segments of a log, several at a time, and hands them over in their order. In memory
-    /// is at most what as many of them hold as are read at the same time, bodies not included.
+    /// Reads all segments of a log, as many at a time as there are threads, and hands them over in
+    /// their order. In memory is what that many of them hold, bodies not included.
     static func forEach(
         in found: LogDirectory, options: WALOptions, _ parallel: any ParallelRunner,
-        _ take: (Int, SegmentReading) throws(WALError) -> Void
+        _ take: (ArraySlice<FoundSegment>, [SegmentReading]) throws(WALError) -> Void
     ) throws(WALError) {
-        var next = 0
-        while next < found.segments.count {
-            let first = next
-            let count = min(max(parallel.width, 1), found.segments.count - first)
-            let usesFooter = (0..<count).map { _ in
+        let width = max(parallel.width, 1)
+        for first in stride(from: 0, to: found.segments.count, by: width) {
+            let segments = found.segments[first..<min(first + width, found.segments.count)]
+            let successors = segments.indices.map { found.successor(of: $0) }
+            let usesFooter = segments.map { _ in
                 options.readsFooters && !options.rarePaths.takes(.footerIgnored)
             }
-            let readings = Mutex([SegmentReading?](repeating: nil, count: count))
-            parallel.forEach(count) { position in
+            let readings = Mutex([SegmentReading?](repeating: nil, count: segments.count))
+            parallel.forEach(segments.count) { position in
                 let reading = read(
-                    found.segments[first + position],
-                    successor: found.successor(of: first + position),
+                    segments[first + position], successor: successors[position],
                     usesFooter: usesFooter[position])
                 readings.withLock { $0[position] = reading }
             }
-            for (position, reading) in readings.withLock({ $0 }).enumerated() {
-                guard let reading else { continue }
-                try take(first + position, reading)
-            }
-            next += count
+            try take(segments, readings.withLock { $0 }.compactMap { $0 })
         }
     }
 }

@@ -3,6 +3,7 @@
 import Testing
 import UkehiBase
 import UkehiEnvironment
+import UkehiPOSIX
 import UkehiSimulation
 
 @testable import UkehiWAL
@@ -39,11 +40,12 @@ struct FooterTests {
     }
 
     private static func open(
-        _ fileSystem: SimulatedFileSystem, byFooters: Bool
+        _ fileSystem: SimulatedFileSystem, byFooters: Bool,
+        parallel: any ParallelRunner = SerialRunner()
     ) throws(WALError) -> SmallLog {
         var options = SmallLog.options
         options.readsFooters = byFooters
-        return try SmallLog(fileSystem.copy(), options: options, seed: 7)
+        return try SmallLog(fileSystem.copy(), options: options, seed: 7, parallel: parallel)
     }
 
     /// Everything that opening makes of a log.
@@ -51,7 +53,7 @@ struct FooterTests {
         var state: [RegionID: OpenedRegion] = [:]
         for (region, recovered) in zip(
             small.log.scheduler.regions.slots.sorted { $0.region < $1.region }, small.recovered)
-        {
+        where region.region == recovered.region {
             state[region.region] = OpenedRegion(
                 recovered: recovered, staged: region.staged, blocks: Array(region.index.live),
                 firstIndex: region.firstIndex, hardStateSegment: region.hardStateSegment,
@@ -86,6 +88,46 @@ struct FooterTests {
     func same(seed: UInt64) throws {
         let small = try Self.randomLog(seed)
         try Self.expectSameByBoth(small.fileSystem, "seed \(seed)")
+    }
+
+    @Test("opening on several threads is opening on one", arguments: UInt64(1)...20)
+    func parallel(seed: UInt64) throws {
+        let small = try Self.randomLog(seed)
+        for byFooters in [true, false] {
+            let one = try Self.open(small.fileSystem, byFooters: byFooters)
+            let three = try Self.open(
+                small.fileSystem, byFooters: byFooters, parallel: ThreadRunner(width: 3))
+            #expect(Self.state(one) == Self.state(three))
+            #expect(one.recovered == three.recovered)
+            #expect(one.log.scheduler.nextLSN == three.log.scheduler.nextLSN)
+            try three.append(1_000, from: 1)
+        }
+    }
+
+    @Test("several threads find the damage that one finds", arguments: UInt64(1)...10)
+    func parallelDamage(seed: UInt64) throws {
+        let small = try Self.randomLog(seed)
+        var random = SeededRandom(seed: seed)
+        var found = 0
+        for _ in 0..<40 {
+            let damaged = small.fileSystem.copy()
+            let name = small.segmentNames.randomElement(using: &random) ?? ""
+            var bytes = damaged.contents(SmallLog.path(name)) ?? []
+            bytes[Int.random(in: 0..<bytes.count, using: &random)] ^= 4
+            damaged.replace(SmallLog.path(name), with: bytes)
+            func outcome(_ parallel: any ParallelRunner) -> Result<[RecoveredRegion], WALError> {
+                do throws(WALError) {
+                    return .success(
+                        try Self.open(damaged, byFooters: false, parallel: parallel).recovered)
+                } catch {
+                    return .failure(error)
+                }
+            }
+            let one = outcome(SerialRunner())
+            #expect(one == outcome(ThreadRunner(width: 3)))
+            if case .failure = one { found += 1 }
+        }
+        #expect(found > 0)
     }
 
     @Test("sealed segments have footers, with every kind of detail in them")

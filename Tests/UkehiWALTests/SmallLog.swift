@@ -26,12 +26,13 @@ final class SmallLog {
 
     init(
         _ fileSystem: SimulatedFileSystem = SimulatedFileSystem(),
-        options: WALOptions = SmallLog.options, seed: UInt64 = 1
+        options: WALOptions = SmallLog.options, seed: UInt64 = 1,
+        parallel: any ParallelRunner = SerialRunner()
     ) throws(WALError) {
         self.fileSystem = fileSystem
         (log, recovered) = try WriteAheadLog.open(
             fileSystem: fileSystem, directory: SmallLog.directory, options: options,
-            random: SeededRandomSource(seed: seed), clock: ManualClock())
+            random: SeededRandomSource(seed: seed), clock: ManualClock(), parallel: parallel)
         log.start(
             threads: false,
             durable: { [told] lane, ticket in
