@@ -43,6 +43,7 @@ let package = Package(
     targets: [
         // C libraries.
         .systemLibrary(name: "CISAL", pkgConfig: "libisal", providers: [.apt(["libisal-dev"])]),
+        .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
         .systemLibrary(
             name: "CRocksDB", pkgConfig: "rocksdb", providers: [.apt(["librocksdb-dev"])]),
 
@@ -53,7 +54,7 @@ let package = Package(
         // Pure consensus; the shared log; state machines and their stores.
         .target(name: "UkehiRaft", dependencies: ["UkehiBase"], swiftSettings: strict),
         .target(
-            name: "UkehiWAL", dependencies: ["UkehiBase", "UkehiEnvironment"],
+            name: "UkehiWAL", dependencies: ["UkehiBase", "UkehiEnvironment", "CLZ4"],
             swiftSettings: strict),
         .target(
             name: "UkehiState", dependencies: ["UkehiBase", "UkehiEnvironment"],

@@ -78,6 +78,8 @@ package final class Assembly: Sendable {
             }
             var walOptions = WALOptions()
             walOptions.segmentBytes = configuration.wal.segmentMegabytes << 20
+            let threshold = configuration.wal.compressionThresholdKilobytes
+            walOptions.compressionThresholdBytes = threshold > 0 ? threshold << 10 : nil
             core = try NodeCore(
                 options: configuration.nodeOptions(address: address), directory: directory,
                 environment: NodeEnvironment(

@@ -109,6 +109,10 @@ package struct Setting: Sendable {
             "wal", "segment_mb", .integer(\.wal.segmentMegabytes, 16...1024),
             "size of a log file"),
         Setting(
+            "wal", "compression_threshold_kb",
+            .integer(\.wal.compressionThresholdKilobytes, 0...65_536),
+            "longer runs of a region's entries are compressed; 0: never"),
+        Setting(
             "wal", "unsafe_no_fsync", .boolean(\.wal.unsafeNoFsync),
             "acknowledge what a power cut may lose; for measuring only"),
         Setting(

@@ -78,6 +78,9 @@ public struct Configuration: Hashable, Sendable {
     public struct WAL: Hashable, Sendable {
         /// `wal.segment_mb`: size of a log file, reserved ahead.
         public var segmentMegabytes = 128
+        /// `wal.compression_threshold_kb`: entries of one region that are written together and are
+        /// this long are compressed, if that saves something; 0: never.
+        public var compressionThresholdKilobytes = 8
         /// `wal.unsafe_no_fsync`: acknowledges writes that a power cut may lose. For measuring what
         /// the disk costs; never for data.
         public var unsafeNoFsync = false

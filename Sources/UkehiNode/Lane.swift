@@ -90,7 +90,7 @@ package final class Lane: @unchecked Sendable {
     var spareDirty: [Region] = []
     var inbox = MailboxContents()
     var ready = Ready()
-    var batch = LogBatch()
+    var batch: LogBatch
     var batchItems: [InFlightBatch.Item] = []
     var inFlight = Deque<InFlightBatch>()
     var lastTicket: Ticket = 0
@@ -129,6 +129,7 @@ package final class Lane: @unchecked Sendable {
         self.executor = executor
         self.clock = clock
         self.log = log
+        batch = log.newBatch()
         self.applier = applier
         self.transport = transport
         self.applyWorker = applyWorker

@@ -103,10 +103,12 @@ final class FooterBuffer: @unchecked Sendable {
                 }
                 let body = UnsafeRawBufferPointer(
                     start: storage.body + offset, count: Int(item.bodyBytes))
-                let problem = addDetail(of: item, at: position, body)
-                invariant(problem == nil, "a batch holds an append with \(problem ?? "")")
                 offset += body.count
                 position += 1
+                // Entries of several terms are not compressed (``LogBatch``): the item says it all.
+                if item.isCompressed { continue }
+                let problem = addDetail(of: item, at: position - 1, body)
+                invariant(problem == nil, "a batch holds an append with \(problem ?? "")")
             }
         }
     }
@@ -123,12 +125,14 @@ final class FooterBuffer: @unchecked Sendable {
         var offset = frame.header.bodyStart
         for position in frame.items.indices {
             let item = frame.items[position]
-            let body = frame.body(at: offset, count: Int(item.bodyBytes))
-            if let problem = addDetail(of: item, at: position, body) {
+            let problem =
+                frame.body(of: item, at: offset).map { addDetail(of: item, at: position, $0) }
+                ?? BatchItem.isNotDecompressed
+            if let problem {
                 count = start
                 return "\(item.region) \(problem)"
             }
-            offset += body.count
+            offset += Int(item.bodyBytes)
         }
         endDetails(from: details)
         frames += 1

@@ -9,11 +9,13 @@
 //   item       | region u64 | kind u8 | flags u8 | 0 u16 | count u32 | first index u64
 //              | last term u64 | hard state: term u64, vote u64, commit u64 | body bytes u32
 //              | raw bytes u32 | body checksum u32 | 0 u32 | region's previous lsn u64 |
-//   body       a run of entry records (UkehiBase/Entry.swift), or a logical record's payload
+//   body       a run of entry records (UkehiBase/Entry.swift), as they are or as one LZ4 block, or a
+//              logical record's payload
 //
 // Integers are little-endian, checksums CRC32C. The header's covers header bytes 8..<80, and with
 // them the directory's, which covers each body's: a frame's header checksum stands for all of it,
-// and the next frame names it. A body's checksum is seeded with its region and first index.
+// and the next frame names it. A body's checksum is of its bytes as they are stored, and seeded with
+// its region and first index.
 // "durable lsn" is a promise: that frame and all before it were durable when this one was written.
 //
 // Changing anything here changes format version 1 (docs/FORMATS.md). Written by FrameAssembly.swift,
@@ -53,10 +55,11 @@ package struct BatchItem: Hashable, Sendable {
     package var previousLSN: UInt64 = 0
 
     static let hasHardState: UInt8 = 1
-    /// Reserved: the body is an LZ4 block of `rawBytes` when decompressed.
+    /// The body is an LZ4 block of `rawBytes` when decompressed.
     static let isCompressed: UInt8 = 2
 
     package var hasHardState: Bool { flags & BatchItem.hasHardState != 0 }
+    package var isCompressed: Bool { flags & BatchItem.isCompressed != 0 }
     /// Just past the last index of an append.
     package var endIndex: LogIndex { firstIndex + UInt64(count) }
 
@@ -219,19 +222,28 @@ extension BatchItem {
     }
 
     private var isPossible: Bool {
-        // Compression is reserved: its flag is unknown to this version and refused.
-        guard flags & ~BatchItem.hasHardState == 0, rawBytes == bodyBytes else { return false }
+        guard flags & ~(BatchItem.hasHardState | BatchItem.isCompressed) == 0,
+            isCompressed ? isPossiblyCompressed : rawBytes == bodyBytes
+        else { return false }
         // Indexes stay far enough from the end of 64 bits that sums never overflow.
         guard firstIndex.rawValue < FrameFormat.numberLimit else { return false }
         switch kind {
         case .append:
             let smallest = UInt64(count) * UInt64(Entry.recordHeaderBytes)
-            return UInt64(bodyBytes) >= smallest && (count > 0 || bodyBytes == 0)
+            return UInt64(rawBytes) >= smallest && (count > 0 || bodyBytes == 0)
                 && (count == 0 || firstIndex > .zero)
         case .compact, .reset: return count == 0 && bodyBytes == 0 && firstIndex > .zero
         case .birth, .tombstone: return count == 0
         case .carry: return count == 0 && bodyBytes >= 1 && firstIndex > .zero
         }
+    }
+
+    /// A reader makes room by what this lets pass: a lie costs at most 255 times the bytes that are
+    /// really there.
+    private var isPossiblyCompressed: Bool {
+        kind == .append && count > 0 && rawBytes > bodyBytes
+            && rawBytes <= UInt32(WALLimits.maxBatchBytes)
+            && UInt64(rawBytes) <= UInt64(bodyBytes) * BodyCompression.maxRatio
     }
 }
 

@@ -15,6 +15,7 @@ struct FrameView {
     let base: UnsafeRawPointer
     /// The copy of the directory that passed its check.
     let directory: UnsafeRawPointer
+    fileprivate var scratch: DecompressedBody
 
     /// Where the body of the item at `position` starts, from the frame's start.
     func bodyOffsets() -> ContiguousArray<Int> {
@@ -28,8 +29,12 @@ struct FrameView {
         return offsets
     }
 
-    func body(at offset: Int, count: Int) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(start: base + offset, count: count)
+    /// What the item whose body starts at `offset` held when it was written; nil when it cannot be
+    /// decompressed to what it says. Changes with the next call, too.
+    func body(of item: BatchItem, at offset: Int) -> UnsafeRawBufferPointer? {
+        let stored = UnsafeRawBufferPointer(start: base + offset, count: Int(item.bodyBytes))
+        guard item.isCompressed else { return stored }
+        return scratch.decompress(stored, rawBytes: Int(item.rawBytes))
     }
 }
 
@@ -54,22 +59,25 @@ enum FrameCheck {
 /// Reads the frames of one segment through a window of the file.
 ///
 /// One thread at a time. Memory: the window, 1 MiB, or the largest frame met, which is bounded by
-/// the file's size.
+/// the file's size; and the largest body decompressed, which is bounded by its stored bytes.
 final class FrameReader {
     let file: any File
     let segment: UInt64
     let incarnation: UInt64
     /// Bytes that may be read: the file's size, or where the segment's end is stated to be.
     let limit: UInt64
+    private let mayHoldCompressed: Bool
 
     private let window = FrameBuffer(capacity: 1 << 20)
+    private let scratch = DecompressedBody()
     private var windowStart: UInt64 = 0
     private var windowCount = 0
 
-    init(file: any File, segment: UInt64, incarnation: UInt64, limit: UInt64) {
+    init(file: any File, header: SegmentHeader, limit: UInt64) {
         self.file = file
-        self.segment = segment
-        self.incarnation = incarnation
+        segment = header.segment
+        incarnation = header.incarnation
+        mayHoldCompressed = header.mayHoldCompressed
         self.limit = limit
     }
 
@@ -114,7 +122,7 @@ final class FrameReader {
         let end = header.bodyStart + header.bodyBytes
         for position in 0..<header.itemCount {
             guard let item = BatchItem.decode(directory + position * FrameFormat.itemBytes),
-                end - at >= Int(item.bodyBytes)
+                mayHoldCompressed || !item.isCompressed, end - at >= Int(item.bodyBytes)
             else {
                 return .invalid(
                     FrameDefect(
@@ -135,7 +143,8 @@ final class FrameReader {
                 FrameDefect(reason: reason, header: header, damaged: damaged, intact: intact))
         }
         return .valid(
-            FrameView(header: header, items: items, base: base, directory: directory))
+            FrameView(
+                header: header, items: items, base: base, directory: directory, scratch: scratch))
     }
 
     private func directoryChecksum(_ base: UnsafeRawPointer, _ header: FrameHeader) -> UInt32 {

@@ -6,8 +6,8 @@
 //   BatchStorage   the memory behind it: directory items, bodies one after another. `submit` takes
 //                  it whole and leaves an empty one, so that handing over copies nothing
 //
-// Encoding and checksums happen here, on the lane's thread; what is left for the log is to stamp
-// each item with its region's previous LSN and to copy the bodies once into a frame.
+// Encoding, compression and checksums happen here, on the lane's thread; what is left for the log is to
+// stamp each item with its region's previous LSN and to copy the bodies once into a frame.
 
 package import UkehiBase
 
@@ -16,8 +16,12 @@ package import UkehiBase
 /// A batch is atomic: recovery finds all of it or nothing.
 package struct LogBatch: ~Copyable {
     var storage = BatchStorage()
+    private let compressor: BodyCompressor?
 
-    package init() {}
+    /// A batch whose bodies stay as they are.
+    package init() { compressor = nil }
+
+    init(compressor: BodyCompressor?) { self.compressor = compressor }
 
     package var isEmpty: Bool { storage.itemCount == 0 }
     /// Bytes it will take in a frame.
@@ -51,6 +55,8 @@ package struct LogBatch: ~Copyable {
             if entries[position].term != term { (term, runs) = (entries[position].term, runs + 1) }
             storage.appendRecord(entries[position])
         }
+        // A footer states the runs of several terms, from the body as it was.
+        if runs == 1 { storage.compress(&item, bodyFrom: start, compressor) }
         storage.add(&item, bodyFrom: start)
         storage.detailBytes += FooterFormat.detailBytes(runs: runs)
     }
@@ -181,12 +187,24 @@ final class BatchStorage: @unchecked Sendable {
         bodyBytes += bytes.count
     }
 
+    /// Makes everything from `start` on smaller, if that pays, and says so in the item.
+    func compress(_ item: inout BatchItem, bodyFrom start: Int, _ compressor: BodyCompressor?) {
+        guard let compressor else { return }
+        let raw = UnsafeRawBufferPointer(start: body + start, count: bodyBytes - start)
+        guard let packed = compressor.compress(raw), let source = packed.baseAddress else { return }
+        (body + start).copyMemory(from: source, byteCount: packed.count)
+        bodyBytes = start + packed.count
+        item.rawBytes = UInt32(raw.count)
+        item.flags |= BatchItem.isCompressed
+        compressor.trim()
+    }
+
     /// Adds the item whose body is everything from `start` on.
     func add(_ item: inout BatchItem, bodyFrom start: Int) {
         let length = bodyBytes - start
         // Past 32 bits the batch is refused at submit, by its size.
         item.bodyBytes = UInt32(truncatingIfNeeded: length)
-        item.rawBytes = item.bodyBytes
+        if !item.isCompressed { item.rawBytes = item.bodyBytes }
         item.bodyChecksum = CRC32C.checksum(
             UnsafeRawBufferPointer(start: body + start, count: length),
             seed: FrameFormat.bodySeed(region: item.region, firstIndex: item.firstIndex))

@@ -64,6 +64,8 @@ struct LogScheduler {
     private(set) var missingRoom = 0
     var framesWritten: UInt64 = 0
     var batchesWritten: UInt64 = 0
+    private(set) var bodyBytesWritten: UInt64 = 0
+    private(set) var rawBodyBytesWritten: UInt64 = 0
 
     /// `end` is the log as recovery found it; a segment must be activated before anything else.
     init(options: WALOptions, regions: RegionTable, end: LogEnd) {
@@ -129,6 +131,9 @@ struct LogScheduler {
                 invariant(false, "a batch holds an item that no log can hold")
                 continue
             }
+            invariant(
+                !item.isCompressed || options.compressionThresholdBytes != nil,
+                "a compressed body in a log without")
             let slot = regions.slot(of: item.region)
             BatchItem.setPreviousLSN(regions[slot].staged.lastLSN, in: bytes)
             let body = UnsafeRawBufferPointer(
@@ -218,7 +223,8 @@ struct LogScheduler {
         SegmentHeader(
             log: active.header.log, segment: active.header.segment + 1, incarnation: incarnation,
             firstLSN: queued.first?.lsn ?? nextLSN, capacity: UInt64(options.segmentBytes),
-            isAllocated: false, predecessor: active.header.segment, predecessorEnd: endOffset,
+            isAllocated: false, mayHoldCompressed: options.compressionThresholdBytes != nil,
+            predecessor: active.header.segment, predecessorEnd: endOffset,
             predecessorLastLSN: lastWrittenLSN, predecessorChecksum: lastChecksum)
     }
 
@@ -271,6 +277,8 @@ struct LogScheduler {
         if !group.isClaim { lastDataLSN = group.lsn }
         claimedLSN = max(claimedLSN, group.header.durableLSN)
         group.forEachItem { slot, item, bodyOffset in
+            bodyBytesWritten += UInt64(item.bodyBytes)
+            rawBodyBytesWritten += UInt64(item.rawBytes)
             regions[slot].becameDurable(item, segment: segment, bodyOffset: bodyOffset)
         }
         for ticket in group.tickets {

@@ -142,6 +142,7 @@ enum Recovery {
         let header = SegmentHeader(
             log: 0, segment: id, incarnation: random.next(), firstLSN: end.nextLSN,
             capacity: UInt64(store.options.segmentBytes), isAllocated: false,
+            mayHoldCompressed: store.options.compressionThresholdBytes != nil,
             predecessor: id - 1, predecessorEnd: lastEnd?.offset ?? 0,
             predecessorLastLSN: end.lastLSN, predecessorChecksum: end.lastChecksum)
         return try attempt { () throws(FileError) in

@@ -16,9 +16,12 @@ struct IndexBlock: Hashable, Sendable {
     /// Bytes from the segment's start.
     var bodyOffset: UInt32
     var bodyBytes: UInt32
+    /// More than `bodyBytes` if the body is compressed.
+    var rawBytes: UInt32
     var bodyChecksum: UInt32
     /// Just past the last index. A block loses entries at its end, never at its front.
     var end: UInt64 { first + UInt64(count) }
+    var isCompressed: Bool { rawBytes != bodyBytes }
 }
 
 /// The blocks of one region.
@@ -115,7 +118,7 @@ struct RegionLog: Sendable {
                 IndexBlock(
                     first: item.firstIndex.rawValue, count: item.count, segment: UInt32(segment),
                     bodyOffset: UInt32(bodyOffset), bodyBytes: item.bodyBytes,
-                    bodyChecksum: item.bodyChecksum))
+                    rawBytes: item.rawBytes, bodyChecksum: item.bodyChecksum))
         case .compact:
             guard item.firstIndex > firstIndex || baseSegment == 0 else { return }
             firstIndex = max(firstIndex, item.firstIndex)

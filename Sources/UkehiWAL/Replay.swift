@@ -28,9 +28,12 @@ struct Replay {
     private mutating func apply(_ frame: FrameView, at place: LogPosition) throws(WALError) {
         var offset = frame.header.bodyStart
         for item in frame.items {
-            let body = frame.body(at: offset, count: Int(item.bodyBytes))
-            let problem = apply(
-                item, .body(body), frame.header, bodyOffset: Int(frame.header.offset) + offset)
+            let problem =
+                frame.body(of: item, at: offset).map {
+                    apply(
+                        item, .body($0), frame.header,
+                        bodyOffset: Int(frame.header.offset) + offset)
+                } ?? BatchItem.isNotDecompressed
             if let problem {
                 throw Replay.corruption(
                     lsn: frame.header.lsn, "\(item.region) \(problem)", at: place)

@@ -28,6 +28,8 @@ package struct SegmentHeader: Hashable, Sendable {
     package var capacity: UInt64
     /// Whether the file had its full size before its first frame; then a shorter one was truncated.
     package var isAllocated: Bool
+    /// Whether bodies in it may be compressed; a reader that knows nothing of that must not read it.
+    package var mayHoldCompressed = false
     /// 0: the first of its log.
     package var predecessor: UInt64
     package var predecessorEnd: UInt64
@@ -43,6 +45,8 @@ enum SegmentFormat {
     /// "UKEHIWAL" as a little-endian integer.
     static let magic: UInt64 = 0x4c41_5749_4845_4b55
     static let allocatedFlag: UInt32 = 1
+    static let compressedFlag: UInt32 = 4
+    static let knownFlags = allocatedFlag | compressedFlag
 }
 
 extension SegmentHeader {
@@ -57,7 +61,7 @@ extension SegmentHeader {
         base.put(incarnation, at: 32)
         base.put(firstLSN, at: 40)
         base.put(capacity, at: 48)
-        base.put(isAllocated ? SegmentFormat.allocatedFlag : 0, at: 56)
+        base.put(flags, at: 56)
         base.put(predecessorChecksum, at: 60)
         base.put(predecessor, at: 64)
         base.put(predecessorEnd, at: 72)
@@ -67,6 +71,11 @@ extension SegmentHeader {
         base.put(CRC32C.checksum(covered), at: 8)
         (base + FrameFormat.blockBytes).copyMemory(
             from: base, byteCount: SegmentFormat.headerBytes)
+    }
+
+    private var flags: UInt32 {
+        (isAllocated ? SegmentFormat.allocatedFlag : 0)
+            | (mayHoldCompressed ? SegmentFormat.compressedFlag : 0)
     }
 
     /// What one copy says.
@@ -84,13 +93,15 @@ extension SegmentHeader {
         guard CRC32C.checksum(covered) == base.get(UInt32.self, at: 8) else { return .invalid }
         let version = base.get(UInt32.self, at: 12)
         let flags = base.get(UInt32.self, at: 56)
-        guard version == SegmentFormat.version, flags & ~SegmentFormat.allocatedFlag == 0 else {
+        guard version == SegmentFormat.version, flags & ~SegmentFormat.knownFlags == 0 else {
             return .newerVersion(version)
         }
         let header = SegmentHeader(
             log: base.get(UInt64.self, at: 16), segment: base.get(UInt64.self, at: 24),
             incarnation: base.get(UInt64.self, at: 32), firstLSN: base.get(UInt64.self, at: 40),
-            capacity: base.get(UInt64.self, at: 48), isAllocated: flags != 0,
+            capacity: base.get(UInt64.self, at: 48),
+            isAllocated: flags & SegmentFormat.allocatedFlag != 0,
+            mayHoldCompressed: flags & SegmentFormat.compressedFlag != 0,
             predecessor: base.get(UInt64.self, at: 64),
             predecessorEnd: base.get(UInt64.self, at: 72),
             predecessorLastLSN: base.get(UInt64.self, at: 80),

@@ -30,8 +30,7 @@ enum SegmentScan {
     ) throws(WALError) -> SegmentEnd {
         let header = segment.header
         let limit = successor?.predecessorEnd ?? segment.bytes
-        let reader = FrameReader(
-            file: segment.file, segment: segment.id, incarnation: header.incarnation, limit: limit)
+        let reader = FrameReader(file: segment.file, header: header, limit: limit)
         var end = SegmentEnd(
             offset: UInt64(SegmentFormat.firstFrameOffset), lastLSN: header.predecessorLastLSN,
             lastChecksum: header.predecessorChecksum, highestLSN: header.firstLSN - 1)

@@ -120,6 +120,7 @@ extension WALInspector {
         return info
     }
 
+    /// What the block's body held when it was written.
     func body(
         of block: IndexBlock, _ region: RegionID, _ found: LogDirectory
     ) throws(WALError) -> Bytes {
@@ -137,7 +138,13 @@ extension WALInspector {
             throw WALError(
                 .corrupted, "Indexed entries of \(region) fail their checksum.", at: place)
         }
-        return body
+        guard block.isCompressed else { return body }
+        guard let raw = BodyCompression.decompressed(body, rawBytes: Int(block.rawBytes)) else {
+            throw WALError(
+                .corrupted, "Indexed entries of \(region) are compressed to something else.",
+                at: place)
+        }
+        return raw
     }
 }
 
@@ -190,7 +197,8 @@ private struct NaiveScan {
                 let first = item.firstIndex.rawValue
                 region.remove(first...max(first, region.highest))
                 region.highest = item.endIndex.rawValue - 1
-                let body = frame.body(at: offset, count: Int(item.bodyBytes))
+                // Replay has refused a body that cannot be decompressed.
+                guard let body = frame.body(of: item, at: offset) else { break }
                 _ = forEachRecord(of: item, in: body) { position, record in
                     let data = UnsafeRawBufferPointer(
                         rebasing: body[record.offset..<record.offset + record.count])

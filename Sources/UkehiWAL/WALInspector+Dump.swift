@@ -122,18 +122,18 @@ extension WALInspector {
         _ frame: FrameView, _ item: BatchItem, _ offset: Int, _ filter: LogFilter,
         _ entries: inout [EntryInfo]
     ) {
-        let raw = frame.body(at: offset, count: Int(item.bodyBytes))
+        guard let raw = frame.body(of: item, at: offset) else { return }
         let body = Bytes(copying: raw)
         _ = forEachRecord(of: item, in: raw) { position, record in
             let data = body[record.offset..<record.offset + record.count]
-            let place = frame.header.offset + UInt64(offset + record.offset)
+            let inBody = item.isCompressed ? 0 : record.offset - Entry.recordHeaderBytes
             let info = EntryInfo(
                 region: item.region, index: item.firstIndex + UInt64(position),
                 term: record.term, kind: record.kind, bytes: record.count,
                 checksum: CRC32C.checksum(data), lsn: frame.header.lsn,
                 position: LogPosition(
                     segment: frame.header.segment,
-                    offset: place - UInt64(Entry.recordHeaderBytes)),
+                    offset: frame.header.offset + UInt64(offset + inBody)),
                 data: data)
             if filter.takes(info) { entries.append(info) }
         }

@@ -65,7 +65,7 @@ extension WALInspector {
     ) throws(FileError) {
         func reader() -> FrameReader {
             FrameReader(
-                file: segment.file, segment: segment.id, incarnation: segment.header.incarnation,
+                file: segment.file, header: segment.header,
                 limit: successor?.predecessorEnd ?? segment.bytes)
         }
         func add(_ items: some Sequence<BatchItem>) {

@@ -60,10 +60,12 @@ extension WALInspector {
         package var batchEntries = PowerBuckets()
         /// Frames by how much of them is not padding: bucket `i` counts i/10..<(i+1)/10.
         package var frameFill = [UInt64](repeating: 0, count: 10)
-        /// Bodies that are compressed; version 1 of the format has none.
+        /// Bodies that are compressed, and the bytes of all bodies: decompressed, and as stored.
         package var compressedBatches: UInt64 = 0
         package var rawBytes: UInt64 = 0
         package var bodyBytes: UInt64 = 0
+        /// Compressed bodies by what is left of them: bucket `i` counts i/10..<(i+1)/10.
+        package var compressionRatio = [UInt64](repeating: 0, count: 10)
         package var problem: WALError?
 
         /// Those that hold the oldest segment back, the ones with the most bytes in it first.
@@ -137,7 +139,10 @@ extension WALInspector.StatReport {
             entries += UInt64(item.count)
             batchBytes.add(UInt64(item.bodyBytes))
             if item.count > 0 { batchEntries.add(UInt64(item.count)) }
-            if item.flags & BatchItem.isCompressed != 0 { compressedBatches += 1 }
+            if item.isCompressed {
+                compressedBatches += 1
+                compressionRatio[min(Int(item.bodyBytes) * 10 / Int(item.rawBytes), 9)] += 1
+            }
             rawBytes += UInt64(item.rawBytes)
             bodyBytes += UInt64(item.bodyBytes)
         }

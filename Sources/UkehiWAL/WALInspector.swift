@@ -64,7 +64,7 @@ package struct WALInspector: Sendable {
         /// CRC32C of the data.
         package var checksum: UInt32
         package var lsn: UInt64
-        /// Of the record, in its segment.
+        /// Of the record, in its segment; of a compressed one, of the body that it is in.
         package var position: LogPosition
         /// The entry's data, shared; for tools that decode it.
         package var data: Bytes
@@ -86,6 +86,10 @@ package struct WALInspector: Sendable {
         package var batches = 0
         package var entries: UInt64 = 0
         package var frameBytes: UInt64 = 0
+        /// Bodies that are compressed, and the bytes of all bodies: as stored, and decompressed.
+        package var compressedBatches = 0
+        package var bodyBytes: UInt64 = 0
+        package var rawBytes: UInt64 = 0
         package var lastLSN: UInt64 = 0
         /// Where the log ends, in its newest segment.
         package var end: LogPosition?
@@ -132,7 +136,12 @@ package struct WALInspector: Sendable {
                 progress.read(frame)
                 report.frames += 1
                 report.batches += frame.items.count
-                report.entries += frame.items.reduce(0) { $0 + UInt64($1.count) }
+                for item in frame.items {
+                    report.entries += UInt64(item.count)
+                    report.bodyBytes += UInt64(item.bodyBytes)
+                    report.rawBytes += UInt64(item.rawBytes)
+                    if item.isCompressed { report.compressedBatches += 1 }
+                }
                 report.frameBytes += UInt64(frame.header.frameBytes)
             }
             report.lastLSN = end.lastLSN

@@ -14,6 +14,9 @@ package struct WALOptions: Sendable {
     package var maxGroupBytes: Int = 1 << 20
     /// Bytes submitted and not yet durable; past it `submit` throws ``WALError/Code/overloaded``.
     package var maxQueueBytes: Int = 64 << 20
+    /// Bodies of appends that are this long are compressed, if that saves something; nil: none are,
+    /// and no reader needs to know how.
+    package var compressionThresholdBytes: Int? = 8 << 10
     /// How long the log must rest before acknowledged frames are claimed by an empty one.
     package var idleClaimNanoseconds: UInt64 = 20_000_000
     /// Whether segments are filled with zeros before use, so that a sync changes no metadata.
@@ -60,6 +63,10 @@ extension WALOptions {
             throw refuse(
                 "The log was not opened: maxGroupsInFlight is \(maxGroupsInFlight); allowed are "
                     + "1 to \(WALLimits.maxGroupsInFlight).")
+        }
+        guard compressionThresholdBytes ?? 1 > 0 else {
+            throw refuse(
+                "The log was not opened: compressionThresholdBytes must be over 0, or not be set.")
         }
         guard maxGroupBytes > 0, maxQueueBytes > 0 else {
             throw refuse(

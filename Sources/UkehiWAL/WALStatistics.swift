@@ -8,6 +8,9 @@ package struct WALStatistics: Sendable, Hashable {
     package var batches: UInt64 = 0
     /// Bytes of frames written, padding included.
     package var bytesWritten: UInt64 = 0
+    /// Of bodies in those frames: as stored, and as they were before compression.
+    package var bodyBytes: UInt64 = 0
+    package var rawBodyBytes: UInt64 = 0
     /// Durable writes ended, headers and marks included.
     package var syncs: UInt64 = 0
     package var segmentsActivated: UInt64 = 0

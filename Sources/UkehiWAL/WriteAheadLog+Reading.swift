@@ -91,7 +91,7 @@ extension WriteAheadLog {
                 }
                 steps.append(ReadStep(segment: segment, block: block))
                 // Of the first block maybe only the last entries are wanted.
-                if steps.count > 1 { bytes += Int(block.bodyBytes) }
+                if steps.count > 1 { bytes += Int(block.rawBytes) }
                 position += 1
                 if options.rarePaths.takes(.readOneBlock) { break }
             }
@@ -120,6 +120,10 @@ extension WriteAheadLog {
         let seed = FrameFormat.bodySeed(region: region, firstIndex: LogIndex(step.block.first))
         guard body.count == count, CRC32C.checksum(body, seed: seed) == step.block.bodyChecksum
         else { throw step.corruption("their checksum is wrong", region) }
-        return body
+        guard step.block.isCompressed else { return body }
+        guard
+            let raw = BodyCompression.decompressed(body, rawBytes: Int(step.block.rawBytes))
+        else { throw step.corruption("they are compressed to something else", region) }
+        return raw
     }
 }

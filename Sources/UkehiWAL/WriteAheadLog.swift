@@ -110,6 +110,14 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     // MARK: Submitting
 
+    /// An empty batch for this log, which compresses as its options say. To be kept and filled again.
+    package func newBatch() -> LogBatch {
+        LogBatch(
+            compressor: options.compressionThresholdBytes.map {
+                BodyCompressor(thresholdBytes: $0)
+            })
+    }
+
     /// Takes what `batch` holds and leaves it empty, ready to be filled again; never blocks on
     /// input or output.
     ///
@@ -401,6 +409,8 @@ package final class WriteAheadLog: @unchecked Sendable {
             var now = counters
             now.frames = scheduler.framesWritten
             now.batches = scheduler.batchesWritten
+            now.bodyBytes = scheduler.bodyBytesWritten
+            now.rawBodyBytes = scheduler.rawBodyBytesWritten
             now.queuedBytes = scheduler.queuedBytes
             now.segments = segments.count
             now.regions = scheduler.regions.count

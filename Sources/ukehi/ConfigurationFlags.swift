@@ -25,6 +25,8 @@ struct ConfigurationFlags: ParsableArguments {
     @Option(help: .key("storage.state")) var storageState: String?
     @Option(help: .key("storage.cache_mb")) var storageCacheMb: String?
     @Option(help: .key("wal.segment_mb")) var walSegmentMb: String?
+    @Option(help: .key("wal.compression_threshold_kb"))
+    var walCompressionThresholdKb: String?
     @Option(help: .key("wal.unsafe_no_fsync")) var walUnsafeNoFsync: String?
     @Option(help: .key("runtime.lanes")) var runtimeLanes: String?
 
@@ -44,7 +46,9 @@ struct ConfigurationFlags: ParsableArguments {
             "sharding.split_threshold_mb": shardingSplitThresholdMb,
             "sharding.merge_threshold_mb": shardingMergeThresholdMb,
             "storage.state": storageState, "storage.cache_mb": storageCacheMb,
-            "wal.segment_mb": walSegmentMb, "wal.unsafe_no_fsync": walUnsafeNoFsync,
+            "wal.segment_mb": walSegmentMb,
+            "wal.compression_threshold_kb": walCompressionThresholdKb,
+            "wal.unsafe_no_fsync": walUnsafeNoFsync,
             "runtime.lanes": runtimeLanes,
         ]
         return given.compactMapValues { $0 }

@@ -32,7 +32,7 @@ private let rules: [ImportRule] = [
         "UkehiRaft", "UkehiBase",
         because: "the core is pure: no clock, no I/O, no logger, no Foundation"),
     ImportRule(
-        "UkehiWAL", "UkehiBase UkehiEnvironment Synchronization Glibc Musl",
+        "UkehiWAL", "UkehiBase UkehiEnvironment CLZ4 Synchronization Glibc Musl",
         because: "the log knows entries and files, neither Raft nor state machines"),
     ImportRule(
         "UkehiState", "UkehiBase UkehiEnvironment Synchronization Glibc Musl",
@@ -73,7 +73,7 @@ private let rules: [ImportRule] = [
 ]
 
 /// Folders that only map a C library.
-private let moduleMaps: Set<String> = ["CISAL", "CRocksDB"]
+private let moduleMaps: Set<String> = ["CISAL", "CLZ4", "CRocksDB"]
 
 @Suite("House rules: dependencies")
 struct ImportRulesTests {

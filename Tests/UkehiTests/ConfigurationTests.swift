@@ -65,6 +65,7 @@ struct ConfigurationTests {
             cache_mb = 64
             [wal]
             segment_mb = 64
+            compression_threshold_kb = 0
             unsafe_no_fsync = true
             [runtime]
             lanes = 2
@@ -88,6 +89,7 @@ struct ConfigurationTests {
         wanted.storage.state = .memory
         wanted.storage.cacheMegabytes = 64
         wanted.wal.segmentMegabytes = 64
+        wanted.wal.compressionThresholdKilobytes = 0
         wanted.wal.unsafeNoFsync = true
         wanted.runtime.lanes = 2
         #expect(try Configuration.load(text: text) == wanted)

@@ -53,6 +53,8 @@ final class CrashHarness {
         options.zeroesAhead = !random.oneIn(4)
         options.writesFooters = !random.oneIn(5)
         options.readsFooters = !random.oneIn(5)
+        options.compressionThresholdBytes =
+            random.oneIn(3) ? nil : Int.random(in: 32...1000, using: &random)
         fileSystem.setAllocationSupported(!random.oneIn(4))
         let opened = try CrashHarness.open(fileSystem, options, seed: seed)
         log = opened.log
@@ -115,7 +117,7 @@ final class CrashHarness {
     }
 
     private func submit() throws {
-        var batch = LogBatch()
+        var batch = log.newBatch()
         let before = model
         for _ in 0..<Int.random(in: 1...4, using: &random) {
             model.change(&random, &batch, regionCount: regionCount, maxData: maxData)

@@ -16,11 +16,13 @@ struct DamageTests {
     private let soundModel: ModelLog
 
     init() throws {
-        small = try SmallLog()
+        var options = SmallLog.options
+        options.compressionThresholdBytes = 256
+        small = try SmallLog(options: options)
         var random = SeededRandom(seed: 5)
         var model = ModelLog()
         while small.segmentNames.count < 3 {
-            var batch = LogBatch()
+            var batch = small.log.newBatch()
             for _ in 0..<3 { model.change(&random, &batch, regionCount: 4, maxData: 300) }
             if batch.isEmpty { continue }
             _ = try small.log.submit(&batch, lane: 0)

@@ -103,8 +103,12 @@ struct ModelLog: Hashable {
         var entries: [Entry] = []
         for index in start..<(start + UInt64.random(in: 1...6, using: &random)) {
             if random.oneIn(10) { term += 1 }
-            let data = random.bytes(
-                random.oneIn(3) ? 0 : Int.random(in: 0...maxData, using: &random))
+            let count = random.oneIn(3) ? 0 : Int.random(in: 0...maxData, using: &random)
+            // Some of it compresses.
+            let data =
+                random.oneIn(2)
+                ? random.bytes(count)
+                : [UInt8](repeating: UInt8.random(in: 0...255, using: &random), count: count)
             let kind = random.oneIn(8) ? EntryKind.confChangeV2 : .normal
             entries.append(
                 Entry(term: Term(term), index: LogIndex(index), kind: kind, data: Bytes(data)))

@@ -21,6 +21,8 @@ final class SmallLog {
         options.segmentBytes = 32 << 10
         options.maxGroupBytes = 8 << 10
         options.maxGroupsInFlight = 4
+        // Tests that look at bytes know where they are.
+        options.compressionThresholdBytes = nil
         return options
     }
 

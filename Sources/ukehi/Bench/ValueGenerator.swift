@@ -24,12 +24,12 @@ final class ValueGenerator: Sendable {
 
     init(valueBytes: Int) {
         self.valueBytes = valueBytes
-        pool = ValueGenerator.makePool()
+        pool = ValueGenerator.makePool(bytes: ValueGenerator.poolBytes)
     }
 
     /// Words of a small vocabulary between tokens of random letters, as in records of names,
     /// identifiers and states.
-    private static func makePool() -> Bytes {
+    static func makePool(bytes: Int) -> Bytes {
         let words = [
             "status=", "active", "pending", "\"name\":", "\"id\":", "order", "customer", "2026-",
             "false", "true", "null", "price", "EUR", "address", "street ", "the ", "and ", "of ",
@@ -38,8 +38,8 @@ final class ValueGenerator: Sendable {
         let letters = Array("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_".utf8)
         var random = BenchRandom(seed: 0x756B_6568_69)
         var text: [UInt8] = []
-        text.reserveCapacity(poolBytes + 64)
-        while text.count < poolBytes {
+        text.reserveCapacity(bytes + 64)
+        while text.count < bytes {
             for _ in 0..<5 + Int(random.next(below: 4)) {
                 text += words[Int(random.next(below: UInt64(words.count)))]
             }
@@ -47,7 +47,7 @@ final class ValueGenerator: Sendable {
                 text.append(letters[Int(random.next(below: 64))])
             }
         }
-        return Bytes(Array(text[0..<poolBytes]))
+        return Bytes(Array(text[0..<bytes]))
     }
 
     private static let hexPairs: [UInt16] = (0..<256).map { byte in

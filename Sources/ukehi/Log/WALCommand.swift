@@ -87,6 +87,9 @@ extension WALCommand {
                         ("segments", .int(report.segments)), ("frames", .int(report.frames)),
                         ("batches", .int(report.batches)), ("entries", number(report.entries)),
                         ("frame_bytes", number(report.frameBytes)),
+                        ("compressed_batches", .int(report.compressedBatches)),
+                        ("body_bytes", number(report.bodyBytes)),
+                        ("raw_bytes", number(report.rawBytes)),
                         ("last_lsn", number(report.lastLSN)),
                         ("end", report.end.map(object(of:)) ?? .null),
                         ("discarded_frames", .int(report.discardedFrames)),
@@ -98,6 +101,12 @@ extension WALCommand {
                 printLine(
                     "\(report.segments) segments, \(report.frames) frames, \(report.batches) "
                         + "batches, \(report.entries) entries, \(report.frameBytes) bytes")
+                if report.compressedBatches > 0 {
+                    let share = Double(report.bodyBytes) / Double(max(report.rawBytes, 1))
+                    printLine(
+                        "\(report.compressedBatches) batches compressed: \(report.rawBytes) bytes "
+                            + "of bodies in \(report.bodyBytes), \(BenchFormat.ratio(share))")
+                }
                 if let end = report.end { printLine("ends at \(end), LSN \(report.lastLSN)") }
                 if report.discardedFrames > 0 {
                     printLine(

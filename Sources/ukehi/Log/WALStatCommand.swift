@@ -60,8 +60,9 @@ func lines(of report: WALInspector.StatReport, top: Int) -> [String] {
     ]
     lines += histogram(report.batchBytes, "bytes") + histogram(report.batchEntries, "entries")
     lines += ["", ink("frames", .bold) + "  " + frameText(report)]
-    lines += fillLines(report.frameFill)
+    lines += tenthLines(report.frameFill, "filled")
     lines += ["", ink("compression", .bold) + "  " + compressionText(report)]
+    lines += tenthLines(report.compressionRatio, "left")
     return lines
 }
 
@@ -143,11 +144,11 @@ private func histogram(_ buckets: PowerBuckets, _ unit: String) -> [String] {
     }
 }
 
-private func fillLines(_ fill: [UInt64]) -> [String] {
-    let largest = fill.max() ?? 1
-    return fill.indices.filter { fill[$0] > 0 }.map { bucket in
-        "  \(BenchFormat.padded("\(bucket * 10) to \(bucket * 10 + 10) %", 14)) filled  "
-            + bar(fill[bucket], largest)
+private func tenthLines(_ tenths: [UInt64], _ what: String) -> [String] {
+    let largest = tenths.max() ?? 1
+    return tenths.indices.filter { tenths[$0] > 0 }.map { bucket in
+        "  \(BenchFormat.padded("\(bucket * 10) to \(bucket * 10 + 10) %", 14)) \(what)  "
+            + bar(tenths[bucket], largest)
     }
 }
 
@@ -164,11 +165,12 @@ private func frameText(_ report: WALInspector.StatReport) -> String {
 
 private func compressionText(_ report: WALInspector.StatReport) -> String {
     guard report.compressedBatches > 0 else {
-        return "none of \(byteText(report.bodyBytes)): version 1 of the format keeps bodies as "
-            + "they are"
+        return "none of \(byteText(report.bodyBytes))"
     }
+    let share = Double(report.bodyBytes) / Double(max(report.rawBytes, 1))
     return "\(report.compressedBatches) of \(report.batches) batches; "
-        + "\(byteText(report.rawBytes)) in \(byteText(report.bodyBytes))"
+        + "\(byteText(report.rawBytes)) in \(byteText(report.bodyBytes)), "
+        + "\(BenchFormat.ratio(share))"
 }
 
 // MARK: - For machines
@@ -211,6 +213,7 @@ func objects(of report: WALInspector.StatReport) -> [JSONValue] {
             ("batch_entries_by_power", .array(report.batchEntries.counts.map(number))),
             ("frame_fill_by_tenth", .array(report.frameFill.map(number))),
             ("compressed_batches", number(report.compressedBatches)),
+            ("compression_ratio_by_tenth", .array(report.compressionRatio.map(number))),
             ("body_bytes", number(report.bodyBytes)), ("raw_bytes", number(report.rawBytes)),
             ("problem", problem(report.problem)),
         ]))

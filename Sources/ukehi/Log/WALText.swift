@@ -29,6 +29,10 @@ private func line(of item: BatchItem) -> String {
     case .append:
         if item.count > 0 {
             text += " \(item.firstIndex)...\(item.endIndex - 1), \(item.bodyBytes) bytes"
+            if item.isCompressed {
+                let ratio = Double(item.bodyBytes) / Double(item.rawBytes)
+                text += " of \(item.rawBytes), compressed to \(BenchFormat.ratio(ratio))"
+            }
         }
     case .birth, .tombstone: text += " \(item.bodyBytes) bytes"
     default: text += " from \(item.firstIndex), before it term \(item.lastTerm)"
@@ -145,6 +149,7 @@ private func object(of item: BatchItem) -> JSONValue {
         ("region", number(item.region.rawValue)), ("kind", .string("\(item.kind)")),
         ("first_index", number(item.firstIndex.rawValue)), ("count", .int(Int(item.count))),
         ("last_term", number(item.lastTerm.rawValue)), ("body_bytes", .int(Int(item.bodyBytes))),
+        ("raw_bytes", .int(Int(item.rawBytes))), ("compressed", .bool(item.isCompressed)),
         ("body_checksum", .string(hex(item.bodyChecksum))),
         ("previous_lsn", number(item.previousLSN)),
     ]

@@ -63,6 +63,7 @@ final class LogAppenders: Sendable {
     func start(on log: WriteAheadLog) {
         state.withLock { state in
             state.log = log
+            state.batch = log.newBatch()
             submit(row.appenders, at: BenchClock.now(), &state)
         }
     }
@@ -206,17 +207,26 @@ final class LogAppenders: Sendable {
     }
 }
 
-/// What entries hold: slices of one block of noise, different for each region and index, and known
-/// again when they are read back.
+/// What entries hold: slices of one block, different for each region and index, and known again when
+/// they are read back.
 struct LogPayloads: Sendable {
-    private let noise: Bytes
+    enum Kind: String, Sendable {
+        case noise, text
+    }
+
+    private let block: Bytes
     private let entryBytes: Int
     private let places: UInt64
 
-    init(entryBytes: Int) {
-        var random = BenchRandom(seed: 7)
-        let count = entryBytes + 256 << 10
-        noise = Bytes((0..<count).map { _ in UInt8(truncatingIfNeeded: random.next() >> 32) })
+    init(entryBytes: Int, kind: Kind = .noise) {
+        // Larger than LZ4's window by far, or slices would compress each other.
+        let count = entryBytes + max(2 << 20, 512 * entryBytes)
+        switch kind {
+        case .text: block = ValueGenerator.makePool(bytes: count)
+        case .noise:
+            var random = BenchRandom(seed: 7)
+            block = Bytes((0..<count).map { _ in UInt8(truncatingIfNeeded: random.next() >> 32) })
+        }
         self.entryBytes = entryBytes
         places = UInt64(count - entryBytes)
     }
@@ -224,7 +234,7 @@ struct LogPayloads: Sendable {
     func payload(region: Int, index: UInt64) -> Bytes {
         let mixed = BenchRandom.mix(UInt64(region) << 40 ^ index)
         let start = Int(truncatingIfNeeded: mixed.multipliedFullWidth(by: places).high)
-        return noise[start..<start + entryBytes]
+        return block[start..<start + entryBytes]
     }
 
     /// The id of the region at a position.

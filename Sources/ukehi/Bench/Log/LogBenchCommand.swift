@@ -2,6 +2,8 @@
 
 import ArgumentParser
 
+extension LogPayloads.Kind: ExpressibleByArgument {}
+
 /// Measures one log under closed-loop appenders, beside the bare disk, and reads back what it
 /// acknowledged.
 struct LogBench: ParsableCommand {
@@ -23,6 +25,7 @@ struct LogBench: ParsableCommand {
             EXAMPLES
               ukehi bench wal
               ukehi bench wal --appenders 1,2 --entry-size 128
+              ukehi bench wal --appenders 64 --entry-size 4096 --regions 10 --values text
               ukehi bench wal --appenders 1024 --regions 1,100,10000 --duration 10 --json
             """)
 
@@ -39,6 +42,10 @@ struct LogBench: ParsableCommand {
     var inFlight: Int?
     @Option(help: "Entries that share a batch at most, as those of one pass of a lane do.")
     var batch = 256
+    @Option(help: "Compress a region's batch from so many KiB on; 0: never (default: as a node).")
+    var compressionThreshold: Int?
+    @Option(help: "What entries hold: noise, or text that compresses about as records do.")
+    var values = LogPayloads.Kind.noise
     @Flag(help: "Print one JSON object instead of the table; progress goes to stderr.")
     var json = false
 
@@ -72,6 +79,8 @@ struct LogBench: ParsableCommand {
         settings.segmentMegabytes = segmentMb
         settings.framesInFlight = inFlight
         settings.batchEntries = batch
+        settings.compressionKilobytes = compressionThreshold
+        settings.values = values
         settings.isJSON = json
         return settings
     }

@@ -15,6 +15,9 @@ struct LogBenchResult: Sendable {
     /// To the device, by the whole process: frames, and zeros ahead of them.
     var deviceBytes: UInt64 = 0
     var cpuSeconds = 0.0
+    /// Of bodies, as stored and as they were.
+    var bodyBytes: UInt64 = 0
+    var rawBodyBytes: UInt64 = 0
     /// One block at a time, just before and after the row.
     var raw = RawWrites(bytes: 4096)
     /// The row's mean frame at a time, just after it.
@@ -38,6 +41,8 @@ struct LogBenchResult: Sendable {
         frames = after.log.frames - before.log.frames
         frameBytes = after.log.bytesWritten - before.log.bytesWritten
         deviceBytes = after.deviceBytes - before.deviceBytes
+        bodyBytes = after.log.bodyBytes - before.log.bodyBytes
+        rawBodyBytes = after.log.rawBodyBytes - before.log.rawBodyBytes
         cpuSeconds = after.usage.cpuSeconds - before.usage.cpuSeconds
     }
 
@@ -45,6 +50,8 @@ struct LogBenchResult: Sendable {
     var syncsPerSecond: Double { Double(syncs) / max(seconds, 1e-9) }
     var entriesPerSync: Double { Double(entries) / Double(max(syncs, 1)) }
     var bytesPerSync: Double { Double(frameBytes) / Double(max(frames, 1)) }
+    /// What compression leaves of the bodies.
+    var storedShare: Double { Double(bodyBytes) / Double(max(rawBodyBytes, 1)) }
     var bytesPerEntryByte: Double { share(of: frameBytes) }
     var deviceBytesPerEntryByte: Double { share(of: deviceBytes) }
     /// Of entry data, in millions.
@@ -89,7 +96,8 @@ extension LogBenchReport {
         var table = TextTable([
             ("APPENDERS", .right), ("BYTES", .right), ("REGIONS", .right), ("ENTRIES/S", .right),
             ("P50", .right), ("P99", .right), ("SYNCS/S", .right), ("PER SYNC", .right),
-            ("WRITTEN", .right), ("MB/S", .right), ("CPU/ENTRY", .right), ("RAW SYNCS/S", .right),
+            ("WRITTEN", .right), ("STORED", .right), ("MB/S", .right), ("CPU/ENTRY", .right),
+            ("RAW SYNCS/S", .right),
             ("x RAW SYNCS", .right), ("x RAW P50", .right), ("x RAW MB/S", .right), ("", .left),
         ])
         for result in rows {
@@ -102,6 +110,7 @@ extension LogBenchReport {
                 BenchFormat.count(result.syncsPerSecond),
                 BenchFormat.count(result.entriesPerSync),
                 BenchFormat.ratio(result.bytesPerEntryByte),
+                BenchFormat.ratio(result.storedShare),
                 BenchFormat.count(result.megabytesPerSecond),
                 BenchFormat.ratio(result.cpuMicrosecondsPerEntry) + " µs",
                 BenchFormat.count(result.raw.perSecond),
@@ -113,7 +122,9 @@ extension LogBenchReport {
         var lines = table.lines.map { "  " + $0 }
         lines += [
             "",
-            "  WRITTEN is bytes of frames per byte of entry; CPU of all threads, the load included.",
+            "  WRITTEN is bytes of frames per byte of entry, STORED what compression leaves of "
+                + "\(settings.values.rawValue);",
+            "  CPU of all threads, the load included.",
             "  RAW is the bare disk beside each row, by the log's own calls on a file zeroed ahead,",
             "  one write at a time: syncs of 4 KiB just before and after it, p50 and MB/s of writes",
             "  of the row's mean frame. A write through the page cache and an fdatasync, 4 KiB: "
@@ -133,6 +144,7 @@ extension LogBenchReport {
             ("benchmark", .string("wal")), ("seconds_per_row", .number(settings.seconds)),
             ("batch_entries", .int(settings.batchEntries)),
             ("segment_mb", .int(settings.segmentMegabytes)),
+            ("values", .string(settings.values.rawValue)),
             ("raw_write_fdatasync", cached.json), ("rows", .array(rows.map(\.json))),
             ("verified", .bool(difference == nil)),
             ("difference", difference.map { .string($0) } ?? .null),
@@ -152,6 +164,7 @@ extension LogBenchResult {
             ("entries_per_sync", .number(entriesPerSync)),
             ("frame_bytes_per_sync", .number(bytesPerSync)),
             ("frame_bytes_per_entry_byte", .number(bytesPerEntryByte)),
+            ("stored_share", .number(storedShare)),
             ("device_bytes_per_entry_byte", .number(deviceBytesPerEntryByte)),
             ("entry_mb_per_second", .number(megabytesPerSecond)),
             ("frame_mb_per_second", .number(frameMegabytesPerSecond)),

@@ -54,13 +54,16 @@ struct LogBenchRun {
         var options = WALOptions()
         options.segmentBytes = settings.segmentMegabytes << 20
         if let frames = settings.framesInFlight { options.maxGroupsInFlight = frames }
+        if let threshold = settings.compressionKilobytes {
+            options.compressionThresholdBytes = threshold > 0 ? threshold << 10 : nil
+        }
         return options
     }
 
     private func measure(
         _ row: LogBenchRow, in directory: String, _ ceiling: LogCeiling
     ) throws(WALError) -> LogBenchResult {
-        let payloads = LogPayloads(entryBytes: row.entryBytes)
+        let payloads = LogPayloads(entryBytes: row.entryBytes, kind: settings.values)
         let appenders = LogAppenders(
             row: row, payloads: payloads, batchEntries: settings.batchEntries)
         var options = options

@@ -23,6 +23,9 @@ struct LogBenchSettings: Sendable {
     var framesInFlight: Int?
     /// Entries that share a batch at most, as those of one pass of a lane do.
     var batchEntries = 256
+    /// From how many KiB on bodies are compressed; 0: never; nil: as a node does.
+    var compressionKilobytes: Int?
+    var values = LogPayloads.Kind.noise
     var isJSON = false
 
     /// What the log's goals speak of, and the shapes between them.
@@ -73,6 +76,9 @@ struct LogBenchSettings: Sendable {
         check((1...1024).contains(segmentMegabytes), "--segment-mb must be 1 to 1024")
         check((1...64).contains(framesInFlight ?? 1), "--in-flight must be 1 to 64")
         check(batchEntries > 0, "--batch must be above 0")
+        check(
+            (0...65_536).contains(compressionKilobytes ?? 0),
+            "--compression-threshold must be 0 to 65536")
         return problems
     }
 }
