@@ -124,6 +124,7 @@ struct GoldenTests {
     private static func compressedLog() throws -> SimulatedFileSystem {
         var options = SmallLog.options
         options.compressionThresholdBytes = 1 << 10
+        options.writesFooters = false
         let first = try SmallLog(options: options, seed: 44)
         var random = SeededRandom(seed: 45)
         func append(_ small: SmallLog, _ region: UInt64, _ entries: [Entry]) throws {
