@@ -80,6 +80,7 @@ package final class Assembly: Sendable {
             walOptions.segmentBytes = configuration.wal.segmentMegabytes << 20
             let threshold = configuration.wal.compressionThresholdKilobytes
             walOptions.compressionThresholdBytes = threshold > 0 ? threshold << 10 : nil
+            walOptions.scrubBytesPerSecond = configuration.wal.scrubMegabytesPerSecond << 20
             core = try NodeCore(
                 options: configuration.nodeOptions(address: address), directory: directory,
                 environment: NodeEnvironment(

@@ -113,6 +113,10 @@ package struct Setting: Sendable {
             .integer(\.wal.compressionThresholdKilobytes, 0...65_536),
             "longer runs of a region's entries are compressed; 0: never"),
         Setting(
+            "wal", "scrub_mb_per_second",
+            .integer(\.wal.scrubMegabytesPerSecond, 0...65_536),
+            "how fast full log files are checked in the background; 0: not at all"),
+        Setting(
             "wal", "unsafe_no_fsync", .boolean(\.wal.unsafeNoFsync),
             "acknowledge what a power cut may lose; for measuring only"),
         Setting(

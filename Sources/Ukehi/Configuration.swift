@@ -81,6 +81,9 @@ public struct Configuration: Hashable, Sendable {
         /// `wal.compression_threshold_kb`: entries of one region that are written together and are
         /// this long are compressed, if that saves something; 0: never.
         public var compressionThresholdKilobytes = 8
+        /// `wal.scrub_mb_per_second`: how fast full segments are read in the background and checked;
+        /// 0: not at all.
+        public var scrubMegabytesPerSecond = 64
         /// `wal.unsafe_no_fsync`: acknowledges writes that a power cut may lose. For measuring what
         /// the disk costs; never for data.
         public var unsafeNoFsync = false

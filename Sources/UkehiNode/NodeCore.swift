@@ -211,7 +211,11 @@ package final class NodeCore: @unchecked Sendable {
             durable: { [self] lane, ticket in
                 if lane < lanes.count { lanes[lane].post(durable: ticket) } else { birthsDurable() }
             },
-            failed: { [self] error in failed(NodeError(error)) })
+            failed: { [self] error in failed(NodeError(error)) },
+            damaged: { [logger] damage in
+                // The entries are whole on other nodes; reading them here answers an error.
+                logger.error("the log is damaged", metadata: ["reason": "\(damage.error)"])
+            })
         let identity = state.withLock { state in
             state.isStarted = true
             return state.identity

@@ -174,6 +174,17 @@ final class FrameReader {
         }
     }
 
+    /// The first valid frame header at a block boundary from `offset` on; nil if there is none.
+    func firstHeader(from offset: UInt64) throws(FileError) -> FrameHeader? {
+        var at = offset
+        while at < limit, limit - at >= UInt64(FrameFormat.headerBytes) {
+            guard let start = try bytes(at: at, count: FrameFormat.headerBytes) else { return nil }
+            if let header = self.header(start, at: at) { return header }
+            at += UInt64(FrameFormat.blockBytes)
+        }
+        return nil
+    }
+
     /// `count` bytes at `offset`; nil when the file ends before.
     private func bytes(at offset: UInt64, count: Int) throws(FileError) -> UnsafeRawPointer? {
         let windowEnd = windowStart + UInt64(windowCount)

@@ -25,6 +25,8 @@ package struct WALOptions: Sendable {
     package var writesFooters = true
     /// Whether opening takes a segment's footer for its frames where it is right.
     package var readsFooters = true
+    /// How fast sealed segments are checked in the background, bodies included; 0: not at all.
+    package var scrubBytesPerSecond = 64 << 20
     package var recoveryPolicy = RecoveryPolicy.refuse
     package var rarePaths = RarePaths.off
 
@@ -46,6 +48,14 @@ package enum WALLimits {
     static let maxIdleSegments = 1
     /// Footers that wait for the preparer; a segment that is sealed meanwhile gets none.
     static let maxWaitingFooters = 2
+    /// What the background check reads at once at most, but for a larger frame.
+    static let scrubChunkBytes = 1 << 20
+    /// From one round's beginning to the next one's, at least: a small log is not read all the time.
+    static let scrubRoundNanoseconds: UInt64 = 60_000_000_000
+    /// How long the background check rests when there is nothing to check.
+    static let scrubRestNanoseconds: UInt64 = 1_000_000_000
+    /// Damaged places that are remembered, so that each is told once; further ones are not told.
+    static let maxKnownDamage = 4096
     /// Frame buffers larger than this are given back to the system after use.
     static let maxIdleBufferBytes = 16 << 20
 }
@@ -68,9 +78,10 @@ extension WALOptions {
             throw refuse(
                 "The log was not opened: compressionThresholdBytes must be over 0, or not be set.")
         }
-        guard maxGroupBytes > 0, maxQueueBytes > 0 else {
+        guard maxGroupBytes > 0, maxQueueBytes > 0, scrubBytesPerSecond >= 0 else {
             throw refuse(
-                "The log was not opened: maxGroupBytes and maxQueueBytes must be over 0.")
+                "The log was not opened: maxGroupBytes and maxQueueBytes must be over 0, and "
+                    + "scrubBytesPerSecond not below.")
         }
     }
 }

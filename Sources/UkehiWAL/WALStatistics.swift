@@ -19,6 +19,11 @@ package struct WALStatistics: Sendable, Hashable {
     package var segmentsReused: UInt64 = 0
     /// Sealed segments that got a footer.
     package var footersWritten: UInt64 = 0
+    /// Bytes of sealed segments that the background check has read, and its rounds that ended.
+    package var scrubbedBytes: UInt64 = 0
+    package var scrubRounds: UInt64 = 0
+    /// Runs of entries in which it found damage, and places without entries; each counts once.
+    package var damagedRanges: UInt64 = 0
     /// Submitted and not yet durable.
     package var queuedBytes = 0
     package var segments = 0

@@ -141,16 +141,23 @@ extension WriteAheadLog {
             if isStopped || scheduler.failure != nil { break }
             if scheduler.missingRoom > 0, !isFull { continue }
             claimWhenIdle()
+            monitor.unlock()
+            let untilScrub = scrubStep()
+            monitor.lock()
+            if isStopped || scheduler.failure != nil { break }
+            if scheduler.missingRoom > 0, !isFull { continue }
+            let rest: UInt64
             if didWork {
                 // Nobody waits: leave the disk to others most of the time.
-                preparerWakes.wait(nanoseconds: 4_000_000)
+                rest = 4_000_000
             } else if isFull {
-                preparerWakes.wait(nanoseconds: 200_000_000)
+                rest = 200_000_000
             } else if scheduler.hasUnclaimed || !scheduler.isDrained {
-                preparerWakes.wait(nanoseconds: options.idleClaimNanoseconds)
+                rest = options.idleClaimNanoseconds
             } else {
-                preparerWakes.wait(nanoseconds: 1_000_000_000)
+                rest = 1_000_000_000
             }
+            preparerWakes.wait(nanoseconds: min(rest, untilScrub ?? rest))
         }
         monitor.unlock()
     }

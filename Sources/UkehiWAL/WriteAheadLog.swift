@@ -27,7 +27,7 @@ package final class WriteAheadLog: @unchecked Sendable {
     let options: WALOptions
     let store: SegmentStore
     let monitor = Monitor()
-    private let clock: any NodeClock
+    let clock: any NodeClock
     private let random: any RandomSource
 
     var scheduler: LogScheduler
@@ -45,6 +45,10 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     private var durableHandler: (@Sendable (_ lane: Int, _ upTo: Ticket) -> Void)?
     private var failedHandler: (@Sendable (WALError) -> Void)?
+    /// Set before the threads run.
+    private(set) var damagedHandler: (@Sendable (LogDamage) -> Void)?
+    /// The preparer's.
+    let scrubber: Scrubber
     private var isDelivering = false
     private var deliveryScratch: ContiguousArray<LaneTicket> = []
     private var isFailureTold = false
@@ -83,6 +87,7 @@ package final class WriteAheadLog: @unchecked Sendable {
         mark = recovered.mark
         markFile = recovered.markFile
         directoryLock = recovered.lock
+        scrubber = Scrubber(bytesPerSecond: store.options.scrubBytesPerSecond)
         preparerWakes = Condition(monitor)
         changes = Condition(monitor)
     }
@@ -183,14 +188,18 @@ package final class WriteAheadLog: @unchecked Sendable {
     ///   - durable: Told once per lane for each frame, or several that ended together: every ticket
     ///     of `lane` up to `upTo` is durable. Called on a log thread, one call at a time, in order.
     ///   - failed: Told once. The process should end with the error's exit code.
+    ///   - damaged: Told on a log thread of what the background check found, once for each place. The
+    ///     log goes on.
     package func start(
         threads: Bool = true,
         durable: @escaping @Sendable (_ lane: Int, _ upTo: Ticket) -> Void,
-        failed: @escaping @Sendable (WALError) -> Void
+        failed: @escaping @Sendable (WALError) -> Void,
+        damaged: (@Sendable (LogDamage) -> Void)? = nil
     ) {
         monitor.lock()
         durableHandler = durable
         failedHandler = failed
+        damagedHandler = damaged
         monitor.unlock()
         guard threads else { return }
         var started: [RunningThread] = []
@@ -243,6 +252,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             // The handlers' owner holds the log, too.
             durableHandler = nil
             failedHandler = nil
+            damagedHandler = nil
         }
         directoryLock.release()
     }

@@ -27,6 +27,7 @@ struct ConfigurationFlags: ParsableArguments {
     @Option(help: .key("wal.segment_mb")) var walSegmentMb: String?
     @Option(help: .key("wal.compression_threshold_kb"))
     var walCompressionThresholdKb: String?
+    @Option(help: .key("wal.scrub_mb_per_second")) var walScrubMbPerSecond: String?
     @Option(help: .key("wal.unsafe_no_fsync")) var walUnsafeNoFsync: String?
     @Option(help: .key("runtime.lanes")) var runtimeLanes: String?
 
@@ -48,8 +49,8 @@ struct ConfigurationFlags: ParsableArguments {
             "storage.state": storageState, "storage.cache_mb": storageCacheMb,
             "wal.segment_mb": walSegmentMb,
             "wal.compression_threshold_kb": walCompressionThresholdKb,
-            "wal.unsafe_no_fsync": walUnsafeNoFsync,
-            "runtime.lanes": runtimeLanes,
+            "wal.scrub_mb_per_second": walScrubMbPerSecond,
+            "wal.unsafe_no_fsync": walUnsafeNoFsync, "runtime.lanes": runtimeLanes,
         ]
         return given.compactMapValues { $0 }
     }

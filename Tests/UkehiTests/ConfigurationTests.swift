@@ -66,6 +66,7 @@ struct ConfigurationTests {
             [wal]
             segment_mb = 64
             compression_threshold_kb = 0
+            scrub_mb_per_second = 0
             unsafe_no_fsync = true
             [runtime]
             lanes = 2
@@ -90,6 +91,7 @@ struct ConfigurationTests {
         wanted.storage.cacheMegabytes = 64
         wanted.wal.segmentMegabytes = 64
         wanted.wal.compressionThresholdKilobytes = 0
+        wanted.wal.scrubMegabytesPerSecond = 0
         wanted.wal.unsafeNoFsync = true
         wanted.runtime.lanes = 2
         #expect(try Configuration.load(text: text) == wanted)

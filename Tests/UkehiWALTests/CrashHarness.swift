@@ -13,6 +13,7 @@ final class Told: Sendable {
     let acknowledged = Mutex<Ticket>(0)
     let failure = Mutex<WALError?>(nil)
     let deliveries = Mutex<[LaneTicket]>([])
+    let damages = Mutex<[LogDamage]>([])
 }
 
 final class CrashHarness {
@@ -31,6 +32,7 @@ final class CrashHarness {
     private var history: [ModelLog] = []
     private var tickets: [Ticket] = []
     private let told = Told()
+    private let clock = ManualClock()
     private var inFlight: [(group: Group, write: SubmittedWrite)] = []
 
     // What a run reached, so that a test can say that it tested something.
@@ -43,6 +45,7 @@ final class CrashHarness {
     private(set) var cutRecoveries = 0
     private(set) var claims = 0
     private(set) var footers: UInt64 = 0
+    private(set) var scrubbedBytes: UInt64 = 0
     private(set) var rotations: UInt64 = 0
 
     init(seed: UInt64) throws {
@@ -56,18 +59,19 @@ final class CrashHarness {
         options.compressionThresholdBytes =
             random.oneIn(3) ? nil : Int.random(in: 32...1000, using: &random)
         fileSystem.setAllocationSupported(!random.oneIn(4))
-        let opened = try CrashHarness.open(fileSystem, options, seed: seed)
+        let opened = try CrashHarness.open(fileSystem, options, seed: seed, clock)
         log = opened.log
         begin(opened)
         history = [model]
     }
 
     private static func open(
-        _ fileSystem: SimulatedFileSystem, _ options: WALOptions, seed: UInt64
+        _ fileSystem: SimulatedFileSystem, _ options: WALOptions, seed: UInt64,
+        _ clock: ManualClock = ManualClock()
     ) throws(WALError) -> (log: WriteAheadLog, regions: [RecoveredRegion]) {
         try WriteAheadLog.open(
             fileSystem: fileSystem, directory: directory, options: options,
-            random: SeededRandomSource(seed: seed), clock: ManualClock())
+            random: SeededRandomSource(seed: seed), clock: clock)
     }
 
     private func begin(_ opened: (log: WriteAheadLog, regions: [RecoveredRegion])) {
@@ -80,7 +84,8 @@ final class CrashHarness {
         log.start(
             threads: false,
             durable: { [told] _, ticket in told.acknowledged.withLock { $0 = max($0, ticket) } },
-            failed: { [told] error in told.failure.withLock { $0 = error } })
+            failed: { [told] error in told.failure.withLock { $0 = error } },
+            damaged: { [told] damage in told.damages.withLock { $0.append(damage) } })
     }
 
     /// Runs `steps` random steps, with a crash now and then.
@@ -97,7 +102,9 @@ final class CrashHarness {
         case 0..<7: try submit()
         case 7..<12: takeWork()
         case 12..<17: completeOne()
-        case 17: log.prepareStep()
+        case 17:
+            log.prepareStep()
+            try scrub()
         case 18:
             if random.oneIn(3) { log.claimIfIdle() } else { try purge() }
         default:
@@ -167,6 +174,15 @@ final class CrashHarness {
         }
     }
 
+    /// Nothing is damaged here but what a cut disk no longer gives.
+    private func scrub() throws {
+        clock.advance(byNanoseconds: random.oneIn(20) ? 60_000_000_000 : 100_000)
+        log.scrubStep()
+        if let damage = told.damages.withLock({ $0.first { $0.error.code == .corrupted } }) {
+            throw ModelMismatch("a false alarm: \(damage)")
+        }
+    }
+
     private func purge() throws {
         do {
             switch try log.purgeStep() {
@@ -184,6 +200,7 @@ final class CrashHarness {
     private func crash() throws {
         crashes += 1
         footers += log.statistics.footersWritten
+        scrubbedBytes += log.statistics.scrubbedBytes
         let least = tickets.filter { ticket in ticket <= told.acknowledged.withLock { $0 } }.count
         var left: SimulatedFileSystem
         if random.oneIn(3) {
@@ -219,7 +236,7 @@ final class CrashHarness {
             }
         }
         fileSystem = left
-        let opened = try CrashHarness.open(left, options, seed: random.next())
+        let opened = try CrashHarness.open(left, options, seed: random.next(), clock)
         let found = try ModelLog.of(opened.log, opened.regions)
         guard let kept = history.indices.last(where: { history[$0].isSame(as: found) }) else {
             throw ModelMismatch(

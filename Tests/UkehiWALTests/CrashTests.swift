@@ -37,7 +37,8 @@ struct CrashTests {
         var rotations: UInt64 = 0
         var lost = 0
         var footers: UInt64 = 0
-        for seed in UInt64(100)..<120 {
+        var scrubbedBytes: UInt64 = 0
+        for seed in UInt64(100)..<130 {
             let harness = try CrashHarness(seed: seed)
             try harness.run(steps: 1500)
             inFlight = max(inFlight, harness.mostInFlight)
@@ -48,6 +49,7 @@ struct CrashTests {
             rotations += harness.rotations
             lost += harness.lostBatches
             footers += harness.footers
+            scrubbedBytes += harness.scrubbedBytes
         }
         #expect(inFlight >= 4)
         #expect(removed > 20)
@@ -57,6 +59,7 @@ struct CrashTests {
         #expect(rotations > 20)
         #expect(lost > 20)
         #expect(footers > 20)
+        #expect(scrubbedBytes > 1 << 20)
     }
 
     /// A net with a hole catches nothing: the same runs on a disk that lies must fail.

@@ -14,6 +14,7 @@ final class SmallLog {
     let log: WriteAheadLog
     let recovered: [RecoveredRegion]
     let told = Told()
+    let clock = ManualClock()
     var deliveries: [LaneTicket] { told.deliveries.withLock { $0 } }
 
     static var options: WALOptions {
@@ -34,13 +35,14 @@ final class SmallLog {
         self.fileSystem = fileSystem
         (log, recovered) = try WriteAheadLog.open(
             fileSystem: fileSystem, directory: SmallLog.directory, options: options,
-            random: SeededRandomSource(seed: seed), clock: ManualClock(), parallel: parallel)
+            random: SeededRandomSource(seed: seed), clock: clock, parallel: parallel)
         log.start(
             threads: false,
             durable: { [told] lane, ticket in
                 told.deliveries.withLock { $0.append(LaneTicket(lane: lane, ticket: ticket)) }
             },
-            failed: { [told] error in told.failure.withLock { $0 = error } })
+            failed: { [told] error in told.failure.withLock { $0 = error } },
+            damaged: { [told] damage in told.damages.withLock { $0.append(damage) } })
     }
 
     /// Does everything there is to do, in order.
