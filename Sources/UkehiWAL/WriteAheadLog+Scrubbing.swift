@@ -154,8 +154,7 @@ extension Scrubber.Cursor {
     fileprivate init(_ file: any File, _ header: SegmentHeader, end: UInt64) {
         self.init(
             segment: header.segment,
-            reader: FrameReader(
-                file: file, segment: header.segment, incarnation: header.incarnation, limit: end),
+            reader: FrameReader(file: file, header: header, limit: end),
             offset: UInt64(SegmentFormat.firstFrameOffset), lsn: header.firstLSN,
             previousChecksum: header.predecessorChecksum)
     }
@@ -187,10 +186,12 @@ extension Scrubber.Cursor {
     private static func brokenRecords(of frame: FrameView) -> FrameDefect? {
         var at = frame.header.bodyStart
         for item in frame.items {
-            let body = frame.body(at: at, count: Int(item.bodyBytes))
-            at += body.count
+            defer { at += Int(item.bodyBytes) }
             guard item.kind == .append, item.count > 0 else { continue }
-            if let reason = forEachRecord(of: item, in: body, { _, _ in }) {
+            let reason =
+                frame.body(of: item, at: at).map { forEachRecord(of: item, in: $0) { _, _ in } }
+                ?? BatchItem.isNotDecompressed
+            if let reason {
                 return FrameDefect(reason: reason, header: frame.header, damaged: [item])
             }
         }
