@@ -132,6 +132,7 @@ final class SimulatedNode: @unchecked Sendable {
         walOptions.maxGroupsInFlight = options.groupsInFlight
         walOptions.maxGroupBytes = options.maxGroupBytes
         walOptions.zeroesAhead = options.zeroesAhead
+        walOptions.compressionThresholdBytes = options.compressionThresholdBytes
         let workerSeed = random.next()
         let core = try NodeCore(
             options: nodeOptions, directory: "data",

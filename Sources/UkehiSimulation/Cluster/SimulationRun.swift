@@ -51,13 +51,16 @@ package final class SimulationRun {
     ///   - scenario: Which kinds of fault may occur.
     ///   - onlyFaults: Leave out all other faults of the schedule; nil: none.
     ///   - rarePercent: How many of a hundred rare paths are on; nil: as the seed draws it.
+    ///   - nodes: How many nodes; nil: as the seed draws it.
+    ///   - regions: How many regions; nil: as the seed draws it.
     package init(
         seed: UInt64, minutes: Double, scenario: Scenario = .swarm, onlyFaults: Set<Int>? = nil,
-        rarePercent: UInt64? = nil
+        rarePercent: UInt64? = nil, nodes: Int? = nil, regions: Int? = nil
     ) {
         self.seed = seed
         auditRandom = SeededRandom(seed: seed ^ 0x4155_4449_54)
-        var drawn = SwarmOptions(seed: seed, scenario: scenario)
+        var drawn = SwarmOptions(
+            seed: seed, scenario: scenario, nodes: nodes, regions: regions)
         if let rarePercent { drawn.rarePercent = rarePercent }
         let options = drawn
         self.options = options

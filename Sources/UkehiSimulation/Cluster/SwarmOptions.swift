@@ -67,6 +67,8 @@ package struct SwarmOptions: Sendable {
     /// The core's bounds; small ones reach what large ones hide.
     package var raft = RaftSizes()
     package var zeroesAhead = true
+    /// Bodies that are this long are compressed; nil: none.
+    package var compressionThresholdBytes: Int? = 8 << 10
     /// Whether the disks have an fallocate.
     package var allocates = true
     /// What a power cut may tear a write into.
@@ -77,13 +79,22 @@ package struct SwarmOptions: Sendable {
     package var faultKinds: [FaultKind]
     package var faultEveryMilliseconds: UInt64
 
-    package init(seed: UInt64, scenario: Scenario = .swarm) {
+    /// What a seed draws.
+    ///
+    /// - Parameters:
+    ///   - nodes: How many instead of what is drawn; the other draws stay those of the seed.
+    ///   - regions: The same for regions.
+    package init(
+        seed: UInt64, scenario: Scenario = .swarm, nodes: Int? = nil, regions: Int? = nil
+    ) {
         var random = SeededRandom(seed: seed ^ 0x5357_4152_4d)
         func pick<T>(_ choices: [T]) -> T {
             choices[Int(random.next() % UInt64(choices.count))]
         }
-        nodes = pick([3, 3, 3, 5, 5, 7])
-        regions = pick([1, 2, 3, 3, 5, 8, 16])
+        let drawnNodes = pick([3, 3, 3, 5, 5, 7])
+        let drawnRegions = pick([1, 2, 3, 3, 5, 8, 16])
+        self.nodes = nodes ?? drawnNodes
+        self.regions = regions ?? drawnRegions
         clients = pick([2, 4, 6, 8, 12])
         keysPerRegion = pick([1, 2, 4, 8])
         appliesInline = pick([false, false, true])
@@ -102,7 +113,7 @@ package struct SwarmOptions: Sendable {
         reordersPackets = pick([false, true])
         splitsBatches = pick([false, false, true])
         let drift: Int64 = pick([0, 0, 100, 500])
-        clockDriftPerMillion = (0..<nodes).map { _ in
+        clockDriftPerMillion = (0..<self.nodes).map { _ in
             drift == 0 ? 0 : Int64(random.next() % UInt64(2 * drift + 1)) - drift
         }
         let possible = scenario.faultKinds
@@ -135,6 +146,7 @@ package struct SwarmOptions: Sendable {
         zeroesAhead = pick([true, true, false])
         allocates = pick([true, true, true, false])
         tearBytes = pick([512, 4096])
+        compressionThresholdBytes = pick([nil, 48, 256, 8 << 10])
     }
 
     /// The regions' ranges at the beginning.
@@ -163,6 +175,7 @@ package struct SwarmOptions: Sendable {
             "\(rarePercent) % of the rare paths on",
         ]
         if splitsBatches { words.append("messages one by one") }
+        words.append(compressionThresholdBytes.map { "LZ4 from \($0) B" } ?? "no LZ4")
         if !zeroesAhead { words.append("nothing zeroed") }
         if !allocates { words.append("no fallocate") }
         return words.joined(separator: ", ")

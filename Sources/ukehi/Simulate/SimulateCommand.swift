@@ -43,6 +43,12 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Which faults may occur.")
     var scenario: String = Scenario.swarm.rawValue
 
+    @Option(help: "So many nodes; without it as each seed draws: 3, 5 or 7.")
+    var nodes: Int?
+
+    @Option(help: "So many regions at the start; without it as each seed draws: 1 to 16.")
+    var regions: Int?
+
     @Option(help: "Seeds that run at the same time; 0: one for each core.")
     var jobs: Int = 0
 
@@ -84,6 +90,12 @@ struct SimulateCommand: ParsableCommand {
         guard minutes > 0, minutes <= 10_000 else {
             throw ValidationError("--minutes must be over 0 and at most 10000")
         }
+        guard (1...15).contains(nodes ?? 3) else {
+            throw ValidationError("--nodes must be 1 to 15")
+        }
+        guard (1...1000).contains(regions ?? 1) else {
+            throw ValidationError("--regions must be 1 to 1000")
+        }
         guard (0...256).contains(jobs) else { throw ValidationError("--jobs must be 0 to 256") }
         if let onlyFaults, parse(onlyFaults) == nil {
             throw ValidationError("--only-faults takes numbers, as 3,17,42, or none")
@@ -98,15 +110,12 @@ struct SimulateCommand: ParsableCommand {
 
     func run() throws {
         let first = seed ?? UInt64.random(in: 1...1_000_000_000)
+        var settings = SimulationSettings(minutes: minutes, scenario: chosen ?? .swarm)
+        settings.faults = onlyFaults.flatMap(parse)
+        settings.nodes = nodes
+        settings.regions = regions
         #if BugBank
-            let settings = SimulationSettings(
-                minutes: minutes, scenario: chosen ?? .swarm, faults: onlyFaults.flatMap(parse),
-                plant: plant)
-        #else
-            let settings = SimulationSettings(
-                minutes: minutes, scenario: chosen ?? .swarm, faults: onlyFaults.flatMap(parse))
-        #endif
-        #if BugBank
+            settings.plant = plant
             if let plant { try PlantedBug.plant(plant) }
         #endif
         if small.exhaustive {
@@ -130,6 +139,9 @@ struct SimulationSettings: Sendable {
     var scenario: Scenario
     /// Only these faults; nil: all.
     var faults: [Int]?
+    /// Instead of what each seed draws.
+    var nodes: Int?
+    var regions: Int?
     #if BugBank
         var plant: String?
     #endif
@@ -142,6 +154,8 @@ struct SimulationSettings: Sendable {
         #if BugBank
             if let plant { arguments += ["--plant", plant] }
         #endif
+        if let nodes { arguments += ["--nodes", "\(nodes)"] }
+        if let regions { arguments += ["--regions", "\(regions)"] }
         if scenario != .swarm { arguments += ["--scenario", scenario.rawValue] }
         if let faults {
             arguments += [

@@ -22,7 +22,8 @@ enum SimulationWorker {
             let started = processorSeconds()
             let run = SimulationRun(
                 seed: seed, minutes: settings.minutes, scenario: settings.scenario,
-                onlyFaults: settings.faults.map { Set($0) })
+                onlyFaults: settings.faults.map { Set($0) }, nodes: settings.nodes,
+                regions: settings.regions)
             printLine("fault " + run.faultNumbers.map(String.init).joined(separator: " "))
             flushOutput()
             let result = run.run()
