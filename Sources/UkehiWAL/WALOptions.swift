@@ -51,7 +51,7 @@ package enum WALLimits {
     /// What the background check reads at once at most, but for a larger frame.
     static let scrubChunkBytes = 1 << 20
     /// From one round's beginning to the next one's, at least: a small log is not read all the time.
-    static let scrubRoundNanoseconds: UInt64 = 60_000_000_000
+    static let scrubRoundNanoseconds: UInt64 = 600_000_000_000
     /// How long the background check rests when there is nothing to check.
     static let scrubRestNanoseconds: UInt64 = 1_000_000_000
     /// Damaged places that are remembered, so that each is told once; further ones are not told.

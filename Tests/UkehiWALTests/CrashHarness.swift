@@ -176,7 +176,7 @@ final class CrashHarness {
 
     /// Nothing is damaged here but what a cut disk no longer gives.
     private func scrub() throws {
-        clock.advance(byNanoseconds: random.oneIn(20) ? 60_000_000_000 : 100_000)
+        clock.advance(byNanoseconds: random.oneIn(20) ? 600_000_000_000 : 100_000)
         log.scrubStep()
         if let damage = told.damages.withLock({ $0.first { $0.error.code == .corrupted } }) {
             throw ModelMismatch("a false alarm: \(damage)")
