@@ -28,7 +28,7 @@ package enum LogWork {
 struct LogScheduler {
     let options: WALOptions
     private let rare: RarePaths
-    var regions: RegionTable
+    let regions: RegionTable
     private(set) var active: SegmentFile?
 
     private var queued: ContiguousArray<Group> = []

@@ -1,10 +1,16 @@
-// Hot path: no allocation per entry; arrays grow by doubling and are reused.
+// Hot path: no allocation per entry; memory grows by doubling and is reused.
 //
 // Where a region's durable entries lie: blocks of consecutive entries, not entries.
+//
+//   RegionIndex    one word in the region's slot; nil while there are no entries
+//   IndexStorage   | head, end, capacity | first index | block | block | ... |   one allocation
 //
 // Blocks are in index order, and that is also log order: an append at i drops every block at and
 // past i, so what remains before it was written before it. Hence the first block is in the oldest
 // segment that the region's entries hold back.
+//
+// With many regions each append meets a region that is in no cache. So what an append touches lies
+// together: the storage's header and, while blocks are few, the last one beside it.
 
 import UkehiBase
 
@@ -24,167 +30,169 @@ struct IndexBlock: Hashable, Sendable {
     var isCompressed: Bool { rawBytes != bodyBytes }
 }
 
-/// The blocks of one region.
-struct RegionIndex: Sendable {
-    private var blocks: ContiguousArray<IndexBlock> = []
-    /// Blocks before it are compacted away and not yet removed from the array.
-    private var head = 0
+/// The memory of one region's blocks.
+///
+/// Safety: changed only by the one ``RegionIndex`` that holds it alone.
+final class IndexStorage: ManagedBuffer<IndexStorage.Header, IndexBlock> {
+    struct Header {
+        /// Blocks before it are compacted away and not yet moved over.
+        var head: UInt32 = 0
+        var end: UInt32 = 0
+        var capacity: UInt32
+        /// As of the last durable record.
+        var firstIndex: LogIndex
+    }
 
-    var isEmpty: Bool { head == blocks.count }
-    var count: Int { blocks.count - head }
-    var first: IndexBlock? { isEmpty ? nil : blocks[head] }
-    var last: IndexBlock? { isEmpty ? nil : blocks[blocks.count - 1] }
-    var live: ArraySlice<IndexBlock> { ArraySlice(blocks[head...]) }
+    /// Room for `capacity` blocks, with those of `old` in it.
+    static func make(capacity: Int, firstIndex: LogIndex, from old: IndexStorage?) -> IndexStorage {
+        let header = Header(capacity: UInt32(capacity), firstIndex: firstIndex)
+        let made = unsafeDowncast(
+            IndexStorage.create(minimumCapacity: capacity) { _ in header }, to: IndexStorage.self)
+        guard let old else { return made }
+        let live = old.info.pointee.end - old.info.pointee.head
+        made.blocks.initialize(from: old.blocks + Int(old.info.pointee.head), count: Int(live))
+        made.info.pointee.end = live
+        return made
+    }
+
+    // Both valid while the storage is. By pointer, since a class's own properties are checked for
+    // exclusive access at run time, for each append anew.
+    var info: UnsafeMutablePointer<Header> { withUnsafeMutablePointerToHeader { $0 } }
+    var blocks: UnsafeMutablePointer<IndexBlock> { withUnsafeMutablePointerToElements { $0 } }
+}
+
+/// The blocks of one region.
+///
+/// Safety: a value; what copies share is not changed.
+struct RegionIndex: @unchecked Sendable {
+    /// Nil: there are none.
+    private var storage: IndexStorage?
+
+    init() {}
+
+    var isEmpty: Bool { storage == nil }
+    var count: Int { storage.map { Int($0.info.pointee.end - $0.info.pointee.head) } ?? 0 }
+    /// Bytes allocated for it.
+    var allocatedBytes: Int {
+        guard let storage else { return 0 }
+        return MemoryLayout<IndexStorage.Header>.stride + 16
+            + Int(storage.info.pointee.capacity) * MemoryLayout<IndexBlock>.stride
+    }
+    var first: IndexBlock? { storage.map { $0.blocks[Int($0.info.pointee.head)] } }
+    var last: IndexBlock? { storage.map { $0.blocks[Int($0.info.pointee.end) - 1] } }
+    var live: [IndexBlock] {
+        guard let storage else { return [] }
+        let all = UnsafeBufferPointer(start: storage.blocks, count: Int(storage.info.pointee.end))
+        return Array(all[Int(storage.info.pointee.head)...])
+    }
+
+    /// Where the durable log begins; nil: the same as the log that was submitted.
+    var firstIndex: LogIndex? {
+        get { storage?.info.pointee.firstIndex }
+        set {
+            guard let newValue, storage != nil else { return }
+            makeUnique()
+            storage?.info.pointee.firstIndex = newValue
+        }
+    }
+
+    // MARK: Changing
 
     /// Drops every entry at and past `block.first`, then adds the block.
-    mutating func append(_ block: IndexBlock) {
-        truncate(from: block.first)
-        blocks.append(block)
-    }
-
-    private mutating func truncate(from index: UInt64) {
-        while blocks.count > head {
-            let last = blocks.count - 1
-            if blocks[last].end <= index { return }
-            if blocks[last].first < index {
-                blocks[last].count = UInt32(index - blocks[last].first)
-                return
+    ///
+    /// - Parameter firstIndex: Where the log begins, if there were no blocks.
+    mutating func append(_ block: IndexBlock, firstIndex: LogIndex) {
+        guard storage != nil else {
+            let made = IndexStorage.make(capacity: 1, firstIndex: firstIndex, from: nil)
+            made.blocks.initialize(to: block)
+            made.info.pointee.end = 1
+            storage = made
+            return
+        }
+        makeUnique()
+        guard var storage else { return }
+        let blocks = storage.blocks
+        var end = Int(storage.info.pointee.end)
+        let head = Int(storage.info.pointee.head)
+        while end > head, blocks[end - 1].end > block.first {
+            if blocks[end - 1].first < block.first {
+                blocks[end - 1].count = UInt32(block.first - blocks[end - 1].first)
+            } else {
+                end -= 1
             }
-            blocks.removeLast()
         }
+        storage.info.pointee.end = UInt32(end)
+        if end == Int(storage.info.pointee.capacity) {
+            storage = grown(storage)
+            end = Int(storage.info.pointee.end)
+        }
+        (storage.blocks + end).initialize(to: block)
+        storage.info.pointee.end = UInt32(end + 1)
     }
 
-    /// Drops the blocks that lie wholly below `index`.
+    /// Drops the blocks that lie wholly below `index`, where the durable log begins now.
     mutating func compact(to index: UInt64) {
-        while head < blocks.count, blocks[head].end <= index { head += 1 }
+        makeUnique()
+        guard let storage else { return }
+        storage.info.pointee.firstIndex = LogIndex(index)
+        let blocks = storage.blocks
+        var head = Int(storage.info.pointee.head)
+        let end = Int(storage.info.pointee.end)
+        while head < end, blocks[head].end <= index { head += 1 }
+        guard head < end else { return removeAll() }
+        storage.info.pointee.head = UInt32(head)
         // Moving the rest down each time would cost its length for each compaction.
-        if head == blocks.count {
-            blocks.removeAll(keepingCapacity: true)
-            head = 0
-        } else if head > 32, head > blocks.count / 2 {
-            blocks.removeSubrange(..<head)
-            head = 0
+        let rest = end - head
+        guard head >= 8, head > rest else { return }
+        let capacity = Int(storage.info.pointee.capacity)
+        if capacity >= 64, end * 4 <= capacity {
+            self.storage = IndexStorage.make(
+                capacity: rest * 2, firstIndex: LogIndex(index), from: storage)
+        } else {
+            blocks.update(from: blocks + head, count: rest)
+            storage.info.pointee.head = 0
+            storage.info.pointee.end = UInt32(rest)
         }
     }
 
-    mutating func removeAll() {
-        blocks.removeAll()
-        head = 0
+    mutating func removeAll() { storage = nil }
+
+    /// A copy for others to look at keeps what it shows.
+    private mutating func makeUnique() {
+        guard !isKnownUniquelyReferenced(&storage), let shared = storage else { return }
+        storage = IndexStorage.make(
+            capacity: Int(shared.info.pointee.capacity), firstIndex: shared.info.pointee.firstIndex,
+            from: shared)
     }
 
-    /// The position of the block that holds `index`, for ``subscript(_:)``; nil if none does.
+    @inline(never)
+    private mutating func grown(_ old: IndexStorage) -> IndexStorage {
+        let count = Int(old.info.pointee.end - old.info.pointee.head)
+        let larger = IndexStorage.make(
+            capacity: max(count * 2, 2), firstIndex: old.info.pointee.firstIndex, from: old)
+        storage = larger
+        return larger
+    }
+
+    // MARK: Finding
+
+    /// The position of the block that holds `index`, for ``block(at:)``; nil if none does.
     func position(of index: UInt64) -> Int? {
-        var low = head
-        var high = blocks.count
+        guard let storage else { return nil }
+        let blocks = storage.blocks
+        var low = Int(storage.info.pointee.head)
+        let end = Int(storage.info.pointee.end)
+        var high = end
         while low < high {
             let middle = (low + high) / 2
             if blocks[middle].end <= index { low = middle + 1 } else { high = middle }
         }
-        return low < blocks.count && blocks[low].first <= index ? low : nil
+        return low < end && blocks[low].first <= index ? low : nil
     }
 
     /// The block at a position; nil past the last.
     func block(at position: Int) -> IndexBlock? {
-        position < blocks.count ? blocks[position] : nil
+        guard let storage, position < Int(storage.info.pointee.end) else { return nil }
+        return storage.blocks[position]
     }
-}
-
-/// One region in the log's memory.
-struct RegionLog: Sendable {
-    let region: RegionID
-    /// As of the last record submitted: what replaying the whole log would give.
-    var staged: RegionState
-
-    // As of the last durable record:
-    var index = RegionIndex()
-    var firstIndex = LogIndex(1)
-    /// Segments of the newest durable hard state, beginning, and birth or tombstone; 0: there is none.
-    var hardStateSegment: UInt64 = 0
-    var baseSegment: UInt64 = 0
-    var identitySegment: UInt64 = 0
-
-    init(region: RegionID, isNew: Bool) {
-        self.region = region
-        staged = RegionState(isNew: isNew)
-    }
-
-    /// Takes one durable record, in log order, into the index.
-    mutating func becameDurable(_ item: BatchItem, segment: UInt64, bodyOffset: Int) {
-        if item.hasHardState { hardStateSegment = segment }
-        switch item.kind {
-        case .append:
-            guard item.count > 0 else { return }
-            index.append(
-                IndexBlock(
-                    first: item.firstIndex.rawValue, count: item.count, segment: UInt32(segment),
-                    bodyOffset: UInt32(bodyOffset), bodyBytes: item.bodyBytes,
-                    rawBytes: item.rawBytes, bodyChecksum: item.bodyChecksum))
-        case .compact:
-            guard item.firstIndex > firstIndex || baseSegment == 0 else { return }
-            firstIndex = max(firstIndex, item.firstIndex)
-            baseSegment = segment
-            index.compact(to: item.firstIndex.rawValue)
-        case .reset:
-            firstIndex = item.firstIndex
-            baseSegment = segment
-            index.removeAll()
-        case .birth:
-            identitySegment = segment
-        case .tombstone:
-            identitySegment = segment
-            firstIndex = LogIndex(1)
-            baseSegment = 0
-            index.removeAll()
-        case .carry:
-            firstIndex = item.firstIndex
-            hardStateSegment = segment
-            baseSegment = segment
-            identitySegment = segment
-            index.compact(to: item.firstIndex.rawValue)
-        }
-    }
-
-    /// Whether entries of the region are in `segment`.
-    func hasEntries(in segment: UInt64) -> Bool {
-        index.first.map { UInt64($0.segment) == segment } ?? false
-    }
-
-    /// Whether the newest hard state, beginning or birth of the region is in `segment`.
-    func hasState(in segment: UInt64) -> Bool {
-        hardStateSegment == segment || baseSegment == segment || identitySegment == segment
-    }
-}
-
-/// All regions of a log, each in a slot that it keeps.
-struct RegionTable: Sendable {
-    private(set) var slots: ContiguousArray<RegionLog> = []
-    private var slotOf: [RegionID: Int32] = [:]
-    /// Whether a region that is not in the table was never in the log either.
-    var isComplete = true
-
-    /// The region's slot, made if it is new.
-    mutating func slot(of region: RegionID) -> Int {
-        if let slot = slotOf[region] { return Int(slot) }
-        slots.append(RegionLog(region: region, isNew: isComplete))
-        slotOf[region] = Int32(slots.count - 1)
-        return slots.count - 1
-    }
-
-    /// Takes another table's regions, none of which is in this one.
-    mutating func add(_ other: RegionTable) {
-        isComplete = other.isComplete
-        slotOf.reserveCapacity(slots.count + other.slots.count)
-        for log in other.slots {
-            slotOf[log.region] = Int32(slots.count)
-            slots.append(log)
-        }
-    }
-
-    func find(_ region: RegionID) -> Int? { slotOf[region].map(Int.init) }
-
-    subscript(slot: Int) -> RegionLog {
-        _read { yield slots[slot] }
-        _modify { yield &slots[slot] }
-    }
-    var count: Int { slots.count }
 }

@@ -13,21 +13,53 @@
 
 import UkehiBase
 
+/// What the owner said of a region: behind one word, since most fields of a region change with each
+/// batch and this hardly ever.
+///
+/// Safety: `segment` changes under the lock of the log that the region is in.
+final class RegionIdentity: @unchecked Sendable {
+    let birth: Bytes?
+    let tombstone: Bytes?
+    /// Where the newest durable record of it is; 0: there is none yet.
+    var segment: UInt32
+
+    init(birth: Bytes?, tombstone: Bytes?, segment: UInt32) {
+        self.birth = birth
+        self.tombstone = tombstone
+        self.segment = segment
+    }
+}
+
 /// A region's log without its entries.
-struct RegionState: Hashable, Sendable {
+struct RegionState: Sendable {
     var hardState = HardState.empty
     /// Invariant: 1 <= firstIndex <= lastIndex + 1.
     var firstIndex = LogIndex(1)
     var lastIndex = LogIndex.zero
     /// The term of the entry before `firstIndex`.
     var compactedTerm = Term.zero
-    /// Whether `firstIndex` and `lastIndex` are what they were when the last record was written.
-    var isBaseKnown: Bool
-    var isEndKnown: Bool
-    var birth: Bytes?
-    var tombstone: Bytes?
+    /// Its birth or tombstone, if it has one.
+    private(set) var identity: RegionIdentity?
+    /// Numbers are below 2^62: the two bits above are ``isBaseKnown`` and ``isEndKnown``.
+    private var packedLSN: UInt64 = 0
+
+    /// Whether `firstIndex` is what it was when the last record was written.
+    var isBaseKnown: Bool {
+        get { packedLSN & 1 << 62 != 0 }
+        set { packedLSN = packedLSN & ~(1 << 62) | (newValue ? 1 << 62 : 0) }
+    }
+    /// The same of `lastIndex`.
+    var isEndKnown: Bool {
+        get { packedLSN & 1 << 63 != 0 }
+        set { packedLSN = packedLSN & ~(1 << 63) | (newValue ? 1 << 63 : 0) }
+    }
     /// The frame that held the region's last batch.
-    var lastLSN: UInt64 = 0
+    var lastLSN: UInt64 {
+        get { packedLSN & (1 << 62 - 1) }
+        set { packedLSN = packedLSN & (3 << 62) | newValue }
+    }
+    var birth: Bytes? { identity?.birth }
+    var tombstone: Bytes? { identity?.tombstone }
 
     /// A region nothing was read of: new, or, where older segments are gone, not necessarily.
     init(isNew: Bool) {
@@ -52,12 +84,10 @@ struct RegionState: Hashable, Sendable {
             isEndKnown = true
             if item.hasHardState { raise(item.hardState) }
         case .birth:
-            birth = Bytes(copying: body)
-            tombstone = nil
+            identify(birth: Bytes(copying: body), tombstone: nil)
             if item.hasHardState { hardState = item.hardState }
         case .tombstone:
-            tombstone = Bytes(copying: body)
-            birth = nil
+            identify(birth: nil, tombstone: Bytes(copying: body))
             firstIndex = LogIndex(1)
             lastIndex = .zero
             compactedTerm = .zero
@@ -68,8 +98,7 @@ struct RegionState: Hashable, Sendable {
             guard let identity = CarriedIdentity.decode(body) else { return "an unreadable carry" }
             begin(at: item)
             hardState = item.hardState
-            birth = identity.birth
-            tombstone = identity.tombstone
+            identify(birth: identity.birth, tombstone: identity.tombstone)
         }
         return nil
     }
@@ -84,6 +113,13 @@ struct RegionState: Hashable, Sendable {
         lastIndex = item.endIndex - 1
         isEndKnown = true
         return nil
+    }
+
+    private mutating func identify(birth: Bytes?, tombstone: Bytes?) {
+        let segment = identity?.segment ?? 0
+        identity =
+            birth == nil && tombstone == nil
+            ? nil : RegionIdentity(birth: birth, tombstone: tombstone, segment: segment)
     }
 
     private mutating func begin(at item: BatchItem) {

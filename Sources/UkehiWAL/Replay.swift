@@ -7,7 +7,7 @@ import UkehiBase
 
 /// Applies the records of a log, frame by frame.
 struct Replay {
-    var regions = RegionTable()
+    let regions = RegionTable()
     private var terms: ContiguousArray<TermRuns> = []
 
     init(isComplete: Bool) { regions.isComplete = isComplete }
@@ -127,7 +127,7 @@ struct Replay {
             state.isBaseKnown = true
             state.isEndKnown = true
             regions[slot].staged = state
-            regions[slot].firstIndex = state.firstIndex
+            regions[slot].index.firstIndex = state.firstIndex
         }
         regions.isComplete = true
     }

@@ -71,7 +71,7 @@ struct ShardedReplay {
 
     /// Ends the replay; the regions ascending, as their owner is told of them.
     func finish() throws(WALError) -> (table: RegionTable, recovered: [RecoveredRegion]) {
-        var table = RegionTable()
+        let table = RegionTable()
         var recovered: [RecoveredRegion] = []
         for shard in shards {
             try shard.replay.withLock { (replay) throws(WALError) in

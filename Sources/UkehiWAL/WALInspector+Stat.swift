@@ -164,7 +164,7 @@ extension WALInspector.StatReport {
         // A state often stands in an item that is counted already; what that adds is 80 bytes.
         let states = Set([log.hardStateSegment, log.baseSegment, log.identitySegment])
         for segment in states where segment != 0 {
-            add(UInt64(FrameFormat.itemBytes), to: segment)
+            add(UInt64(FrameFormat.itemBytes), to: UInt64(segment))
             use.liveBytes += UInt64(FrameFormat.itemBytes)
         }
         if let oldest, segments.count > 1, use.pinningBytes == 0, log.hasState(in: oldest) {

@@ -111,7 +111,9 @@ extension WriteAheadLog {
     }
 
     private func pinning(_ segment: UInt64) -> [RegionID] {
-        scheduler.regions.slots.filter { $0.hasEntries(in: segment) }.map(\.region).sorted()
+        let regions = scheduler.regions
+        return (0..<regions.count).filter { regions[$0].hasEntries(in: segment) }
+            .map { regions[$0].region }.sorted()
     }
 
     /// Writes the states that are in `segment` again, at most a group's worth. Called with the lock

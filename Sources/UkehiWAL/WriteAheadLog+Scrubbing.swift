@@ -132,7 +132,8 @@ extension WriteAheadLog {
     /// The entries that the index has in a part of a segment, ascending by region.
     private func indexed(_ segment: UInt64, _ range: Range<UInt64>) -> [LogDamage.Entries] {
         monitor.withLock {
-            scheduler.regions.slots.flatMap { log in
+            let regions = scheduler.regions
+            return (0..<regions.count).map { regions[$0] }.flatMap { log in
                 log.index.live.filter {
                     UInt64($0.segment) == segment && range.contains(UInt64($0.bodyOffset))
                 }.map {

@@ -219,8 +219,7 @@ struct LogPayloads: Sendable {
     private let places: UInt64
 
     init(entryBytes: Int, kind: Kind = .noise) {
-        // Larger than LZ4's window by far, or slices would compress each other.
-        let count = entryBytes + max(2 << 20, 512 * entryBytes)
+        let count = entryBytes + max(256 << 10, 4 * entryBytes)
         switch kind {
         case .text: block = ValueGenerator.makePool(bytes: count)
         case .noise:
@@ -228,12 +227,14 @@ struct LogPayloads: Sendable {
             block = Bytes((0..<count).map { _ in UInt8(truncatingIfNeeded: random.next() >> 32) })
         }
         self.entryBytes = entryBytes
-        places = UInt64(count - entryBytes)
+        // Odd, so that the second time around slices begin elsewhere.
+        places = UInt64(count - entryBytes - 1)
     }
 
     func payload(region: Int, index: UInt64) -> Bytes {
-        let mixed = BenchRandom.mix(UInt64(region) << 40 ^ index)
-        let start = Int(truncatingIfNeeded: mixed.multipliedFullWidth(by: places).high)
+        // One behind the other, or those of one batch would overlap and compress each other.
+        let place = BenchRandom.mix(UInt64(region)) >> 1 + index * UInt64(entryBytes)
+        let start = Int(truncatingIfNeeded: place % places)
         return block[start..<start + entryBytes]
     }
 
