@@ -157,7 +157,12 @@ final class POSIXFile: File {
 
     func sync() throws(FileError) {
         // Not repeated when it fails: the kernel may have dropped what it could not write.
-        guard fdatasync(descriptor.value) == 0 else { throw FileError.last("fdatasync", path) }
+        guard fdatasync(descriptor.value) == 0 else {
+            var error = FileError.last("fdatasync", path)
+            // For whatever reason: a full volume, too, has then lost what the cache held.
+            error.kind = .ioFailed
+            throw error
+        }
     }
 
     func truncate(to byteCount: UInt64) throws(FileError) {

@@ -4,6 +4,8 @@
 package struct WALStatistics: Sendable, Hashable {
     /// Frames that became durable; each was one write and one sync.
     package var frames: UInt64 = 0
+    /// Of those, the ones that the volume had no space for at first.
+    package var framesWrittenTwice: UInt64 = 0
     /// Batches in them.
     package var batches: UInt64 = 0
     /// Bytes of frames written, padding included.

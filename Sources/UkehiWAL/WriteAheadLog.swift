@@ -305,14 +305,36 @@ package final class WriteAheadLog: @unchecked Sendable {
             switch work {
             case .frame(let group):
                 let started = clock.now()
-                let bytes = group.fill()
-                try group.segment?.file.writeDurably(bytes, at: group.header.offset)
+                try write(group)
                 finished(group, microseconds: (clock.now() - started) / 1000)
             case .activate(let header):
                 try activate(header)
             }
         } catch {
             fail(WALError(error, effect: "The log has stopped and acknowledges nothing more"))
+        }
+    }
+
+    /// Writes a group's frame durably. On a volume that is full it is tried once more: the same bytes,
+    /// written and synced anew. Its file was filled before, so that it may well have been another's
+    /// shortage that has passed; meanwhile nothing behind it is acknowledged.
+    private func write(_ group: Group) throws(FileError) {
+        let bytes = group.fill()
+        guard let file = group.segment?.file else { return }
+        do throws(FileError) {
+            try file.writeDurably(bytes, at: group.header.offset)
+        } catch {
+            // A failed sync is of another kind, and never tried again (TESTING R2).
+            guard error.kind == .noSpace else { throw error }
+            monitor.withLock { counters.framesWrittenTwice += 1 }
+            do throws(FileError) {
+                try file.write(bytes, at: group.header.offset)
+                try file.sync()
+            } catch {
+                var last = error
+                last.kind = .noSpace
+                throw last
+            }
         }
     }
 

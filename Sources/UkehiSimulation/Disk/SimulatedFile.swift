@@ -33,8 +33,19 @@ package final class SimulatedFile: File {
     package func submit(
         _ bytes: UnsafeRawBufferPointer, at offset: UInt64
     ) throws(FileError) -> SubmittedWrite {
-        try fileSystem.announce(.write, path)
-        return SubmittedWrite(
+        do throws(FileError) {
+            try fileSystem.announce(.write, path)
+        } catch {
+            if fileSystem.disk.withLock({ $0.failsHalfway }) {
+                _ = put(UnsafeRawBufferPointer(rebasing: bytes[..<(bytes.count / 2)]), at: offset)
+            }
+            throw error
+        }
+        return put(bytes, at: offset)
+    }
+
+    private func put(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) -> SubmittedWrite {
+        SubmittedWrite(
             id: change { node, change in
                 node.write(bytes, at: Int(offset))
                 node.pending.append(

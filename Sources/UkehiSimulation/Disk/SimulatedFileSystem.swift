@@ -64,6 +64,8 @@ package final class SimulatedFileSystem: FileSystem {
         /// A write that a power cut interrupts is torn at multiples of this.
         var tearBytes = 512
         var lies: Set<SimulatedOperation.Kind> = []
+        /// Of a write that fails, the first half reaches the file.
+        var failsHalfway = false
     }
 
     let disk: Guarded<Disk>
@@ -88,6 +90,11 @@ package final class SimulatedFileSystem: FileSystem {
     /// From now on these operations say that they succeeded and make nothing durable.
     package func setLies(_ kinds: Set<SimulatedOperation.Kind>) {
         disk.withLock { $0.lies = kinds }
+    }
+
+    /// From now on a write that the hook lets fail has written its first half.
+    package func setFailsHalfway(_ isHalf: Bool) {
+        disk.withLock { $0.failsHalfway = isHalf }
     }
 
     func announce(_ kind: SimulatedOperation.Kind, _ path: String) throws(FileError) {
@@ -246,6 +253,7 @@ package final class SimulatedFileSystem: FileSystem {
             next.isAllocationSupported = disk.isAllocationSupported
             next.tearBytes = disk.tearBytes
             next.lies = disk.lies
+            next.failsHalfway = disk.failsHalfway
             next.names = disk.namesAfterCrash(&random).filter { name, _ in
                 // What is in a directory goes with it.
                 disk.directories.subtracting(next.directories).allSatisfy {
