@@ -97,7 +97,8 @@ final class CrashHarness {
         try crash()
     }
 
-    private func step() throws {
+    /// One random step; `cuts`: now and then the disk is gone a few operations later.
+    func step(cuts: Bool = true) throws {
         switch Int.random(in: 0..<20, using: &random) {
         case 0..<7: try submit()
         case 7..<12: takeWork()
@@ -109,7 +110,7 @@ final class CrashHarness {
             if random.oneIn(3) { log.claimIfIdle() } else { try purge() }
         default:
             // The next few operations succeed, then the disk is gone.
-            if random.oneIn(6) { cutSoon() }
+            if random.oneIn(6), cuts { cutSoon() }
         }
     }
 
@@ -201,7 +202,6 @@ final class CrashHarness {
         crashes += 1
         footers += log.statistics.footersWritten
         scrubbedBytes += log.statistics.scrubbedBytes
-        let least = tickets.filter { ticket in ticket <= told.acknowledged.withLock { $0 } }.count
         var left: SimulatedFileSystem
         if random.oneIn(3) {
             // Only the process ends: what it wrote is still on its way to the disk.
@@ -235,8 +235,35 @@ final class CrashHarness {
                 left = left.crashed(using: &random)
             }
         }
+        try reopen(left)
+    }
+
+    /// Ends the process alone and starts the next one on what it left.
+    func kill() throws {
+        kills += 1
+        fileSystem.processEnded()
+        try reopen(fileSystem)
+    }
+
+    private func reopen(_ left: SimulatedFileSystem) throws {
         fileSystem = left
-        let opened = try CrashHarness.open(left, options, seed: random.next(), clock)
+        let (opened, kept) = try recover(left, seed: random.next())
+        lostBatches += history.count - 1 - kept
+        try expectSecondRecoveryToAgree(opened.regions, left)
+        model = history[kept]
+        history = [model]
+        begin(opened)
+    }
+
+    /// Opens what a crash left: all that was acknowledged is there, and nothing that never was.
+    /// Returns how many batches since the last start are there.
+    @discardableResult
+    func recover(
+        _ left: SimulatedFileSystem, seed: UInt64
+    ) throws -> (opened: (log: WriteAheadLog, regions: [RecoveredRegion]), kept: Int) {
+        let acknowledged = told.acknowledged.withLock { $0 }
+        let least = tickets.filter { $0 <= acknowledged }.count
+        let opened = try CrashHarness.open(left, options, seed: seed, clock)
         let found = try ModelLog.of(opened.log, opened.regions)
         guard let kept = history.indices.last(where: { history[$0].isSame(as: found) }) else {
             throw ModelMismatch(
@@ -246,11 +273,7 @@ final class CrashHarness {
         guard kept >= least else {
             throw ModelMismatch("\(least) batches were acknowledged, \(kept) are left")
         }
-        lostBatches += history.count - 1 - kept
-        try expectSecondRecoveryToAgree(opened.regions, left)
-        model = history[kept]
-        history = [model]
-        begin(opened)
+        return (opened, kept)
     }
 
     /// What was recovered is durable: losing everything pending changes nothing.
