@@ -189,8 +189,20 @@ final class SimulatedNode: @unchecked Sendable {
         // Not in the middle of what it was doing.
         world.schedule(after: 0) { [self] in
             guard process.life == life else { return }
+            // It read what had rotted in a segment that it opened by its footer: nobody starts it again
+            // before the disk is replaced.
+            if error.code == .corrupted { return lose(error) }
             onFailure(error)
         }
+    }
+
+    private func lose(_ error: NodeError) {
+        release()
+        disk.processEnded()
+        store.crash()
+        condition = .lost(error)
+        onLost(error)
+        onEnded(self)
     }
 
     // MARK: Its end
