@@ -22,8 +22,12 @@ struct LogBench: ParsableCommand {
             Lists give a row for each combination; without any, a table of rows that takes about a \
             minute.
 
+            With --recovery a log is filled, closed and opened again and again instead: seconds to \
+            open it by the footers of its sealed segments, and by a full scan.
+
             EXAMPLES
               ukehi bench wal
+              ukehi bench wal --recovery --gigabytes 2
               ukehi bench wal --appenders 1,2 --entry-size 128
               ukehi bench wal --appenders 64 --entry-size 4096 --regions 10 --values text
               ukehi bench wal --appenders 1024 --regions 1,100,10000 --duration 10 --json
@@ -37,7 +41,9 @@ struct LogBench: ParsableCommand {
     @Option(help: "The logs go into a fresh directory in this one (default: ./bench-data).")
     var dir: String?
     @Flag(help: "Keep the fresh directory.") var keep = false
-    @Option(help: "Size of a segment; small, so that a row reuses several.") var segmentMb = 32
+    @Option(
+        help: "Size of a segment (default: 32, so that a row reuses several; with --recovery 128).")
+    var segmentMb: Int?
     @Option(help: "Frames written at the same time (default: as a node does).")
     var inFlight: Int?
     @Option(help: "Entries that share a batch at most, as those of one pass of a lane do.")
@@ -46,6 +52,10 @@ struct LogBench: ParsableCommand {
     var compressionThreshold: Int?
     @Option(help: "What entries hold: noise, or text that compresses about as records do.")
     var values = LogPayloads.Kind.noise
+    @Flag(help: "Measure opening a filled log (with --entry-size, --regions and --segment-mb).")
+    var recovery = false
+    @Option(help: "With --recovery: of entries, in GiB.") var gigabytes = 2
+    @Option(help: "With --recovery: how often each way of opening is measured.") var rounds = 5
     @Flag(help: "Print one JSON object instead of the table; progress goes to stderr.")
     var json = false
 
@@ -60,7 +70,16 @@ struct LogBench: ParsableCommand {
     }
 
     func validate() throws {
-        let problems = settings.problems
+        var problems = settings.problems
+        if recovery {
+            let lists = [entrySize, regions].compactMap { $0?.values.count }
+            if appenders != nil || lists.contains(where: { $0 > 1 }) {
+                problems.append(
+                    "--recovery takes no --appenders, and one --entry-size and --regions")
+            }
+            if !(1...64).contains(gigabytes) { problems.append("--gigabytes must be 1 to 64") }
+            if !(1...100).contains(rounds) { problems.append("--rounds must be 1 to 100") }
+        }
         if !problems.isEmpty {
             throw ValidationError("Nothing was started:\n  " + problems.joined(separator: "\n  "))
         }
@@ -76,7 +95,7 @@ struct LogBench: ParsableCommand {
         settings.seconds = duration
         settings.directory = dir
         settings.keepsData = keep
-        settings.segmentMegabytes = segmentMb
+        settings.segmentMegabytes = segmentMb ?? settings.segmentMegabytes
         settings.framesInFlight = inFlight
         settings.batchEntries = batch
         settings.compressionKilobytes = compressionThreshold
@@ -85,17 +104,38 @@ struct LogBench: ParsableCommand {
         return settings
     }
 
+    private var recoverySettings: RecoveryBenchSettings {
+        var settings = RecoveryBenchSettings()
+        settings.gigabytes = gigabytes
+        settings.rounds = rounds
+        settings.entryBytes = entrySize?.values.first ?? settings.entryBytes
+        settings.regions = regions?.values.first ?? settings.regions
+        settings.segmentMegabytes = segmentMb ?? settings.segmentMegabytes
+        settings.directory = dir
+        settings.keepsData = keep
+        return settings
+    }
+
+    private func measureRecovery(_ say: @escaping (String) -> Void) throws {
+        let report = try RecoveryBench(settings: recoverySettings, say: say).run()
+        printLine(json ? report.json.text : "\n" + report.table)
+        guard let difference = report.difference else { return }
+        throw Failure(status: ExitStatus.failure, message: "verification failed: \(difference)")
+    }
+
     func run() throws {
         let isJSON = json
+        let say = { (line: String) in
+            if isJSON {
+                printError(line)
+            } else {
+                printLine(line)
+                flushOutput()
+            }
+        }
         do {
-            let report = try LogBenchRun(settings: settings) { line in
-                if isJSON {
-                    printError(line)
-                } else {
-                    printLine(line)
-                    flushOutput()
-                }
-            }.run()
+            if recovery { return try measureRecovery(say) }
+            let report = try LogBenchRun(settings: settings, say: say).run()
             printLine(isJSON ? report.json.text : "\n" + report.table)
             guard let difference = report.difference else { return }
             throw Failure(status: ExitStatus.failure, message: "verification failed: \(difference)")
