@@ -51,11 +51,13 @@ struct FooterTests {
     /// Everything that opening makes of a log.
     private static func state(_ small: SmallLog) -> [RegionID: OpenedRegion] {
         var state: [RegionID: OpenedRegion] = [:]
-        for (region, recovered) in zip(
-            small.log.scheduler.regions.slots.sorted { $0.region < $1.region }, small.recovered)
+        let table = small.log.scheduler.regions
+        let logs = (0..<table.count).map { table[$0] }.sorted { $0.region < $1.region }
+        for (region, recovered) in zip(logs, small.recovered)
         where region.region == recovered.region {
             state[region.region] = OpenedRegion(
-                recovered: recovered, staged: region.staged, blocks: Array(region.index.live),
+                recovered: recovered, staged: StagedFacts(region.staged),
+                blocks: Array(region.index.live),
                 firstIndex: region.firstIndex, hardStateSegment: region.hardStateSegment,
                 baseSegment: region.baseSegment, identitySegment: region.identitySegment)
         }
@@ -382,10 +384,32 @@ struct FooterTests {
 /// All that opening makes of one region.
 private struct OpenedRegion: Hashable {
     var recovered: RecoveredRegion
-    var staged: RegionState
+    var staged: StagedFacts
     var blocks: [IndexBlock]
     var firstIndex: LogIndex
-    var hardStateSegment: UInt64
-    var baseSegment: UInt64
-    var identitySegment: UInt64
+    var hardStateSegment: UInt32
+    var baseSegment: UInt32
+    var identitySegment: UInt32
+}
+
+private struct StagedFacts: Hashable {
+    var hardState: HardState
+    var range: Range<LogIndex>
+    var compactedTerm: Term
+    var birth: Bytes?
+    var tombstone: Bytes?
+    var lastLSN: UInt64
+    var isBaseKnown: Bool
+    var isEndKnown: Bool
+
+    init(_ state: RegionState) {
+        hardState = state.hardState
+        range = state.firstIndex..<state.lastIndex + 1
+        compactedTerm = state.compactedTerm
+        birth = state.birth
+        tombstone = state.tombstone
+        lastLSN = state.lastLSN
+        isBaseKnown = state.isBaseKnown
+        isEndKnown = state.isEndKnown
+    }
 }
