@@ -24,7 +24,9 @@ struct PurgeTests {
         for number in 0..<5 {
             _ = try cluster.write(.put(key: quiet, value: Bytes("\(number)")))
         }
-        let value = Bytes([UInt8](repeating: 7, count: 64 << 10))
+        // It does not compress.
+        var random = SeededRandom(seed: 7)
+        let value = Bytes(random.bytes(64 << 10))
         for number in 0..<480 {
             guard case .command(.applied)? = try cluster.write(.put(key: busy, value: value)) else {
                 Issue.record("write \(number) failed\n\(cluster.dump())")

@@ -32,6 +32,8 @@ struct FaultTests {
             options.segmentBytes = 64 << 10
             options.allocates = true
             options.zeroesAhead = true
+            // Values here have few different bytes, and are to fill sectors.
+            options.compressionThresholdBytes = nil
             options.rarePercent = 0
             options.raft = RaftSizes()
             cluster = SimulatedCluster(seed: 7, options: options, state: .keyValue)
