@@ -73,17 +73,27 @@ func forEachRecord(
 /// The runs of one region, kept while replaying.
 struct TermRuns: Sendable {
     private(set) var runs: [TermRun] = []
+    /// Of `runs`: what most appends only look at, without a look into the array.
+    private var last: TermRun?
 
     mutating func append(_ index: LogIndex, _ term: Term) {
-        if let last = runs.last, last.term == term, last.start <= index { return }
-        runs.append(TermRun(start: index, term: term))
+        if let last, last.term == term, last.start <= index { return }
+        let run = TermRun(start: index, term: term)
+        runs.append(run)
+        last = run
     }
 
     mutating func truncate(from index: LogIndex) {
-        while let last = runs.last, last.start >= index { runs.removeLast() }
+        while let run = last, run.start >= index {
+            runs.removeLast()
+            last = runs.last
+        }
     }
 
-    mutating func removeAll() { runs.removeAll() }
+    mutating func removeAll() {
+        runs.removeAll()
+        last = nil
+    }
 
     /// The runs of `firstIndex...lastIndex`.
     func from(_ firstIndex: LogIndex, to lastIndex: LogIndex) -> [TermRun] {
