@@ -50,6 +50,11 @@ final class BodyCompressor: @unchecked Sendable {
     private let thresholdBytes: Int
     private var scratch: UnsafeMutableRawPointer
     private var capacity: Int
+    /// Bodies that are left as they are before the next try: doubled by each that hardly shrank, so that
+    /// noise costs next to nothing.
+    private var toSkip = 0
+    private var lastSkip = 0
+    private static let maxSkip = 32
 
     init(thresholdBytes: Int) {
         self.thresholdBytes = thresholdBytes
@@ -60,17 +65,26 @@ final class BodyCompressor: @unchecked Sendable {
     deinit { scratch.deallocate() }
 
     /// The body compressed, until the next call; nil if it is small, cannot be written anyway, or
-    /// hardly shrinks.
+    /// hardly shrinks, as those before it did.
     func compress(_ body: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
         guard body.count >= thresholdBytes, body.count <= WALLimits.maxBatchBytes,
             let source = body.baseAddress
         else { return nil }
+        guard toSkip == 0 else {
+            toSkip -= 1
+            return nil
+        }
         let allowed = body.count - max(body.count / BodyCompression.leastSaving, 1)
         if allowed > capacity { resize(to: max(allowed, capacity * 2)) }
         let count = LZ4_compress_default(
             source.assumingMemoryBound(to: CChar.self),
             scratch.assumingMemoryBound(to: CChar.self), Int32(body.count), Int32(allowed))
-        guard count > 0 else { return nil }
+        guard count > 0 else {
+            lastSkip = min(max(lastSkip * 2, 1), Self.maxSkip)
+            toSkip = lastSkip
+            return nil
+        }
+        lastSkip = 0
         return UnsafeRawBufferPointer(start: scratch, count: Int(count))
     }
 

@@ -57,6 +57,29 @@ struct CompressionTests {
         #expect(try item(small, region: 4)?.isCompressed == true)
     }
 
+    @Test("noise is tried more and more rarely, text that follows is found again")
+    func backOff() throws {
+        let small = try SmallLog(options: Self.options)
+        var random = SeededRandom(seed: 6)
+        var batch = small.log.newBatch()
+        // n: noise; t: text.
+        for (position, kind) in "ntntttntt".enumerated() {
+            let data =
+                kind == "n"
+                ? Bytes(random.bytes(2000)) : Bytes([UInt8](repeating: 7, count: 2000))
+            batch.append(
+                region: RegionID(UInt64(position + 1)), hardState: nil,
+                entries: [Entry(term: Term(1), index: LogIndex(1), data: data)])
+        }
+        _ = try small.log.submit(&batch, lane: 0)
+        small.pump()
+        let compressed = try (UInt64(1)...9).filter {
+            try item(small, region: $0)?.isCompressed == true
+        }
+        // The first noise costs the body behind it, the next one two; what shrinks ends that.
+        #expect(compressed == [6, 9])
+    }
+
     @Test("a log without compression has none, and its segments do not ask for it")
     func off() throws {
         var options = Self.options
