@@ -47,7 +47,7 @@ package enum WALLimits {
     /// Dead segments that wait for their next life, beside the one that is being prepared.
     static let maxIdleSegments = 1
     /// Footers that wait for the preparer; a segment that is sealed meanwhile gets none.
-    static let maxWaitingFooters = 2
+    static let maxWaitingFooters = 8
     /// What the background check reads at once at most, but for a larger frame.
     static let scrubChunkBytes = 1 << 20
     /// From one round's beginning to the next one's, at least: a small log is not read all the time.

@@ -65,12 +65,9 @@ extension WriteAheadLog {
             return false
         }
         // Room that a writer waits for goes first.
-        if scheduler.missingRoom == 0, let footer = scheduler.footers.next() {
-            let isLive = segments.contains { $0 === footer.segment }
+        if scheduler.missingRoom == 0, !scheduler.footers.waiting.isEmpty {
             monitor.unlock()
-            if isLive { write(footer) }
-            monitor.withLock { scheduler.footers.recycle(footer.records) }
-            return true
+            return writeNextFooter()
         }
         let target: SegmentFile? = active.isPrepared ? spare : active
         let offset = target?.preparedTo ?? 0
@@ -111,6 +108,20 @@ extension WriteAheadLog {
                 WALError(failure, effect: "The log has stopped and acknowledges nothing more"))
         }
         return failure == nil
+    }
+
+    /// Writes the footer that has waited longest; false if none waits, or the log has stopped.
+    private func writeNextFooter() -> Bool {
+        let next: (footer: SealedFooter, isLive: Bool)? = monitor.withLock {
+            guard scheduler.failure == nil, let footer = scheduler.footers.next() else {
+                return nil
+            }
+            return (footer, segments.contains { $0 === footer.segment })
+        }
+        guard let next else { return false }
+        if next.isLive { write(next.footer) }
+        monitor.withLock { scheduler.footers.recycle(next.footer.records) }
+        return true
     }
 
     /// Writes a sealed segment's footer. While this holds the segment its file begins no other life.
@@ -160,6 +171,8 @@ extension WriteAheadLog {
             preparerWakes.wait(nanoseconds: min(rest, untilScrub ?? rest))
         }
         monitor.unlock()
+        // The next start finds them all.
+        while writeNextFooter() {}
     }
 
     /// Claims if no frame was written since the last look. Called with the lock held.
