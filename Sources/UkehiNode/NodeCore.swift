@@ -212,10 +212,7 @@ package final class NodeCore: @unchecked Sendable {
                 if lane < lanes.count { lanes[lane].post(durable: ticket) } else { birthsDurable() }
             },
             failed: { [self] error in failed(NodeError(error)) },
-            damaged: { [logger] damage in
-                // The entries are whole on other nodes; reading them here answers an error.
-                logger.error("the log is damaged", metadata: ["reason": "\(damage.error)"])
-            })
+            damaged: { [self] damage in found(damage) })
         let identity = state.withLock { state in
             state.isStarted = true
             return state.identity
@@ -242,6 +239,17 @@ package final class NodeCore: @unchecked Sendable {
         default:
             perform(state.withLock { $0.bootstrap.start() })
         }
+    }
+
+    /// The background check has found something in the log.
+    private func found(_ damage: LogDamage) {
+        guard options.peers.isEmpty, !damage.entries.isEmpty else {
+            // The entries are whole on other nodes; reading them here answers an error.
+            logger.error("the log is damaged", metadata: ["reason": "\(damage.error)"])
+            return
+        }
+        // Nobody else has them: as at a start, a node that is alone refuses rather than forget.
+        failed(NodeError(damage.error))
     }
 
     /// Calls back when regions are open, or the node failed; at once if that is so already.

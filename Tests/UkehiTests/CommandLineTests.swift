@@ -123,4 +123,30 @@ struct CommandLineTests {
             #expect(try ukehi(["wal", "dump", directory + "/nothing"]).status == 64)
         }
     }
+
+    @Test("a flipped bit in a full log file ends a node that is alone, once it is found")
+    func rotInFullFile() async throws {
+        try await withTemporaryDirectory { directory in
+            var configuration = Configuration(directory: directory)
+            configuration.wal.segmentMegabytes = 16
+            // The second life begins a file of its own, and gives the first one's its index.
+            for life in 0..<2 {
+                let node = try await Node.start(configuration: configuration)
+                for number in 0..<20 { try await node.put(Bytes("\(life)-\(number)"), "value") }
+                await node.stop()
+            }
+            let path = "\(directory)/wal/0000000000000001.wal"
+            let file = try FileHandle(forUpdating: URL(filePath: path))
+            try file.seek(toOffset: 8192 + 100)
+            let byte = try #require(try file.read(upToCount: 1)?.first)
+            try file.seek(toOffset: 8192 + 100)
+            file.write(Data([byte ^ 1]))
+            try file.close()
+            let serve = try ukehi([
+                "serve", "--cluster-data-dir", directory, "--cluster-listen", "127.0.0.1:0",
+            ])
+            #expect(serve.status == 20, "\(serve.errors)")
+            #expect(serve.errors.contains("segment 1"), "\(serve.errors)")
+        }
+    }
 }
