@@ -243,12 +243,12 @@ package final class NodeCore: @unchecked Sendable {
 
     /// The background check has found something in the log.
     private func found(_ damage: LogDamage) {
-        guard options.peers.isEmpty, !damage.entries.isEmpty else {
-            // The entries are whole on other nodes; reading them here answers an error.
+        guard options.peers.isEmpty else {
+            // What was there is whole on other nodes; reading it here answers an error.
             logger.error("the log is damaged", metadata: ["reason": "\(damage.error)"])
             return
         }
-        // Nobody else has them: as at a start, a node that is alone refuses rather than forget.
+        // Nobody else has it: as at a start, a node that is alone refuses rather than forget.
         failed(NodeError(damage.error))
     }
 

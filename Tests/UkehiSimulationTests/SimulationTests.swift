@@ -25,10 +25,11 @@ struct SimulationTests {
         #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")
     }
 
-    /// Seeds on which a checker once saw a difference that was none.
+    /// Seeds on which the simulation itself was once at fault.
     ///
     /// - 201801, 203514: entries durable on disk, and the lane not told of it yet.
-    @Test("pinned short seeds", arguments: [201_801, 203_514])
+    /// - 400071, 400169: a node that found rot while it ran was started again, and again.
+    @Test("pinned short seeds", arguments: [201_801, 203_514, 400_071, 400_169])
     func pinnedShort(seed: UInt64) {
         let result = SimulationRun(seed: seed, minutes: 0.3).run()
         #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")

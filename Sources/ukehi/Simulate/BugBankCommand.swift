@@ -78,14 +78,28 @@
         }
 
         /// A world that is small enough to be exhausted and large enough for the bug, for those that
-        /// hardly a seed comes upon.
+        /// seeds hardly come upon, or only after minutes.
         private func smallWorld(of bug: PlantedBug) -> ExplorationBounds? {
-            guard bug == .leadsWithVolatileVote else { return nil }
-            // A leader loses its term in a power cut, and wins it again by the same votes.
             var bounds = ExplorationBounds()
-            bounds.elections = 2
-            bounds.commands = 1
-            bounds.crashes = 1
+            switch bug {
+            case .leadsWithVolatileVote:
+                // A leader loses its term in a power cut, and wins it again by the same votes.
+                bounds.elections = 2
+                bounds.commands = 1
+                bounds.crashes = 1
+                return bounds
+            case .oldVotesCounted:
+                bounds.elections = 3
+                bounds.commands = 0
+            case .staleLeaderObeyed:
+                bounds.elections = 2
+                bounds.commands = 1
+            default: return nil
+            }
+            // What a sound core would not listen to is what these two listen to.
+            bounds.crashes = 0
+            bounds.instantDisk = true
+            bounds.keepsStaleMessages = true
             return bounds
         }
 
