@@ -104,14 +104,7 @@ struct CommandLineTests {
                 await node.stop()
             }
 
-            // One flipped bit of an acknowledged frame.
-            let path = "\(directory)/wal/0000000000000001.wal"
-            let file = try FileHandle(forUpdating: URL(filePath: path))
-            try file.seek(toOffset: 8192 + 100)
-            let byte = try #require(try file.read(upToCount: 1)?.first)
-            try file.seek(toOffset: 8192 + 100)
-            file.write(Data([byte ^ 1]))
-            try file.close()
+            try flipBit(inLogOf: directory)
             let outcome = try ukehi(["wal", "verify", directory, "--json"])
             #expect(outcome.status == 20)
             #expect(outcome.output.contains("\"sound\":false"))
@@ -122,6 +115,17 @@ struct CommandLineTests {
             #expect(serve.errors.contains("segment 1"))
             #expect(try ukehi(["wal", "dump", directory + "/nothing"]).status == 64)
         }
+    }
+
+    /// One bit of the first file's first frame, which was acknowledged.
+    private func flipBit(inLogOf directory: String) throws {
+        let path = "\(directory)/wal/0000000000000001.wal"
+        let file = try FileHandle(forUpdating: URL(filePath: path))
+        try file.seek(toOffset: 8192 + 100)
+        let byte = try #require(try file.read(upToCount: 1)?.first)
+        try file.seek(toOffset: 8192 + 100)
+        file.write(Data([byte ^ 1]))
+        try file.close()
     }
 
     @Test("a flipped bit in a full log file ends a node that is alone, once it is found")
@@ -135,13 +139,7 @@ struct CommandLineTests {
                 for number in 0..<20 { try await node.put(Bytes("\(life)-\(number)"), "value") }
                 await node.stop()
             }
-            let path = "\(directory)/wal/0000000000000001.wal"
-            let file = try FileHandle(forUpdating: URL(filePath: path))
-            try file.seek(toOffset: 8192 + 100)
-            let byte = try #require(try file.read(upToCount: 1)?.first)
-            try file.seek(toOffset: 8192 + 100)
-            file.write(Data([byte ^ 1]))
-            try file.close()
+            try flipBit(inLogOf: directory)
             let serve = try ukehi([
                 "serve", "--cluster-data-dir", directory, "--cluster-listen", "127.0.0.1:0",
             ])
