@@ -248,6 +248,7 @@ package final class Lane: @unchecked Sendable {
     }
 
     func markDirty(_ region: Region) {
+        region.isTouched = true
         guard !region.isDirty else { return }
         region.isDirty = true
         dirty.append(region)
@@ -343,6 +344,8 @@ package final class Lane: @unchecked Sendable {
                 continue
             }
             region.isDirty = false
+            // One that an earlier pass left here was shown since.
+            region.isTouched = true
             if !region.pendingWrites.isEmpty { proposePending(region) }
             if !region.pendingReads.isEmpty { askReadIndex(region) }
             takeReady(region)

@@ -59,6 +59,8 @@ final class Region {
 
     /// Whether the region has news and stands in the lane's list for this pass.
     var isDirty = false
+    /// Whether its peer may stand otherwise than when an observer was last shown it.
+    var isTouched = true
     /// Log batches of this region handed to the log and not durable yet.
     var appendsInFlight = 0
     /// Term and vote as last handed to the log; a change of the commit alone is not written, it

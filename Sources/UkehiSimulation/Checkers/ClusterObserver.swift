@@ -237,7 +237,20 @@ final class ClusterObserver {
     /// A pass of a node's lane is over.
     func passed(node: Int, _ lane: Lane) {
         guard world.failure == nil else { return }
-        lane.forEachPeer { peer, term in passed(node: node, peer, term) }
+        lane.forEachTouchedPeer { peer, term in passed(node: node, peer, term) }
+        assert(world.failure != nil || knows(node, lane), "a peer has changed and was not shown")
+    }
+
+    /// Whether every peer of a lane stands as it was last shown.
+    private func knows(_ node: Int, _ lane: Lane) -> Bool {
+        var knowsAll = true
+        lane.forEachPeer { peer, _ in
+            guard let record = records[node][peer.region] else { return }
+            knowsAll =
+                knowsAll && record.term == peer.term && record.committed == peer.committed
+                && record.wasLeader == peer.isLeader && peer.snapshotsAsked == 0
+        }
+        return knowsAll
     }
 
     /// How one peer stands after a pass.
