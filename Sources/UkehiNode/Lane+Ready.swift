@@ -18,19 +18,21 @@ extension Lane {
         // A full log cannot take more: dropped appends are sent again (RULES 70).
         let isFull =
             batch.encodedBytes > Limits.maxUnsubmittedBytes || rare.takes(.appendsDropped)
-        for message in delivery.messages {
+        let messages = delivery.messages
+        // By position: a message has references, which a copy would count.
+        for position in messages.indices {
             // A node speaks only for its own peers, and of the region as it is (RULES 18).
-            guard let region = regions[message.region],
-                region.slot(of: message.message.from) == slot,
-                region.descriptor.epoch == message.epoch
+            guard let region = regions[messages[position].region],
+                region.slot(of: messages[position].message.from) == slot,
+                region.descriptor.epoch == messages[position].epoch
             else { continue }
+            let kind = messages[position].message.kind
             // Nothing here could store one: the core alone would take it and acknowledge it.
-            if message.message.kind == .installSnapshot { continue }
-            if isFull && message.message.kind == .appendEntries && !message.message.entries.isEmpty
-            {
+            if kind == .installSnapshot { continue }
+            if isFull && kind == .appendEntries && !messages[position].message.entries.isEmpty {
                 continue
             }
-            step(message.message, region)
+            step(messages[position].message, region)
         }
     }
 

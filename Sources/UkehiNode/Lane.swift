@@ -196,9 +196,10 @@ package final class Lane: @unchecked Sendable {
 
     package func post(_ messages: [RegionMessage], from node: NodeID) {
         var bytes = messages.count * MemoryLayout<RegionMessage>.stride
-        for message in messages {
-            for entry in message.message.entries { bytes += entry.recordBytes }
-            bytes += message.message.context.count + (message.message.snapshot?.data.count ?? 0)
+        for position in messages.indices {
+            for entry in messages[position].message.entries { bytes += entry.recordBytes }
+            bytes += messages[position].message.context.count
+            bytes += messages[position].message.snapshot?.data.count ?? 0
         }
         let delivery = PeerDelivery(from: node, messages: messages)
         if mailbox.post(delivery, bytes: bytes) { executor.wake(self) }

@@ -329,6 +329,14 @@ final class ClusterObserver {
         }
     }
 
+    /// A node hands messages to the network.
+    func sent(node: Int, _ messages: [RegionMessage]) {
+        for position in messages.indices
+        where messages[position].message.kind == .requestVoteResponse {
+            sent(node: node, messages[position])
+        }
+    }
+
     /// A node hands a message to the network.
     func sent(node: Int, _ message: RegionMessage) {
         let vote = message.message
