@@ -435,4 +435,30 @@ struct FaultTests {
         #expect(outer["d/e"] == 60)
         #expect((5...55).contains(outer["d/e/b"] ?? 0))
     }
+
+    @Test("a name moved to another directory is durable in each when that one was synced")
+    func movedNames() throws {
+        /// How often the old and the new name are there after a crash, of 60.
+        func survivors(_ synced: [String]) throws -> (old: Int, new: Int) {
+            let disk = SimulatedFileSystem()
+            for path in ["d", "e"] { try disk.createDirectory(path) }
+            try disk.open("d/a", .createNew).close()
+            for path in [".", "d", "e"] { try disk.syncDirectory(path) }
+            try disk.rename("d/a", to: "e/a")
+            for path in synced { try disk.syncDirectory(path) }
+            var counts = (old: 0, new: 0)
+            for seed in 0..<60 as Range<UInt64> {
+                var random = SeededRandom(seed: seed)
+                let left = disk.crashed(using: &random)
+                if left.exists("d/a") { counts.old += 1 }
+                if left.exists("e/a") { counts.new += 1 }
+            }
+            return counts
+        }
+        #expect(try survivors(["e"]) == (60, 60))
+        #expect(try survivors(["e", "d"]) == (0, 60))
+        let source = try survivors(["d"])
+        #expect(source.old == 0 && (5...55).contains(source.new))
+        #expect(try survivors(["d", "e"]) == (0, 60))
+    }
 }
