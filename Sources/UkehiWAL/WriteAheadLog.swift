@@ -436,6 +436,9 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     // MARK: Looking
 
+    /// Whether entries that cannot be read are to be had from peers, rather than end the node.
+    package var repairsDamage: Bool { options.damagePolicy == .repair }
+
     package var statistics: WALStatistics {
         monitor.withLock {
             var now = counters
