@@ -27,8 +27,17 @@ extension Lane {
                 region.descriptor.epoch == messages[position].epoch
             else { continue }
             let kind = messages[position].message.kind
-            // Nothing here could store one: the core alone would take it and acknowledge it.
-            if kind == .installSnapshot { continue }
+            switch kind {
+            case .requestEntries: answerPeer(messages[position].message, region)
+            case .requestEntriesResponse: take(messages[position].message, region)
+            default: break
+            }
+            // Those are no matter of the core's. A snapshot nothing here could store: the core alone
+            // would take it and acknowledge it.
+            switch kind {
+            case .requestEntries, .requestEntriesResponse, .installSnapshot: continue
+            default: break
+            }
             if isFull && kind == .appendEntries && !messages[position].message.entries.isEmpty {
                 continue
             }
@@ -229,11 +238,13 @@ extension Lane {
                     maxBytes: Int(clamping: fetch.maxBytes))
                 lane.post(.fetched(id, entries))
             } catch {
-                // Compacted or cut off since it was asked for. The core asks again for what it
-                // still needs.
-                guard error.code == .compacted || error.code == .unavailable else {
+                if let damage = error.damaged, log.repairsDamage {
+                    lane.post(.damaged(damage))
+                } else if error.code != .compacted && error.code != .unavailable {
                     return lane.fail(NodeError(error))
                 }
+                // Compacted or cut off since it was asked for, or to be repaired first. The core
+                // asks again for what it still needs.
                 lane.post(.fetched(id, []))
             }
         }

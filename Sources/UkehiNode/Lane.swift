@@ -103,6 +103,10 @@ package final class Lane: @unchecked Sendable {
     var flushedAtBytes: UInt64 = 0
     /// A compaction was handed to the log since the last purge.
     var wantsPurge = false
+    /// Of all regions; see Lane+Mending.swift.
+    var holes = 0
+    /// Reads for peers whose logs are damaged, under way on the read thread.
+    var peerReads = 0
     var packer = EntryPacker()
     var contexts = ByteWriter(chunkCapacity: 4096)
     /// Of reads that wait for a quorum, to be applied, or for the read thread.

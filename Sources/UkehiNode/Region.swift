@@ -90,6 +90,8 @@ final class Region {
     var pinsLog = false
     /// A compaction entry that this leader proposed and has not applied yet.
     var proposedCompaction: LogIndex = .zero
+    /// Entries that the log holds and cannot read, ascending by when they were found.
+    var holes: [Hole] = []
     /// Ticks during which this peer campaigns ahead of the others: in a new cluster, so that leaders
     /// spread over the nodes; in a group of one, since nobody else can.
     var firstCampaigns: Int
