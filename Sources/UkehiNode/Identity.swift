@@ -72,7 +72,8 @@ extension Identity {
             if let version = newerVersion(of: bytes) {
                 throw NodeError(
                     code: .identity,
-                    message: "The identity file \(path) is of format \(version), this program reads "
+                    message:
+                        "The identity file \(path) is of format \(version), this program reads "
                         + "format 1. Nothing was changed. Start the version that wrote it.")
             }
             throw NodeError(

@@ -78,7 +78,8 @@ extension Lane {
         let others = region.outboxSlots.count
         guard region.holes[position].deniedBy.count < others else {
             return giveUp(
-                region, position, "no other peer has them any more; this node's peer of the region "
+                region, position,
+                "no other peer has them any more; this node's peer of the region "
                     + "stands still: move it to another node")
         }
         var next: PeerID
@@ -197,7 +198,8 @@ extension Lane {
         case .mismatch:
             region.holes[position].fetched = []
             giveUp(
-                region, position, "peers have them, but they cannot be put where they were; they are "
+                region, position,
+                "peers have them, but they cannot be put where they were; they are "
                     + "in the way until the log is compacted past them")
         }
     }

@@ -30,7 +30,9 @@ extension WriteAheadLog {
     /// have held more, which was superseded.
     package func current(_ entries: DamagedEntries) -> DamagedEntries? {
         monitor.withLock {
-            guard let block = block(at: entries.first, of: entries.region)?.block else { return nil }
+            guard let block = block(at: entries.first, of: entries.region)?.block else {
+                return nil
+            }
             return DamagedEntries(
                 region: entries.region, first: entries.first, last: LogIndex(block.end - 1))
         }
