@@ -151,8 +151,15 @@ struct LogScheduler {
     /// Whether a writer would find work now.
     var hasWork: Bool {
         failure == nil && !isActivating && missingRoom == 0
-            && inFlight.count < options.maxGroupsInFlight
+            && inFlight.count < (queued.count > 1 ? mostInFlight : options.maxGroupsInFlight)
             && (!queued.isEmpty || wantsClaim)
+    }
+
+    /// Groups in flight while full ones wait. A full group gains nothing by waiting, and while some are
+    /// written another's bodies can be copied: under large entries the disk has always enough to do.
+    var mostInFlight: Int {
+        let some = options.maxGroupsInFlight
+        return some == 1 ? 1 : min(2 * some, WALLimits.maxGroupsInFlight)
     }
 
     /// Whether everything submitted is durable.

@@ -51,6 +51,15 @@ extension WriteAheadLog {
 
     /// One step of ``purge()``, for a driver without threads.
     package func purgeStep() throws(WALError) -> PurgeStep {
+        let step = try nextStep()
+        switch step {
+        case .removed, .carried: break
+        case .done, .pinned: try endBurst()
+        }
+        return step
+    }
+
+    private func nextStep() throws(WALError) -> PurgeStep {
         monitor.lock()
         guard let oldest = oldestSealed, scheduler.failure == nil else {
             monitor.unlock()
@@ -82,10 +91,7 @@ extension WriteAheadLog {
                 try store.remove(segment: oldest)
             }
         } catch {
-            let failure = WALError(
-                error, effect: "The log has stopped and acknowledges nothing more")
-            fail(failure)
-            throw failure
+            throw stopped(by: error)
         }
         // In-process readers may still hold the file; its space is freed when they let go.
         _ = removed
@@ -97,13 +103,36 @@ extension WriteAheadLog {
     private func keepForReuse(_ segment: inout SegmentFile) -> Bool {
         monitor.lock()
         defer { monitor.unlock() }
-        guard idleSegments.count < WALLimits.maxIdleSegments, !isFull, segment.isOwn,
-            segment.isPrepared, segment.header.capacity == UInt64(options.segmentBytes),
+        // A footer that was not written yet is no longer worth it, and holds the file.
+        scheduler.footers.drop(segment)
+        guard idleSegments.hasRoom, !isFull, segment.isOwn, segment.isPrepared,
+            segment.header.capacity == UInt64(options.segmentBytes),
             // A reader that still holds it would find other bytes; none can get it any more.
             isKnownUniquelyReferenced(&segment)
         else { return false }
-        idleSegments.append(segment)
+        idleSegments.add(segment)
         return true
+    }
+
+    /// Lets go of a dead file that the log's growth no longer needs, one at a time.
+    private func endBurst() throws(WALError) {
+        let excess = monitor.withLock { () -> SegmentFile? in
+            guard scheduler.failure == nil else { return nil }
+            idleSegments.burstEnded()
+            return idleSegments.takeExcess()
+        }
+        guard let excess else { return }
+        do throws(FileError) {
+            try store.remove(segment: excess.header.segment)
+        } catch {
+            throw stopped(by: error)
+        }
+    }
+
+    private func stopped(by error: FileError) -> WALError {
+        let failure = WALError(error, effect: "The log has stopped and acknowledges nothing more")
+        fail(failure)
+        return failure
     }
 
     private var oldestSealed: UInt64? {

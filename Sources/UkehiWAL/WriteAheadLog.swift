@@ -35,8 +35,7 @@ package final class WriteAheadLog: @unchecked Sendable {
     var segments: [SegmentFile]
     /// The segment being prepared; nil while there is none.
     var spare: SegmentFile?
-    /// Dead segments that the preparer may use again, still under their old names.
-    var idleSegments: [SegmentFile] = []
+    var idleSegments: IdleSegments
     /// One thread at a time uses mark and directory, outside of the lock.
     var isChangingNames = false
     var mark: LogMark
@@ -84,6 +83,7 @@ package final class WriteAheadLog: @unchecked Sendable {
         scheduler.activated(recovered.active)
         if let footer = recovered.footer { scheduler.footers.add(recovered: footer) }
         segments = recovered.sealed + [recovered.active]
+        idleSegments = IdleSegments(segmentBytes: store.options.segmentBytes)
         mark = recovered.mark
         markFile = recovered.markFile
         directoryLock = recovered.lock
@@ -203,7 +203,7 @@ package final class WriteAheadLog: @unchecked Sendable {
         monitor.unlock()
         guard threads else { return }
         var started: [RunningThread] = []
-        for _ in 0..<options.maxGroupsInFlight {
+        for _ in 0..<scheduler.mostInFlight {
             if let thread = RunningThread({ [self] in writeLoop() }) { started.append(thread) }
         }
         // Without the preparer or any writer the log could not go on; fewer writers are only slower.
@@ -360,6 +360,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             segments.append(next)
             scheduler.activated(next)
             counters.segmentsActivated += 1
+            idleSegments.segmentBegan()
             counters.syncs += 2
             preparerWakes.signal()
         }
@@ -435,6 +436,9 @@ package final class WriteAheadLog: @unchecked Sendable {
     }
 
     // MARK: Looking
+
+    /// Frames that may be under way at one time.
+    package var mostFramesInFlight: Int { scheduler.mostInFlight }
 
     package var statistics: WALStatistics {
         monitor.withLock {

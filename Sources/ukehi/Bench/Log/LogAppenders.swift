@@ -115,14 +115,24 @@ final class LogAppenders: Sendable {
         state.withLock { $0.failure = $0.failure ?? reason }
     }
 
-    /// Lets no appender append again; true once nothing is under way.
+    /// Lets no appender append again until ``resume()``; true once nothing is under way.
     func drain() -> Bool {
         state.withLock { state in
             state.isStopping = true
-            if state.flightCount == 0 { state.log = nil }
             return state.flightCount == 0
         }
     }
+
+    /// Lets every appender go on. Only once nothing is under way.
+    func resume() {
+        state.withLock { state in
+            state.isStopping = false
+            submit(row.appenders, at: BenchClock.now(), &state)
+        }
+    }
+
+    /// Lets go of the log, which its handler held.
+    func end() { state.withLock { $0.log = nil } }
 
     // MARK: Looking
 
@@ -136,9 +146,9 @@ final class LogAppenders: Sendable {
     var firstIndexes: [UInt64] { state.withLock { $0.first } }
 
     /// Forgets the latencies so far.
-    func beginMeasuring() { state.withLock { $0.latencies.reset() } }
+    func forgetLatencies() { state.withLock { $0.latencies.reset() } }
 
-    /// The latencies since ``beginMeasuring()``.
+    /// The latencies since ``forgetLatencies()``.
     func latencies() -> LatencySummary { state.withLock { $0.latencies.summary() } }
 
     // MARK: Appending

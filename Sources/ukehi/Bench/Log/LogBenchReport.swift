@@ -18,32 +18,31 @@ struct LogBenchResult: Sendable {
     /// Of bodies, as stored and as they were.
     var bodyBytes: UInt64 = 0
     var rawBodyBytes: UInt64 = 0
-    /// One block at a time, just before and after the row.
+    /// The bare disk's, in turns with the row: blocks one at a time; the row's mean frame one at a time,
+    /// and as many as the log may have in flight.
     var raw = RawWrites(bytes: 4096)
-    /// The row's mean frame at a time, just after it.
     var rawFrames = RawWrites(bytes: 4096)
+    var rawDeep = RawWrites(bytes: 4096)
     /// The first thing found wrong; nil: all that was acknowledged was there again.
     var difference: String?
 
-    init(row: LogBenchRow, difference: String) {
+    init(row: LogBenchRow, framesInFlight: Int = 1, difference: String? = nil) {
         self.row = row
         self.difference = difference
+        rawDeep.depth = framesInFlight
     }
 
-    init(
-        row: LogBenchRow, latencies: LatencySummary, from before: Snapshot, to after: Snapshot
-    ) {
-        self.row = row
-        self.latencies = latencies
-        seconds = Double(after.time - before.time) / 1e9
-        entries = after.entries - before.entries
-        syncs = after.log.syncs - before.log.syncs
-        frames = after.log.frames - before.log.frames
-        frameBytes = after.log.bytesWritten - before.log.bytesWritten
-        deviceBytes = after.deviceBytes - before.deviceBytes
-        bodyBytes = after.log.bodyBytes - before.log.bodyBytes
-        rawBodyBytes = after.log.rawBodyBytes - before.log.rawBodyBytes
-        cpuSeconds = after.usage.cpuSeconds - before.usage.cpuSeconds
+    /// Adds what was counted from one moment to another.
+    mutating func add(from before: Snapshot, to after: Snapshot) {
+        seconds += Double(after.time - before.time) / 1e9
+        entries += after.entries - before.entries
+        syncs += after.log.syncs - before.log.syncs
+        frames += after.log.frames - before.log.frames
+        frameBytes += after.log.bytesWritten - before.log.bytesWritten
+        deviceBytes += after.deviceBytes - before.deviceBytes
+        bodyBytes += after.log.bodyBytes - before.log.bodyBytes
+        rawBodyBytes += after.log.rawBodyBytes - before.log.rawBodyBytes
+        cpuSeconds += after.usage.cpuSeconds - before.usage.cpuSeconds
     }
 
     var entriesPerSecond: Double { Double(entries) / max(seconds, 1e-9) }
@@ -62,9 +61,13 @@ struct LogBenchResult: Sendable {
 
     // Beside the bare disk:
     var entriesPerRawSync: Double { entriesPerSecond / max(raw.perSecond, 1e-9) }
-    var p50OfRaw: Double { latencies.p50 / max(rawFrames.p50Microseconds, 1e-9) }
+    var p50OfRaw: Double { latencies.p50 / max(rawFrames.latency.p50, 1e-9) }
     var bandwidthOfRaw: Double {
         frameMegabytesPerSecond / max(rawFrames.megabytesPerSecond, 1e-9)
+    }
+
+    var bandwidthOfDeep: Double {
+        frameMegabytesPerSecond / max(rawDeep.megabytesPerSecond, 1e-9)
     }
 
     private func share(of bytes: UInt64) -> Double {
@@ -98,7 +101,8 @@ extension LogBenchReport {
             ("P50", .right), ("P99", .right), ("SYNCS/S", .right), ("PER SYNC", .right),
             ("WRITTEN", .right), ("STORED", .right), ("MB/S", .right), ("CPU/ENTRY", .right),
             ("RAW SYNCS/S", .right),
-            ("x RAW SYNCS", .right), ("x RAW P50", .right), ("x RAW MB/S", .right), ("", .left),
+            ("x RAW SYNCS", .right), ("x RAW P50", .right), ("x RAW MB/S", .right), ("x DEEP", .right),
+            ("", .left),
         ])
         for result in rows {
             table.append([
@@ -116,6 +120,7 @@ extension LogBenchReport {
                 BenchFormat.count(result.raw.perSecond),
                 BenchFormat.ratio(result.entriesPerRawSync), BenchFormat.ratio(result.p50OfRaw),
                 BenchFormat.ratio(result.bandwidthOfRaw),
+                BenchFormat.ratio(result.bandwidthOfDeep),
                 result.difference == nil ? "verified" : "WRONG",
             ])
         }
@@ -125,11 +130,12 @@ extension LogBenchReport {
             "  WRITTEN is bytes of frames per byte of entry, STORED what compression leaves of "
                 + "\(settings.values.rawValue);",
             "  CPU of all threads, the load included.",
-            "  RAW is the bare disk beside each row, by the log's own calls on a file zeroed ahead,",
-            "  one write at a time: syncs of 4 KiB just before and after it, p50 and MB/s of writes",
-            "  of the row's mean frame. A write through the page cache and an fdatasync, 4 KiB: "
+            "  RAW is the bare disk in turns with each row, by the log's own calls on a file zeroed",
+            "  ahead, one write at a time: syncs of 4 KiB; p50 and MB/s of writes of the row's mean frame;",
+            "  DEEP the same with \(rows.first?.rawDeep.depth ?? 1) at a time. A write through the page "
+                + "cache and an fdatasync, 4 KiB: "
                 + "\(BenchFormat.count(cached.perSecond))/s, p50 "
-                + "\(BenchFormat.time(cached.p50Microseconds)).",
+                + "\(BenchFormat.time(cached.latency.p50)).",
         ]
         if let difference { lines.append("  WRONG: \(difference)") }
         return lines.joined(separator: "\n")
@@ -169,9 +175,10 @@ extension LogBenchResult {
             ("entry_mb_per_second", .number(megabytesPerSecond)),
             ("frame_mb_per_second", .number(frameMegabytesPerSecond)),
             ("cpu_us_per_entry", .number(cpuMicrosecondsPerEntry)), ("raw_4k", raw.json),
-            ("raw_frames", rawFrames.json),
+            ("raw_frames", rawFrames.json), ("raw_frames_deep", rawDeep.json),
             ("entries_per_raw_sync", .number(entriesPerRawSync)),
             ("p50_to_raw", .number(p50OfRaw)), ("bandwidth_to_raw", .number(bandwidthOfRaw)),
+            ("bandwidth_to_raw_deep", .number(bandwidthOfDeep)),
             ("verified", .bool(difference == nil)),
             ("difference", difference.map { .string($0) } ?? .null),
         ])
@@ -180,9 +187,10 @@ extension LogBenchResult {
 
 extension RawWrites {
     fileprivate var json: JSONValue {
-        .object([
-            ("bytes", .int(bytes)), ("per_second", .number(perSecond)),
-            ("p50_us", .number(p50Microseconds)), ("p99_us", .number(p99Microseconds)),
+        let latency = latency
+        return .object([
+            ("bytes", .int(bytes)), ("at_a_time", .int(depth)), ("per_second", .number(perSecond)),
+            ("p50_us", .number(latency.p50)), ("p99_us", .number(latency.p99)),
             ("mb_per_second", .number(megabytesPerSecond)),
         ])
     }
