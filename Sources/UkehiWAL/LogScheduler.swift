@@ -62,6 +62,7 @@ struct LogScheduler {
     var deliveries: ContiguousArray<LaneTicket> = []
     /// How much room the next group needs that is not prepared yet; 0: none is missing.
     private(set) var missingRoom = 0
+    let histograms = LogHistograms()
     var framesWritten: UInt64 = 0
     var batchesWritten: UInt64 = 0
     private(set) var bodyBytesWritten: UInt64 = 0
@@ -90,6 +91,8 @@ struct LogScheduler {
     /// the log and its owner disagree, and stops the process.
     mutating func stage(_ storage: inout BatchStorage, lane: Int) -> UInt64 {
         let bytes = storage.encodedBytes
+        histograms.framesInFlight.record(UInt64(inFlight.count))
+        histograms.queuedBytes.record(UInt64(queuedBytes))
         var group = queued.last
         if let open = group,
             open.itemCount * FrameFormat.itemBytes + open.bodyBytes + bytes > groupLimit
@@ -283,10 +286,17 @@ struct LogScheduler {
         batchesWritten += UInt64(group.storages.count)
         if !group.isClaim { lastDataLSN = group.lsn }
         claimedLSN = max(claimedLSN, group.header.durableLSN)
+        var entries: UInt64 = 0
         group.forEachItem { slot, item, bodyOffset in
+            if item.kind == .append { entries += UInt64(item.count) }
             bodyBytesWritten += UInt64(item.bodyBytes)
             rawBodyBytesWritten += UInt64(item.rawBytes)
             regions[slot].becameDurable(item, segment: segment, bodyOffset: bodyOffset)
+        }
+        if !group.isClaim {
+            histograms.frameBatches.record(UInt64(group.storages.count))
+            histograms.frameEntries.record(entries)
+            histograms.frameBytes.record(UInt64(group.header.frameBytes))
         }
         for ticket in group.tickets {
             durableTicket = max(durableTicket, ticket.ticket)

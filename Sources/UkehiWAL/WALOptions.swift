@@ -49,6 +49,11 @@ package enum WALLimits {
     /// than these, nor than so many bytes but for one. How many it takes, see ``IdleSegments``.
     static let maxIdleSegments = 8
     static let maxIdleSegmentBytes = 512 << 20
+    /// Segments that must become free, at least, before entries are written again for it: until then the
+    /// owner has time to let go of them.
+    static let leastFreedByRewriting = 2
+    /// Of one region's entries that are written again, decompressed. More stay where they are.
+    static let maxRewrittenBytes = 4 << 20
     /// Footers that wait for the preparer; a segment that is sealed meanwhile gets none.
     static let maxWaitingFooters = 8
     /// What the background check reads at once at most, but for a larger frame.

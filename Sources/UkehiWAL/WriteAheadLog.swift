@@ -36,6 +36,7 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// The segment being prepared; nil while there is none.
     var spare: SegmentFile?
     var idleSegments: IdleSegments
+    var purgeScan = PurgeScan()
     /// One thread at a time uses mark and directory, outside of the lock.
     var isChangingNames = false
     var mark: LogMark
@@ -306,7 +307,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             case .frame(let group):
                 let started = clock.now()
                 try write(group)
-                finished(group, microseconds: (clock.now() - started) / 1000)
+                finished(group, nanoseconds: clock.now() - started)
             case .activate(let header):
                 try activate(header)
             }
@@ -338,13 +339,11 @@ package final class WriteAheadLog: @unchecked Sendable {
         }
     }
 
-    private func finished(_ group: Group, microseconds: UInt64) {
+    private func finished(_ group: Group, nanoseconds: UInt64) {
         monitor.withLock {
             counters.syncs += 1
             counters.bytesWritten += UInt64(group.header.frameBytes)
-            counters.syncMicroseconds.add(microseconds)
-            counters.frameBlocks.add(
-                UInt64(group.header.frameBytes / FrameFormat.blockBytes))
+            scheduler.histograms.syncNanoseconds.record(nanoseconds)
             scheduler.completed(group)
             changes.broadcast()
         }
@@ -408,7 +407,7 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     /// Reports a frame written durably by a driver without threads; calls the handlers.
     package func finish(_ group: Group) {
-        finished(group, microseconds: 0)
+        finished(group, nanoseconds: 0)
         monitor.lock()
         deliver()
         monitor.unlock()
@@ -447,6 +446,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             now.batches = scheduler.batchesWritten
             now.bodyBytes = scheduler.bodyBytesWritten
             now.rawBodyBytes = scheduler.rawBodyBytesWritten
+            now.histograms = scheduler.histograms.copy()
             now.queuedBytes = scheduler.queuedBytes
             now.segments = segments.count
             now.regions = scheduler.regions.count

@@ -85,19 +85,20 @@ final class LogAppenders: Sendable {
         }
     }
 
-    /// Lets every region drop its entries but the newest, as a node does with what its state has;
-    /// the log can then free segments.
-    func compact() {
+    /// Lets regions drop their entries but the newest, as a node does with what its state has; the log
+    /// can then free segments.
+    func compact(_ regions: [RegionID]) {
+        guard !regions.isEmpty else { return }
         state.withLock { state in
             guard let log = state.log, state.failure == nil else { return }
             var batch = LogBatch()
-            for position in state.next.indices {
+            for region in regions {
+                let position = LogPayloads.position(of: region)
                 let first = state.next[position] - 1
                 guard first > state.first[position] else { continue }
                 state.first[position] = first
                 batch.compact(
-                    region: LogPayloads.id(of: position), firstIndex: LogIndex(first),
-                    term: Term(1))
+                    region: region, firstIndex: LogIndex(first), term: Term(1))
             }
             do throws(WALError) {
                 _ = try log.submit(&batch, lane: LogAppenders.compactionLane)
@@ -250,4 +251,5 @@ struct LogPayloads: Sendable {
 
     /// The id of the region at a position.
     static func id(of position: Int) -> RegionID { RegionID(UInt64(position) + 2) }
+    static func position(of region: RegionID) -> Int { Int(region.rawValue) - 2 }
 }

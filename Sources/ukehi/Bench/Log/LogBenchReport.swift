@@ -23,6 +23,8 @@ struct LogBenchResult: Sendable {
     var raw = RawWrites(bytes: 4096)
     var rawFrames = RawWrites(bytes: 4096)
     var rawDeep = RawWrites(bytes: 4096)
+    /// Of the scheduler's work in all turns.
+    var histograms: LogHistograms?
     /// The first thing found wrong; nil: all that was acknowledged was there again.
     var difference: String?
 
@@ -34,6 +36,19 @@ struct LogBenchResult: Sendable {
 
     /// Adds what was counted from one moment to another.
     mutating func add(from before: Snapshot, to after: Snapshot) {
+        if let histograms {
+            for (sum, (new, old)) in zip(
+                histograms.all, zip(after.log.histograms.all, before.log.histograms.all))
+            {
+                new.counts.subtract(old.counts)
+                sum.counts.add(new.counts)
+            }
+        } else {
+            histograms = after.log.histograms
+            for (new, old) in zip(after.log.histograms.all, before.log.histograms.all) {
+                new.counts.subtract(old.counts)
+            }
+        }
         seconds += Double(after.time - before.time) / 1e9
         entries += after.entries - before.entries
         syncs += after.log.syncs - before.log.syncs
@@ -101,7 +116,8 @@ extension LogBenchReport {
             ("P50", .right), ("P99", .right), ("SYNCS/S", .right), ("PER SYNC", .right),
             ("WRITTEN", .right), ("STORED", .right), ("MB/S", .right), ("CPU/ENTRY", .right),
             ("RAW SYNCS/S", .right),
-            ("x RAW SYNCS", .right), ("x RAW P50", .right), ("x RAW MB/S", .right), ("x DEEP", .right),
+            ("x RAW SYNCS", .right), ("x RAW P50", .right), ("x RAW MB/S", .right),
+            ("x DEEP", .right),
             ("", .left),
         ])
         for result in rows {
@@ -125,6 +141,7 @@ extension LogBenchReport {
             ])
         }
         var lines = table.lines.map { "  " + $0 }
+        lines += [""] + histogramTable.map { "  " + $0 }
         lines += [
             "",
             "  WRITTEN is bytes of frames per byte of entry, STORED what compression leaves of "
@@ -139,6 +156,33 @@ extension LogBenchReport {
         ]
         if let difference { lines.append("  WRONG: \(difference)") }
         return lines.joined(separator: "\n")
+    }
+}
+
+extension LogBenchReport {
+    /// For each row the p50, p99 and maximum of what the scheduler counts.
+    private var histogramTable: [String] {
+        var table = TextTable([
+            ("P50 / P99 / MAX OF", .left), ("BATCHES", .right), ("ENTRIES", .right),
+            ("FRAME BYTES", .right), ("IN FLIGHT", .right), ("QUEUED BYTES", .right),
+            ("WRITE+SYNC", .right),
+        ])
+        for result in rows {
+            guard let histograms = result.histograms else { continue }
+            table.append(
+                [result.row.text]
+                    + histograms.all.map { histogram in
+                        [
+                            histogram.counts.quantile(0.5), histogram.counts.quantile(0.99),
+                            histogram.counts.maximum,
+                        ].map { value in
+                            histogram.unit == "ns"
+                                ? BenchFormat.time(Double(value) / 1000)
+                                : BenchFormat.count(Double(value))
+                        }.joined(separator: " / ")
+                    })
+        }
+        return table.lines
     }
 }
 
@@ -175,13 +219,31 @@ extension LogBenchResult {
             ("entry_mb_per_second", .number(megabytesPerSecond)),
             ("frame_mb_per_second", .number(frameMegabytesPerSecond)),
             ("cpu_us_per_entry", .number(cpuMicrosecondsPerEntry)), ("raw_4k", raw.json),
-            ("raw_frames", rawFrames.json), ("raw_frames_deep", rawDeep.json),
+            ("histograms", histograms?.json ?? .null), ("raw_frames", rawFrames.json),
+            ("raw_frames_deep", rawDeep.json),
             ("entries_per_raw_sync", .number(entriesPerRawSync)),
             ("p50_to_raw", .number(p50OfRaw)), ("bandwidth_to_raw", .number(bandwidthOfRaw)),
             ("bandwidth_to_raw_deep", .number(bandwidthOfDeep)),
             ("verified", .bool(difference == nil)),
             ("difference", difference.map { .string($0) } ?? .null),
         ])
+    }
+}
+
+extension LogHistograms {
+    fileprivate var json: JSONValue {
+        .object(
+            all.map { (name, unit, counts) in
+                (
+                    unit.isEmpty ? name : "\(name)_\(unit == "B" ? "bytes" : unit)",
+                    .object([
+                        ("count", .int(Int(clamping: counts.total))),
+                        ("p50", .int(Int(clamping: counts.quantile(0.5)))),
+                        ("p99", .int(Int(clamping: counts.quantile(0.99)))),
+                        ("max", .int(Int(clamping: counts.maximum))),
+                    ])
+                )
+            })
     }
 }
 

@@ -146,8 +146,7 @@ struct LogBenchRun {
             guard now < end else { return }
             BenchClock.pause(nanoseconds: min(end - now, 50_000_000))
             guard log.statistics.segments > 1, appenders.failure == nil else { continue }
-            appenders.compact()
-            _ = try log.purge()
+            appenders.compact(try log.purge())
         }
     }
 

@@ -103,7 +103,8 @@ final class LogCeiling {
         min(max((bytes + 4095) / 4096, 1) * 4096, bufferBytes / 4)
     }
 
-    private typealias Write = @Sendable (any File, UnsafeRawBufferPointer, UInt64)
+    private typealias Write =
+        @Sendable (any File, UnsafeRawBufferPointer, UInt64)
         throws(FileError) -> Void
 
     private func repeating(
