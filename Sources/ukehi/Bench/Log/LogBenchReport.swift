@@ -1,5 +1,6 @@
 // What `ukehi bench wal` found: a table for people, one JSON object for machines.
 
+import UkehiBase
 import UkehiWAL
 
 /// One row's findings, with the bare disk's beside them.
@@ -23,6 +24,11 @@ struct LogBenchResult: Sendable {
     var raw = RawWrites(bytes: 4096)
     var rawFrames = RawWrites(bytes: 4096)
     var rawDeep = RawWrites(bytes: 4096)
+    /// States and entries written again so that segments could go.
+    var rewrittenBytes: UInt64 = 0
+    /// Segments begun, and of them those in files of dead ones.
+    var segmentsBegun: UInt64 = 0
+    var segmentsReused: UInt64 = 0
     /// Of the scheduler's work in all turns.
     var histograms: LogHistograms?
     /// The first thing found wrong; nil: all that was acknowledged was there again.
@@ -57,6 +63,11 @@ struct LogBenchResult: Sendable {
         deviceBytes += after.deviceBytes - before.deviceBytes
         bodyBytes += after.log.bodyBytes - before.log.bodyBytes
         rawBodyBytes += after.log.rawBodyBytes - before.log.rawBodyBytes
+        rewrittenBytes +=
+            after.log.rewrittenBytes + after.log.carriedBytes - before.log.rewrittenBytes
+            - before.log.carriedBytes
+        segmentsBegun += after.log.segmentsActivated - before.log.segmentsActivated
+        segmentsReused += after.log.segmentsReused - before.log.segmentsReused
         cpuSeconds += after.usage.cpuSeconds - before.usage.cpuSeconds
     }
 
@@ -216,6 +227,9 @@ extension LogBenchResult {
             ("frame_bytes_per_entry_byte", .number(bytesPerEntryByte)),
             ("stored_share", .number(storedShare)),
             ("device_bytes_per_entry_byte", .number(deviceBytesPerEntryByte)),
+            ("rewritten_bytes_per_entry_byte", .number(share(of: rewrittenBytes))),
+            ("segments_begun", .int(Int(clamping: segmentsBegun))),
+            ("segments_reused", .int(Int(clamping: segmentsReused))),
             ("entry_mb_per_second", .number(megabytesPerSecond)),
             ("frame_mb_per_second", .number(frameMegabytesPerSecond)),
             ("cpu_us_per_entry", .number(cpuMicrosecondsPerEntry)), ("raw_4k", raw.json),
