@@ -81,6 +81,10 @@ package final class Assembly: Sendable {
             let threshold = configuration.wal.compressionThresholdKilobytes
             walOptions.compressionThresholdBytes = threshold > 0 ? threshold << 10 : nil
             walOptions.scrubBytesPerSecond = configuration.wal.scrubMegabytesPerSecond << 20
+            let onDamage =
+                configuration.wal.onDamage
+                ?? (configuration.cluster.peers.isEmpty ? .refuse : .repair)
+            walOptions.damagePolicy = onDamage == .repair ? .repair : .refuse
             core = try NodeCore(
                 options: configuration.nodeOptions(address: address), directory: directory,
                 environment: NodeEnvironment(

@@ -152,12 +152,12 @@ private struct Loader {
             guard let flag = value.bool else { break }
             copy[keyPath: path] = flag
             return accept(copy, setting, source: source)
-        case .state(let path):
+        case .choice(let words, let set):
             guard let text = value.string else { break }
-            guard let state = Configuration.Storage.State(rawValue: text) else {
+            guard words.contains(text) else {
                 return refuse(setting, source: source, "\"\(text)\" is unknown")
             }
-            copy[keyPath: path] = state
+            set(&copy, text)
             return accept(copy, setting, source: source)
         }
         refuse(setting, source: source, "a value of the wrong type (\(value.type))")
@@ -213,11 +213,11 @@ private struct Loader {
                 return refuse(setting, source: source, "\"\(text)\" is neither true nor false")
             }
             copy[keyPath: path] = flag
-        case .state(let path):
-            guard let state = Configuration.Storage.State(rawValue: text) else {
+        case .choice(let words, let set):
+            guard words.contains(text) else {
                 return refuse(setting, source: source, "\"\(text)\" is unknown")
             }
-            copy[keyPath: path] = state
+            set(&copy, text)
         }
         accept(copy, setting, source: source)
     }

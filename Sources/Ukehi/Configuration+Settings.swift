@@ -13,7 +13,8 @@ package struct Setting: Sendable {
         case integer(Property<Int>, ClosedRange<Int>)
         case fraction(Property<Double>, ClosedRange<Double>)
         case boolean(Property<Bool>)
-        case state(Property<Configuration.Storage.State>)
+        /// One of these words, and what sets it.
+        case choice([String], @Sendable (inout Configuration, String) -> Void)
     }
 
     /// What a text must look like.
@@ -101,7 +102,10 @@ package struct Setting: Sendable {
             .integer(\.sharding.mergeThresholdMegabytes, 0...524_288),
             "smaller neighbours merge; 0: never"),
         Setting(
-            "storage", "state", .state(\.storage.state), "where applied data lives"),
+            "storage", "state",
+            .choice(Configuration.Storage.State.allCases.map(\.rawValue)) {
+                if let state = Configuration.Storage.State(rawValue: $1) { $0.storage.state = state }
+            }, "where applied data lives"),
         Setting(
             "storage", "cache_mb", .integer(\.storage.cacheMegabytes, 8...1_048_576),
             "RocksDB's block cache"),
@@ -116,6 +120,13 @@ package struct Setting: Sendable {
             "wal", "scrub_mb_per_second",
             .integer(\.wal.scrubMegabytesPerSecond, 0...65_536),
             "how fast full log files are checked in the background; 0: not at all"),
+        Setting(
+            "wal", "on_damage",
+            .choice(Configuration.WAL.OnDamage.allCases.map(\.rawValue)) {
+                $0.wal.onDamage = Configuration.WAL.OnDamage(rawValue: $1)
+            },
+            "what becomes of entries that the log cannot read; not set: repair with peers, refuse "
+                + "alone"),
         Setting(
             "wal", "unsafe_no_fsync", .boolean(\.wal.unsafeNoFsync),
             "acknowledge what a power cut may lose; for measuring only"),
@@ -136,9 +147,7 @@ package struct Setting: Sendable {
         case .integer(_, let range): "an integer from \(range.lowerBound) to \(range.upperBound)"
         case .fraction(_, let range): "a number from \(range.lowerBound) to \(range.upperBound)"
         case .boolean: "true or false"
-        case .state:
-            Configuration.Storage.State.allCases.map { "\"\($0.rawValue)\"" }
-                .joined(separator: ", ")
+        case .choice(let words, _): words.map { "\"\($0)\"" }.joined(separator: ", ")
         }
     }
 
@@ -155,7 +164,7 @@ package struct Setting: Sendable {
             case .fraction(let path, let range):
                 range.contains(configuration[keyPath: path])
                     ? nil : "\(configuration[keyPath: path]) is out of range"
-            case .boolean, .state: nil
+            case .boolean, .choice: nil
             }
         return reason.map { .init(path: self.path, reason: $0, allowed: allowed) }
     }

@@ -84,6 +84,17 @@ public struct Configuration: Hashable, Sendable {
         /// `wal.scrub_mb_per_second`: how fast full segments are read in the background and checked;
         /// 0: not at all.
         public var scrubMegabytesPerSecond = 64
+        /// What becomes of entries that the log holds and cannot read.
+        public enum OnDamage: String, Hashable, Sendable, CaseIterable {
+            /// The node runs, and gets them back from its peers. Meanwhile it votes for their regions
+            /// but leads none of them. Where more than entries is damaged, it is as with `refuse`.
+            case repair
+            /// The node does not start, or stops where it runs, with exit code 20; nothing is changed.
+            case refuse
+        }
+        /// `wal.on_damage`; nil: ``OnDamage/repair`` for a node with peers, ``OnDamage/refuse`` for one
+        /// that is alone.
+        public var onDamage: OnDamage?
         /// `wal.unsafe_no_fsync`: acknowledges writes that a power cut may lose. For measuring what
         /// the disk costs; never for data.
         public var unsafeNoFsync = false

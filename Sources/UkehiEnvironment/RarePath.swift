@@ -41,6 +41,8 @@ public enum RarePath: UInt8, CaseIterable, Sendable {
     case carriedEarly
     /// One region's state is written again, not a group's worth.
     case carriedAlone
+    /// The background check begins its next round at once.
+    case scrubbedAgain
     /// A sealed segment gets no footer.
     case footerLeftOut
     /// A sealed segment is scanned though it has a footer.

@@ -26,6 +26,7 @@ extension Lane {
             if !rare.takes(.commitToldLate) { region.raft.flushCommit() }
             markDirty(region)
         }
+        if holes > 0, ticks % Limits.ticksPerRequestOfEntries == 0 { askAgain() }
         let ticksPerSecond = UInt64(max(1, 1000 / options.tickMilliseconds))
         if ticks % ticksPerSecond == 0 || rare.takes(.maintainedEarly) { maintain() }
         runPass()
@@ -204,6 +205,11 @@ extension Lane {
             region.log.finishFetch(rare.takes(.fetchedDropped) ? [] : entries)
             region.raft.storageFetched()
             markDirty(region)
+        case .damaged(let entries): found(entries)
+        case .readForPeer(let id, let message):
+            peerReads -= 1
+            if let region = regions[id], message.to != .none { send(message, region) }
+        case .mended(let entries, let outcome): mended(entries, outcome)
         case .readDone(let replies):
             for deferred in replies {
                 waitingReadBytes -= deferred.bytes

@@ -18,19 +18,30 @@ extension Lane {
         // A full log cannot take more: dropped appends are sent again (RULES 70).
         let isFull =
             batch.encodedBytes > Limits.maxUnsubmittedBytes || rare.takes(.appendsDropped)
-        for message in delivery.messages {
+        let messages = delivery.messages
+        // By position: a message has references, which a copy would count.
+        for position in messages.indices {
             // A node speaks only for its own peers, and of the region as it is (RULES 18).
-            guard let region = regions[message.region],
-                region.slot(of: message.message.from) == slot,
-                region.descriptor.epoch == message.epoch
+            guard let region = regions[messages[position].region],
+                region.slot(of: messages[position].message.from) == slot,
+                region.descriptor.epoch == messages[position].epoch
             else { continue }
-            // Nothing here could store one: the core alone would take it and acknowledge it.
-            if message.message.kind == .installSnapshot { continue }
-            if isFull && message.message.kind == .appendEntries && !message.message.entries.isEmpty
-            {
+            let kind = messages[position].message.kind
+            switch kind {
+            case .requestEntries: answerPeer(messages[position].message, region)
+            case .requestEntriesResponse: take(messages[position].message, region)
+            default: break
+            }
+            // Those are no matter of the core's. A snapshot nothing here could store: the core alone
+            // would take it and acknowledge it.
+            switch kind {
+            case .requestEntries, .requestEntriesResponse, .installSnapshot: continue
+            default: break
+            }
+            if isFull && kind == .appendEntries && !messages[position].message.entries.isEmpty {
                 continue
             }
-            step(message.message, region)
+            step(messages[position].message, region)
         }
     }
 
@@ -227,11 +238,13 @@ extension Lane {
                     maxBytes: Int(clamping: fetch.maxBytes))
                 lane.post(.fetched(id, entries))
             } catch {
-                // Compacted or cut off since it was asked for. The core asks again for what it
-                // still needs.
-                guard error.code == .compacted || error.code == .unavailable else {
+                if let damage = error.damaged, log.repairsDamage {
+                    lane.post(.damaged(damage))
+                } else if error.code != .compacted && error.code != .unavailable {
                     return lane.fail(NodeError(error))
                 }
+                // Compacted or cut off since it was asked for, or to be repaired first. The core
+                // asks again for what it still needs.
                 lane.post(.fetched(id, []))
             }
         }

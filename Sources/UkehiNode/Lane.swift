@@ -103,6 +103,10 @@ package final class Lane: @unchecked Sendable {
     var flushedAtBytes: UInt64 = 0
     /// A compaction was handed to the log since the last purge.
     var wantsPurge = false
+    /// Of all regions; see Lane+Mending.swift.
+    var holes = 0
+    /// Reads for peers whose logs are damaged, under way on the read thread.
+    var peerReads = 0
     var packer = EntryPacker()
     var contexts = ByteWriter(chunkCapacity: 4096)
     /// Of reads that wait for a quorum, to be applied, or for the read thread.
@@ -196,9 +200,10 @@ package final class Lane: @unchecked Sendable {
 
     package func post(_ messages: [RegionMessage], from node: NodeID) {
         var bytes = messages.count * MemoryLayout<RegionMessage>.stride
-        for message in messages {
-            for entry in message.message.entries { bytes += entry.recordBytes }
-            bytes += message.message.context.count + (message.message.snapshot?.data.count ?? 0)
+        for position in messages.indices {
+            for entry in messages[position].message.entries { bytes += entry.recordBytes }
+            bytes += messages[position].message.context.count
+            bytes += messages[position].message.snapshot?.data.count ?? 0
         }
         let delivery = PeerDelivery(from: node, messages: messages)
         if mailbox.post(delivery, bytes: bytes) { executor.wake(self) }
@@ -248,6 +253,7 @@ package final class Lane: @unchecked Sendable {
     }
 
     func markDirty(_ region: Region) {
+        region.isTouched = true
         guard !region.isDirty else { return }
         region.isDirty = true
         dirty.append(region)
@@ -343,6 +349,8 @@ package final class Lane: @unchecked Sendable {
                 continue
             }
             region.isDirty = false
+            // One that an earlier pass left here was shown since.
+            region.isTouched = true
             if !region.pendingWrites.isEmpty { proposePending(region) }
             if !region.pendingReads.isEmpty { askReadIndex(region) }
             takeReady(region)

@@ -36,6 +36,10 @@ package enum Limits {
     package static let maxUnappliedCachedBytes = Int(maxUncommittedBytes)
     /// Largest bootstrap record: 10,000 regions of three peers with 4 KiB keys would not be static.
     package static let maxBootstrapBytes = 8 << 20
+    /// Ticks until another peer is asked for damaged entries that the last one did not give.
+    package static let ticksPerRequestOfEntries: UInt64 = 10
+    /// Reads for peers whose logs are damaged that a lane has under way; further ones are not answered.
+    package static let maxPeerReads = 8
     /// Log bytes that a node may hold un-acknowledged before its regions refuse proposals.
     package static let maxUnsubmittedBytes = 32 << 20
 }

@@ -3,6 +3,8 @@
 
 import Synchronization
 package import UkehiBase
+package import UkehiRaft
+package import UkehiWAL
 package import UkehiState
 package import UkehiWAL
 
@@ -11,6 +13,12 @@ package enum LaneEvent: Sendable {
     case unreachable(NodeID)
     /// A fetch of older entries has ended.
     case fetched(RegionID, [Entry])
+    /// Entries of a region that its log holds cannot be read.
+    case damaged(DamagedEntries)
+    /// What the read thread has read for a peer whose own copy is damaged.
+    case readForPeer(RegionID, Message)
+    /// A damaged body was written again, or was not.
+    case mended(DamagedEntries, MendOutcome)
     /// A read that missed the cache has been answered by the read thread.
     case readDone([DeferredReply])
     /// Flushed applied indexes, as asked of the state store.

@@ -220,10 +220,11 @@ package final class NodeCore: @unchecked Sendable {
         do {
             try transport.start(self, peers: options.peers)
         } catch {
-            throw NodeError(
-                code: .unavailable,
-                message: "The node cannot listen on \(options.address): \(error). Free the port "
-                    + "or configure another one.")
+            throw error as? NodeError
+                ?? NodeError(
+                    code: .unavailable,
+                    message: "The node cannot listen on \(options.address): \(error). Free the "
+                        + "port or configure another one.")
         }
         if let bound = transport.boundAddress {
             state.withLock { state in
@@ -243,13 +244,14 @@ package final class NodeCore: @unchecked Sendable {
 
     /// The background check has found something in the log.
     private func found(_ damage: LogDamage) {
-        guard options.peers.isEmpty else {
-            // What was there is whole on other nodes; reading it here answers an error.
-            logger.error("the log is damaged", metadata: ["reason": "\(damage.error)"])
-            return
+        // As at a start: a node that nobody can help refuses rather than forget.
+        guard log.repairsDamage else { return failed(NodeError(damage.error)) }
+        logger.error("the log is damaged", metadata: ["reason": "\(damage.error)"])
+        // What the disk does not give at all is not written over: it may give it the next time.
+        guard damage.error.code == .corrupted else { return }
+        for entries in damage.entries {
+            lanes[lane(of: entries.region)].post(.damaged(entries))
         }
-        // Nobody else has it: as at a start, a node that is alone refuses rather than forget.
-        failed(NodeError(damage.error))
     }
 
     /// Calls back when regions are open, or the node failed; at once if that is so already.
@@ -432,7 +434,7 @@ package final class NodeCore: @unchecked Sendable {
         return RegionSeed(
             descriptor: descriptor, hardState: found.hardState, firstIndex: found.firstIndex,
             lastIndex: found.lastIndex, compactedTerm: found.compactedTerm,
-            terms: found.terms, applied: applied,
+            terms: found.terms, damaged: found.damaged, applied: applied,
             campaignsFirst: false)
     }
 

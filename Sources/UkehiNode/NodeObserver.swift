@@ -38,6 +38,16 @@ extension Lane {
         }
     }
 
+    /// Shows each peer of this lane that may have changed since the last call, ascending by region. Every
+    /// input of a core goes with a mark: nothing else moves its term, role, commit or log. On the lane's
+    /// thread.
+    package func forEachTouchedPeer(_ body: (PeerStatus, _ term: (LogIndex) -> Term?) -> Void) {
+        for region in orderedRegions where region.isTouched {
+            region.isTouched = false
+            body(status(region)) { index in region.raft.term(at: index) }
+        }
+    }
+
     /// Whether the lane has given its log what it has not yet heard to be durable: until then its peers'
     /// durable logs may lag behind the disk. On the lane's thread.
     package var awaitsLog: Bool { !inFlight.isEmpty || !batchItems.isEmpty }
@@ -61,10 +71,12 @@ extension Lane {
     }
 
     func status(_ region: Region) -> PeerStatus {
-        PeerStatus(
-            region: region.id, peer: region.peer, term: region.raft.term,
-            isLeader: region.raft.role == .leader, leader: region.raft.leader,
-            committed: region.raft.committed, applied: region.applied,
+        let hard = region.raft.hardState
+        let soft = region.raft.softState
+        return PeerStatus(
+            region: region.id, peer: region.peer, term: hard.term,
+            isLeader: soft.role == .leader, leader: soft.leader,
+            committed: hard.commit, applied: region.applied,
             firstIndex: region.log.firstIndex, lastIndex: region.log.lastIndex,
             snapshotsAsked: region.log.snapshotsAsked)
     }

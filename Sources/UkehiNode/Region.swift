@@ -59,6 +59,8 @@ final class Region {
 
     /// Whether the region has news and stands in the lane's list for this pass.
     var isDirty = false
+    /// Whether its peer may stand otherwise than when an observer was last shown it.
+    var isTouched = true
     /// Log batches of this region handed to the log and not durable yet.
     var appendsInFlight = 0
     /// Term and vote as last handed to the log; a change of the commit alone is not written, it
@@ -88,6 +90,8 @@ final class Region {
     var pinsLog = false
     /// A compaction entry that this leader proposed and has not applied yet.
     var proposedCompaction: LogIndex = .zero
+    /// Entries that the log holds and cannot read, ascending by when they were found.
+    var holes: [Hole] = []
     /// Ticks during which this peer campaigns ahead of the others: in a new cluster, so that leaders
     /// spread over the nodes; in a group of one, since nobody else can.
     var firstCampaigns: Int

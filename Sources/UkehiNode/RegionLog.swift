@@ -34,6 +34,8 @@ package final class RegionLog: LogStorage {
     /// What the core asked for and nobody reads yet; the region passes it to the read thread.
     package private(set) var wantedFetch: LogFetch?
     private var fetchInFlight = false
+    /// Entries that are on disk and cannot be read now: nobody is sent to fetch them.
+    var unreadable: [ClosedRange<LogIndex>] = []
     /// How often the core wanted to send a snapshot; see ``snapshot()``.
     package private(set) var snapshotsAsked = 0
 
@@ -87,7 +89,7 @@ package final class RegionLog: LogStorage {
             let available = min(fetched.count - start, Int(to - from))
             return take(available, maxBytes: maxBytes) { fetched[start + $0] }
         }
-        if !fetchInFlight {
+        if !fetchInFlight, !unreadable.contains(where: { $0.contains(from) }) {
             wantedFetch = LogFetch(from: from, to: min(to, cacheFirst), maxBytes: maxBytes)
         }
         throw .temporarilyUnavailable

@@ -14,6 +14,8 @@ package struct RegionSeed: Sendable {
     package var lastIndex: LogIndex
     package var compactedTerm: Term
     package var terms: [TermRun]
+    /// Entries that the log holds and cannot read.
+    package var damaged: [DamagedEntries] = []
     /// What the state store holds of it.
     package var applied: LogIndex
     /// Whether this peer should be its new region's first leader.
@@ -37,6 +39,7 @@ extension Lane {
             orderedRegions.append(region)
             markDirty(region)
             observer?.opened(status(region)) { index in region.raft.term(at: index) }
+            for damage in seed.damaged { found(damage) }
         }
         orderedRegions.sort { $0.id < $1.id }
         routedRegions = router.routes.map { regions[$0.region] }

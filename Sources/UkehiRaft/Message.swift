@@ -30,6 +30,11 @@ public enum MessageKind: UInt8, Sendable, Hashable {
     case storageApply = 21  // to the local state machine (MsgStorageApply)
     case storageApplyResponse = 22  // from the local state machine (MsgStorageApplyResp)
     case forgetLeader = 23  // local (MsgForgetLeader)
+    /// A peer whose log holds entries `index...commit` and cannot read them asks for them; `logTerm` is
+    /// the last one's. Between the layers above: a core refuses both.
+    case requestEntries = 24
+    /// Some of those entries, the first at `index + 1`.
+    case requestEntriesResponse = 25
 }
 
 extension MessageKind {

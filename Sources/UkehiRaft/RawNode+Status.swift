@@ -100,6 +100,10 @@ extension RawNode {
         return lowest
     }
 
+    /// What is to be durable, and what the layer above is told: several facts for one look.
+    package var hardState: HardState { core.hardState }
+    package var softState: SoftState { core.softState }
+
     public var status: RaftStatus {
         RaftStatus(
             id: core.id, hardState: core.hardState, softState: core.softState,

@@ -68,6 +68,16 @@ public struct RawNode: ~Copyable {
     /// from then on, so that no lease counts any more.
     public var mayHaveAbdicated: Bool { core.role == .leader && core.mayHaveAbdicated }
 
+    // MARK: Damage
+
+    /// Says whether this peer's log has entries that cannot be read. While it has, the peer votes and
+    /// acknowledges by their indexes and terms, as before, but neither leads nor campaigns: a leader gives
+    /// way at once, a candidate gives up.
+    public mutating func setDamaged(_ isDamaged: Bool) { core.set(damaged: isDamaged) }
+
+    /// Whether ``setDamaged(_:)`` was last told so.
+    public var isDamaged: Bool { core.isDamaged }
+
     // MARK: Inputs
 
     /// Starts an election; nothing happens on a leader, a learner, or while membership changes wait to

@@ -179,8 +179,10 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
         for index in messages.indices {
             let entryBytes = MessageCodec.entryBytes(of: messages[index].message)
             let bytes = MessageCodec.bytes(of: messages[index].message, entryBytes: entryBytes)
-            if messages[index].message.kind == .appendEntries,
-                goesOnBulk(messages[index].region, entryBytes: entryBytes, link)
+            let kind = messages[index].message.kind
+            if kind == .appendEntries
+                ? goesOnBulk(messages[index].region, entryBytes: entryBytes, link)
+                : entryBytes > limits.bulkEntryBytes
             {
                 bulkBatch.items.append((index, bytes))
             } else {

@@ -39,7 +39,8 @@ package enum MessageCodec {
         switch kind {
         case .appendEntries, .appendEntriesResponse, .requestVote, .requestVoteResponse,
             .installSnapshot, .heartbeat, .heartbeatResponse, .transferLeader, .timeoutNow,
-            .readIndex, .readIndexResponse, .requestPreVote, .requestPreVoteResponse:
+            .readIndex, .readIndexResponse, .requestPreVote, .requestPreVoteResponse,
+            .requestEntries, .requestEntriesResponse:
             true
         case .hup, .beat, .propose, .unreachable, .snapshotStatus, .checkQuorum, .storageAppend,
             .storageAppendResponse, .storageApply, .storageApplyResponse, .forgetLeader:
@@ -165,7 +166,9 @@ extension MessageCodec {
         message.reject = flags & Flag.reject != 0
         if flags & Flag.rejectHint != 0 { message.rejectHint = LogIndex(try position(&reader)) }
         if flags & Flag.entries != 0 {
-            guard kind == .appendEntries else { throw reader.failure("entries in a \(kind)") }
+            guard kind == .appendEntries || kind == .requestEntriesResponse else {
+                throw reader.failure("entries in a \(kind)")
+            }
             message.entries = try entries(&reader, after: message.index)
         }
         if flags & Flag.snapshot != 0 {

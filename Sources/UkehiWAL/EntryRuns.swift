@@ -90,6 +90,9 @@ struct TermRuns: Sendable {
         }
     }
 
+    /// The term of the entry before `index`, if it is in these runs.
+    func term(before index: LogIndex) -> Term? { runs.last { $0.start < index }?.term }
+
     mutating func removeAll() {
         runs.removeAll()
         last = nil

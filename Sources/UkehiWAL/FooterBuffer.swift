@@ -116,7 +116,8 @@ final class FooterBuffer: @unchecked Sendable {
     // MARK: Frames that are read
 
     /// Adds a frame that was read and checked; the reason if an append's body is not what it should
-    /// be.
+    /// be. A damaged body adds nothing beside its item: whoever applies it sees to it that the item
+    /// says everything.
     func add(_ frame: FrameView) -> String? {
         let start = count
         reserve(frame.header.bodyStart + 4)
@@ -125,6 +126,8 @@ final class FooterBuffer: @unchecked Sendable {
         var offset = frame.header.bodyStart
         for position in frame.items.indices {
             let item = frame.items[position]
+            defer { offset += Int(item.bodyBytes) }
+            if frame.damaged.contains(position) { continue }
             let problem =
                 frame.body(of: item, at: offset).map { addDetail(of: item, at: position, $0) }
                 ?? BatchItem.isNotDecompressed
@@ -132,7 +135,6 @@ final class FooterBuffer: @unchecked Sendable {
                 count = start
                 return "\(item.region) \(problem)"
             }
-            offset += Int(item.bodyBytes)
         }
         endDetails(from: details)
         frames += 1

@@ -8,10 +8,12 @@
 import UkehiBase
 import UkehiEnvironment
 
-/// A valid frame; the memory is the reader's and changes with its next call.
+/// A frame; the memory is the reader's and changes with its next call.
 struct FrameView {
     var header: FrameHeader
     var items: ContiguousArray<BatchItem>
+    /// Positions of items whose bodies fail their checksums, ascending; none in a valid frame.
+    var damaged: [Int] = []
     let base: UnsafeRawPointer
     /// The copy of the directory that passed its check.
     let directory: UnsafeRawPointer
@@ -51,6 +53,9 @@ struct FrameDefect: Hashable, Sendable {
 
 enum FrameCheck {
     case valid(FrameView)
+    /// Header and a copy of the directory are sound, bodies or the other copy are not: what was
+    /// written is known, if not all of it can be read.
+    case rotten(FrameView, FrameDefect)
     case invalid(FrameDefect)
     /// Nothing but the end of the file.
     case end
@@ -117,7 +122,7 @@ final class FrameReader {
         }
         var items = ContiguousArray<BatchItem>()
         items.reserveCapacity(header.itemCount)
-        var damaged: [BatchItem] = []
+        var damaged: [Int] = []
         var at = header.bodyStart
         let end = header.bodyStart + header.bodyBytes
         for position in 0..<header.itemCount {
@@ -131,20 +136,25 @@ final class FrameReader {
             }
             let body = UnsafeRawBufferPointer(start: base + at, count: Int(item.bodyBytes))
             let seed = FrameFormat.bodySeed(region: item.region, firstIndex: item.firstIndex)
-            if CRC32C.checksum(body, seed: seed) != item.bodyChecksum { damaged.append(item) }
+            if CRC32C.checksum(body, seed: seed) != item.bodyChecksum { damaged.append(position) }
             items.append(item)
             at += Int(item.bodyBytes)
         }
-        if at != end { reason = "the frame's bodies do not add up" }
         if !damaged.isEmpty { reason = "\(damaged.count) of its bodies fail their checksums" }
-        if let reason {
-            let intact = damaged.isEmpty ? Array(items) : items.filter { !damaged.contains($0) }
+        guard at == end else {
             return .invalid(
-                FrameDefect(reason: reason, header: header, damaged: damaged, intact: intact))
+                FrameDefect(reason: "the frame's bodies do not add up", header: header))
         }
-        return .valid(
-            FrameView(
-                header: header, items: items, base: base, directory: directory, scratch: scratch))
+        let view = FrameView(
+            header: header, items: items, damaged: damaged, base: base, directory: directory,
+            scratch: scratch)
+        guard let reason else { return .valid(view) }
+        let intact = items.indices.filter { !damaged.contains($0) }.map { items[$0] }
+        return .rotten(
+            view,
+            FrameDefect(
+                reason: reason, header: header, damaged: damaged.map { items[$0] },
+                intact: intact))
     }
 
     private func directoryChecksum(_ base: UnsafeRawPointer, _ header: FrameHeader) -> UInt32 {

@@ -26,8 +26,9 @@ package struct RecoveredRegion: Sendable, Hashable {
     package var terms: [TermRun]
     /// What was given to ``LogBatch/tombstone(region:payload:)``, if nothing came after it.
     package var tombstone: Bytes?
-    /// Why entries of it cannot be read, where the policy let the log open nevertheless.
-    package var damaged: String?
+    /// Entries that cannot be read, ascending, where ``DamagePolicy/repair`` let the log open
+    /// nevertheless: a peer has them.
+    package var damaged: [DamagedEntries] = []
 }
 
 /// What opening found, before anything runs.
@@ -87,6 +88,7 @@ enum Recovery {
         var lastEnd: SegmentEnd?
         var lastRecords: FooterBuffer?
         var sealed: [SegmentFile] = []
+        var damaged: [UInt64: Set<UInt64>] = [:]
         try SegmentReading.forEach(
             in: found, options: store.options, parallel
         ) { (segments, readings) throws(WALError) in
@@ -98,6 +100,7 @@ enum Recovery {
                 end.nextLSN =
                     reading.end.highestLSN + UInt64(WALLimits.maxGroupsInFlight) + 1
                 lastEnd = reading.end
+                if !reading.damaged.isEmpty { damaged[segment.id] = reading.damaged }
                 lastRecords = reading.records
                 sealed.append(
                     SegmentFile(
@@ -105,7 +108,7 @@ enum Recovery {
                         end: reading.end.offset))
             }
         }
-        let (table, recovered) = try replay.finish()
+        let (table, recovered) = try replay.finish(damaged: damaged)
 
         let started = try startSegment(store, random, found, end, lastEnd)
         return RecoveredLog(

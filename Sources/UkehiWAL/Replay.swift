@@ -43,7 +43,11 @@ struct Replay {
     }
 
     /// Applies what one segment was found to hold of the regions of a share.
-    mutating func apply(_ footer: FooterBuffer, share: RegionShare) throws(WALError) {
+    ///
+    /// - Parameter damaged: Where bodies begin that cannot be read.
+    mutating func apply(
+        _ footer: FooterBuffer, damaged: Set<UInt64> = [], share: RegionShare
+    ) throws(WALError) {
         var cursor = FooterCursor(footer.records)
         while let record = cursor.next() {
             let header = record.header
@@ -53,14 +57,19 @@ struct Replay {
                 // Checked when the records were read.
                 guard let item = record.item(at: position) else { break }
                 let detail = details.detail(of: position)
-                if share.contains(item.region),
-                    let problem = apply(item, .detail(detail), header, bodyOffset: offset)
+                defer { offset += Int(item.bodyBytes) }
+                guard share.contains(item.region) else { continue }
+                let place = LogPosition(segment: header.segment, offset: header.offset)
+                // A record without a body begins where the next one's body does.
+                let isDamaged =
+                    !damaged.isEmpty && item.bodyBytes > 0 && damaged.contains(UInt64(offset))
+                if isDamaged { try requireKnownTerms(of: item, at: place) }
+                if let problem = apply(
+                    item, isDamaged ? .unreadable : .detail(detail), header, bodyOffset: offset)
                 {
                     throw Replay.corruption(
-                        lsn: header.lsn, "\(item.region) \(problem)",
-                        at: LogPosition(segment: header.segment, offset: header.offset))
+                        lsn: header.lsn, "\(item.region) \(problem)", at: place)
                 }
-                offset += Int(item.bodyBytes)
             }
         }
     }
@@ -79,12 +88,15 @@ struct Replay {
         case body(UnsafeRawBufferPointer)
         /// As in a footer: nil where the item says everything.
         case detail(UnsafeRawBufferPointer?)
+        /// An append whose body is damaged: its item has to say everything.
+        case unreadable
 
         /// A logical record's body.
         var payload: UnsafeRawBufferPointer {
             switch self {
             case .body(let bytes): bytes
             case .detail(let bytes): bytes ?? UnsafeRawBufferPointer(start: nil, count: 0)
+            case .unreadable: UnsafeRawBufferPointer(start: nil, count: 0)
             }
         }
     }
@@ -109,6 +121,27 @@ struct Replay {
         regions[slot].staged.lastLSN = header.lsn
         regions[slot].becameDurable(item, segment: header.segment, bodyOffset: bodyOffset)
         return nil
+    }
+
+    /// Throws unless the terms of a damaged append's entries are known from its item: all are the last
+    /// one's if the entry before has it, too, since terms never fall.
+    private func requireKnownTerms(of item: BatchItem, at place: LogPosition) throws(WALError) {
+        // Bodies of several terms are not compressed (``LogBatch``).
+        if item.count == 1 || item.isCompressed { return }
+        if let slot = regions.find(item.region) {
+            let state = regions[slot].staged
+            let before =
+                item.firstIndex == state.firstIndex
+                ? state.compactedTerm : terms[slot].term(before: item.firstIndex)
+            if before == item.lastTerm { return }
+        }
+        throw WALError(
+            .corrupted,
+            "The log was not opened: entries \(item.firstIndex) to \(item.endIndex - 1) of "
+                + "\(item.region) cannot be read and may be of several terms, so that this node "
+                + "could not vote truthfully. Nothing was changed; restore the file, or restore "
+                + "the node from its peers.",
+            at: place)
     }
 
     /// Checks that no region lacks its beginning, and ends the replay.
@@ -148,7 +181,7 @@ extension TermRuns {
             return forEachRecord(of: item, in: body) { position, record in
                 append(item.firstIndex + UInt64(position), record.term)
             }
-        case .detail(nil):
+        case .detail(nil), .unreadable:
             append(item.firstIndex, item.lastTerm)
         case .detail(let runs?):
             guard let base = runs.baseAddress else { return nil }

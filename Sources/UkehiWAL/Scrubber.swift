@@ -1,21 +1,14 @@
 // Where the background check of sealed segments stands, and how fast it may go.
 
-package import UkehiBase
+import UkehiBase
 import UkehiEnvironment
 
 /// What the check found in a sealed segment. The log goes on; reading the entries answers the same.
 package struct LogDamage: Sendable, Hashable {
-    /// Entries of one region that are in the damaged place.
-    package struct Entries: Sendable, Hashable {
-        package var region: RegionID
-        package var first: LogIndex
-        package var last: LogIndex
-    }
-
     /// `.corrupted`, or `.ioFailed` where the disk gives nothing; with the place.
     package var error: WALError
-    /// None if what is damaged holds no entries, or none that is still needed.
-    package var entries: [Entries]
+    /// Those in the damaged place. None if it holds none, or none that is still needed.
+    package var entries: [DamagedEntries]
 }
 
 /// Spends bytes no faster than a rate.

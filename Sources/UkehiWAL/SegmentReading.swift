@@ -13,12 +13,14 @@ import UkehiEnvironment
 struct SegmentReading: Sendable {
     var records: FooterBuffer
     var end: SegmentEnd
+    /// Where bodies begin that cannot be read, from the segment's start.
+    var damaged: Set<UInt64> = []
     /// What is wrong behind the records.
     var failure: WALError?
 
     /// Reads a segment; the successor says where it ends, nil for the newest.
     static func read(
-        _ segment: FoundSegment, successor: SegmentHeader?, usesFooter: Bool
+        _ segment: FoundSegment, successor: SegmentHeader?, usesFooter: Bool, policy: DamagePolicy
     ) -> SegmentReading {
         if usesFooter, let successor,
             let footer = try? FooterBuffer.read(segment, successor: successor)
@@ -30,19 +32,27 @@ struct SegmentReading: Sendable {
                     lastChecksum: successor.predecessorChecksum,
                     highestLSN: successor.predecessorLastLSN))
         }
-        return scan(segment, successor: successor)
+        return scan(segment, successor: successor, policy)
     }
 
-    private static func scan(_ segment: FoundSegment, successor: SegmentHeader?) -> SegmentReading {
+    private static func scan(
+        _ segment: FoundSegment, successor: SegmentHeader?, _ policy: DamagePolicy
+    ) -> SegmentReading {
         let records = FooterBuffer()
+        var damaged: Set<UInt64> = []
         do throws(WALError) {
-            let end = try SegmentScan.run(segment, successor: successor) {
+            let end = try SegmentScan.run(segment, successor: successor, policy: policy) {
                 (frame, place) throws(WALError) in
                 if let problem = records.add(frame) {
                     throw Replay.corruption(lsn: frame.header.lsn, problem, at: place)
                 }
+                guard !frame.damaged.isEmpty else { return }
+                let offsets = frame.bodyOffsets()
+                for position in frame.damaged {
+                    damaged.insert(place.offset + UInt64(offsets[position]))
+                }
             }
-            return SegmentReading(records: records, end: end)
+            return SegmentReading(records: records, end: end, damaged: damaged)
         } catch {
             return SegmentReading(
                 records: records,
@@ -68,7 +78,7 @@ struct SegmentReading: Sendable {
             parallel.forEach(segments.count) { position in
                 let reading = read(
                     segments[first + position], successor: successors[position],
-                    usesFooter: usesFooter[position])
+                    usesFooter: usesFooter[position], policy: options.damagePolicy)
                 readings.withLock { $0[position] = reading }
             }
             try take(segments, readings.withLock { $0 }.compactMap { $0 })

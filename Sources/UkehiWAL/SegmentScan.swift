@@ -18,14 +18,37 @@ struct SegmentEnd {
     var highestLSN: UInt64
     /// Valid frame headers behind the end: in flight at a crash, discarded.
     var discardedFrames = 0
+
+    /// Whether a frame found here is the one that is due.
+    fileprivate func isFollowed(by header: FrameHeader, lsn: UInt64) -> Bool {
+        header.lsn == lsn && header.previousChecksum == lastChecksum
+    }
+
+    fileprivate mutating func advance(past header: FrameHeader) {
+        offset += UInt64(header.frameBytes)
+        lastLSN = header.lsn
+        lastChecksum = header.checksum
+        highestLSN = header.lsn
+    }
+}
+
+extension FrameDefect {
+    /// Whether peers have all that is lost: entries. What a damaged logical record said, nobody
+    /// else knows.
+    fileprivate var canBeRepaired: Bool {
+        damaged.allSatisfy { $0.kind == .append && $0.count > 0 }
+    }
 }
 
 /// Reads a segment from its first frame to its end.
 enum SegmentScan {
     /// Hands each frame and its place to `take`. The successor says where the segment ends; nil for
     /// the newest.
+    ///
+    /// - Parameter policy: `.repair`: acknowledged frames are handed over, too, where only bodies of
+    ///   appends, or one of two directories, are damaged; ``FrameView/damaged`` names them.
     static func run(
-        _ segment: FoundSegment, successor: SegmentHeader?,
+        _ segment: FoundSegment, successor: SegmentHeader?, policy: DamagePolicy = .refuse,
         take: (FrameView, LogPosition) throws(WALError) -> Void
     ) throws(WALError) -> SegmentEnd {
         let header = segment.header
@@ -41,14 +64,11 @@ enum SegmentScan {
             let defect: FrameDefect
             switch try attempt({ () throws(FileError) in try reader.frame(at: end.offset) }) {
             case .end: break reading
-            case .invalid(let found): defect = found
+            case .invalid(let found), .rotten(_, let found): defect = found
             case .valid(let frame):
-                if frame.header.lsn == expected, frame.header.previousChecksum == end.lastChecksum {
+                if end.isFollowed(by: frame.header, lsn: expected) {
                     try take(frame, place)
-                    end.offset += UInt64(frame.header.frameBytes)
-                    end.lastLSN = expected
-                    end.lastChecksum = frame.header.checksum
-                    end.highestLSN = expected
+                    end.advance(past: frame.header)
                     expected += 1
                     isSecondLook = false
                     continue
@@ -70,6 +90,18 @@ enum SegmentScan {
                 if !isSecondLook {
                     isSecondLook = true
                     reader.forget()
+                    continue
+                }
+                // Gathering evidence has read over the frame: it is read again.
+                if policy == .repair, defect.canBeRepaired,
+                    case .rotten(let frame, _) =
+                        try attempt({ () throws(FileError) in try reader.frame(at: end.offset) }),
+                    end.isFollowed(by: frame.header, lsn: expected)
+                {
+                    try take(frame, place)
+                    end.advance(past: frame.header)
+                    expected += 1
+                    isSecondLook = false
                     continue
                 }
                 throw corruption(defect, at: place, lsn: expected, evidence)

@@ -50,7 +50,8 @@ struct ShardedReplay {
             shard.replay.withLock { replay in
                 for reading in readings {
                     do throws(WALError) {
-                        try replay.apply(reading.records, share: shard.share)
+                        try replay.apply(
+                            reading.records, damaged: reading.damaged, share: shard.share)
                     } catch {
                         return failures.withLock { $0.append(error) }
                     }
@@ -70,14 +71,18 @@ struct ShardedReplay {
     }
 
     /// Ends the replay; the regions ascending, as their owner is told of them.
-    func finish() throws(WALError) -> (table: RegionTable, recovered: [RecoveredRegion]) {
+    ///
+    /// - Parameter damaged: Where bodies begin that cannot be read, by segment.
+    func finish(
+        damaged: [UInt64: Set<UInt64>]
+    ) throws(WALError) -> (table: RegionTable, recovered: [RecoveredRegion]) {
         let table = RegionTable()
         var recovered: [RecoveredRegion] = []
         for shard in shards {
             try shard.replay.withLock { (replay) throws(WALError) in
                 try replay.finish()
                 table.add(replay.regions)
-                recovered += replay.recovered
+                recovered += replay.recovered(damaged)
             }
         }
         recovered.sort { $0.region < $1.region }
@@ -87,14 +92,25 @@ struct ShardedReplay {
 
 extension Replay {
     /// The regions as the log's owner is told of them, in no order.
-    fileprivate var recovered: [RecoveredRegion] {
+    fileprivate func recovered(_ damaged: [UInt64: Set<UInt64>]) -> [RecoveredRegion] {
         (0..<regions.count).map { slot in
             let log = regions[slot]
+            // What was superseded or compacted away since is nobody's loss.
+            let blocks =
+                damaged.isEmpty
+                ? []
+                : log.index.live.filter {
+                    damaged[UInt64($0.segment)]?.contains(UInt64($0.bodyOffset)) ?? false
+                }
             return RecoveredRegion(
                 region: log.region, birth: log.staged.birth, hardState: log.staged.hardState,
                 firstIndex: log.staged.firstIndex, lastIndex: log.staged.lastIndex,
                 compactedTerm: log.staged.compactedTerm, terms: termRuns(slot: slot),
-                tombstone: log.staged.tombstone, damaged: nil)
+                tombstone: log.staged.tombstone,
+                damaged: blocks.map {
+                    DamagedEntries(
+                        region: log.region, first: LogIndex($0.first), last: LogIndex($0.end - 1))
+                })
         }
     }
 }

@@ -1,5 +1,7 @@
 // Why the log could not do what was asked, and what an operator does about it.
 
+package import UkehiBase
+
 /// A place in the log: a segment and a byte in it.
 package struct LogPosition: Hashable, Sendable, CustomStringConvertible {
     package var segment: UInt64
@@ -11,6 +13,19 @@ package struct LogPosition: Hashable, Sendable, CustomStringConvertible {
         self.offset = offset
     }
     package var description: String { "segment \(segment), offset \(offset)" }
+}
+
+/// Entries of one region that the log holds and cannot read: all of one body.
+package struct DamagedEntries: Hashable, Sendable {
+    package var region: RegionID
+    package var first: LogIndex
+    package var last: LogIndex
+
+    package init(region: RegionID, first: LogIndex, last: LogIndex) {
+        self.region = region
+        self.first = first
+        self.last = last
+    }
 }
 
 /// Why the log could not do what was asked. What was durable before is unchanged.
@@ -71,11 +86,17 @@ package struct WALError: Error, Hashable, Sendable, CustomStringConvertible {
     package var message: String
     /// The place, when one place is to blame.
     package var position: LogPosition?
+    /// The entries that cannot be read, where only those are to blame: peers have them.
+    package var damaged: DamagedEntries?
 
-    package init(_ code: Code, _ message: String, at position: LogPosition? = nil) {
+    package init(
+        _ code: Code, _ message: String, at position: LogPosition? = nil,
+        damaged: DamagedEntries? = nil
+    ) {
         self.code = code
         self.message = message
         self.position = position
+        self.damaged = damaged
     }
 
     package var description: String {
@@ -84,8 +105,12 @@ package struct WALError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What recovery does about corruption of what was acknowledged.
-package enum RecoveryPolicy: Sendable, Hashable {
+/// What opening does about entries that were acknowledged and cannot be read.
+package enum DamagePolicy: Sendable, Hashable {
     /// Throws ``WALError/Code/corrupted`` with the place and what would be lost. Nothing is changed.
     case refuse
+    /// Opens where only bodies of appends are damaged, and every entry's index and term is known
+    /// nevertheless; names the entries (``RecoveredRegion/damaged``), which a peer can give back
+    /// (``WriteAheadLog/mend(region:first:entries:)``). Anything else is as with `refuse`.
+    case repair
 }

@@ -76,10 +76,14 @@ extension WALInspector {
                 behind[item.region] = lower...max(known.upperBound, range.upperBound)
             }
         }
-        if isDamaged, case .invalid(let defect) = try reader().frame(at: offset) {
-            damaged += defect.damaged.filter { $0.count > 0 }
-            add(defect.intact)
-            if defect.damaged.isEmpty && defect.intact.isEmpty { loss.isUnknown = true }
+        if isDamaged {
+            switch try reader().frame(at: offset) {
+            case .rotten(_, let defect):
+                damaged += defect.damaged.filter { $0.count > 0 }
+                add(defect.intact)
+            case .invalid: loss.isUnknown = true
+            case .valid, .end: break
+            }
         }
         // Two readers: the one that looks for headers keeps its window while frames are read.
         let frames = reader()

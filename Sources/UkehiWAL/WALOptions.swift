@@ -28,7 +28,8 @@ package struct WALOptions: Sendable {
     package var readsFooters = true
     /// How fast sealed segments are checked in the background, bodies included; 0: not at all.
     package var scrubBytesPerSecond = 64 << 20
-    package var recoveryPolicy = RecoveryPolicy.refuse
+    /// What opening does about entries that cannot be read.
+    package var damagePolicy = DamagePolicy.refuse
     package var rarePaths = RarePaths.off
 
     package init() {}

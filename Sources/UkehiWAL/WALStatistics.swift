@@ -34,6 +34,8 @@ package struct WALStatistics: Sendable {
     package var scrubRounds: UInt64 = 0
     /// Runs of entries in which it found damage, and places without entries; each counts once.
     package var damagedRanges: UInt64 = 0
+    /// Damaged bodies that were written again from a peer's entries.
+    package var mendedBodies: UInt64 = 0
     /// Submitted and not yet durable.
     package var queuedBytes = 0
     package var segments = 0

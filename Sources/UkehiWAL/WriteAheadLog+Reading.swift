@@ -5,10 +5,11 @@ import UkehiEnvironment
 
 extension WriteAheadLog {
     /// The durable entries of `region` in `from..<to`: at least one, then no more than `maxBytes`
-    /// of data in all. Blocks on input; every byte is checked again.
+    /// of data in all, and none from a damaged body on. Blocks on input; every byte is checked again.
     ///
     /// - Throws: ``WALError``: `.compacted` below the first index, `.unavailable` past the last
-    ///   durable one, `.corrupted` when the bytes are not what was written.
+    ///   durable one, `.corrupted` when the first body's bytes are not what was written;
+    ///   ``WALError/damaged`` then says what is in it.
     package func entries(
         region: RegionID, from: LogIndex, to: LogIndex, maxBytes: Int
     ) throws(WALError) -> [Entry] {
@@ -17,8 +18,16 @@ extension WriteAheadLog {
         var entries: [Entry] = []
         var bytes = 0
         for step in plan {
-            var body = try read(step, region)
-            if options.rarePaths.takes(.readTwice) { body = try read(step, region) }
+            var body: Bytes
+            do throws(WALError) {
+                body = try read(step.block, in: step.segment, region)
+                if options.rarePaths.takes(.readTwice) {
+                    body = try read(step.block, in: step.segment, region)
+                }
+            } catch {
+                guard error.damaged != nil, !entries.isEmpty else { throw error }
+                break
+            }
             var isFull = false
             let problem = body.withUnsafeBytes { raw in
                 // Entries behind the block's last were superseded; they stay unread.
@@ -36,7 +45,7 @@ extension WriteAheadLog {
                             data: body[record.offset..<record.offset + record.count]))
                 }
             }
-            if case .broken(let reason) = problem { throw step.corruption(reason, region) }
+            if case .broken(let reason) = problem { throw step.block.corruption(reason, region) }
             if isFull { break }
         }
         return entries
@@ -46,14 +55,6 @@ extension WriteAheadLog {
     private struct ReadStep {
         var segment: SegmentFile
         var block: IndexBlock
-        func corruption(_ reason: String, _ region: RegionID) -> WALError {
-            WALError(
-                .corrupted,
-                "Entries \(block.first) to \(block.end - 1) of \(region) cannot be read: \(reason). "
-                    + "They must come from a peer; check the disk.",
-                at: LogPosition(
-                    segment: UInt64(block.segment), offset: UInt64(block.bodyOffset)))
-        }
     }
 
     private func planRead(
@@ -100,30 +101,44 @@ extension WriteAheadLog {
     }
 
     /// Called with the lock held. Ids are consecutive.
-    private func segment(_ id: UInt64) -> SegmentFile? {
+    func segment(_ id: UInt64) -> SegmentFile? {
         guard let first = segments.first?.header.segment, id >= first,
             id - first < UInt64(segments.count)
         else { return nil }
         return segments[Int(id - first)]
     }
 
-    private func read(_ step: ReadStep, _ region: RegionID) throws(WALError) -> Bytes {
-        let count = Int(step.block.bodyBytes)
+    /// A block's body as it was before it was compressed, checked.
+    func read(
+        _ block: IndexBlock, in segment: SegmentFile, _ region: RegionID
+    ) throws(WALError) -> Bytes {
+        let count = Int(block.bodyBytes)
         let body: Bytes
         do throws(FileError) {
             body = try Bytes(count: count) { (buffer) throws(FileError) in
-                try step.segment.file.read(into: buffer, at: UInt64(step.block.bodyOffset))
+                try segment.file.read(into: buffer, at: UInt64(block.bodyOffset))
             }
         } catch {
             throw WALError(error, effect: "Entries of \(region) were not read")
         }
-        let seed = FrameFormat.bodySeed(region: region, firstIndex: LogIndex(step.block.first))
-        guard body.count == count, CRC32C.checksum(body, seed: seed) == step.block.bodyChecksum
-        else { throw step.corruption("their checksum is wrong", region) }
-        guard step.block.isCompressed else { return body }
-        guard
-            let raw = BodyCompression.decompressed(body, rawBytes: Int(step.block.rawBytes))
-        else { throw step.corruption("they are compressed to something else", region) }
+        let seed = FrameFormat.bodySeed(region: region, firstIndex: LogIndex(block.first))
+        guard body.count == count, CRC32C.checksum(body, seed: seed) == block.bodyChecksum
+        else { throw block.corruption("their checksum is wrong", region) }
+        guard block.isCompressed else { return body }
+        guard let raw = BodyCompression.decompressed(body, rawBytes: Int(block.rawBytes))
+        else { throw block.corruption("they are compressed to something else", region) }
         return raw
+    }
+}
+
+extension IndexBlock {
+    fileprivate func corruption(_ reason: String, _ region: RegionID) -> WALError {
+        WALError(
+            .corrupted,
+            "Entries \(first) to \(end - 1) of \(region) cannot be read: \(reason). They must "
+                + "come from a peer; check the disk.",
+            at: LogPosition(segment: UInt64(segment), offset: UInt64(bodyOffset)),
+            damaged: DamagedEntries(
+                region: region, first: LogIndex(first), last: LogIndex(end - 1)))
     }
 }

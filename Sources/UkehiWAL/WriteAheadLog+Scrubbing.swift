@@ -48,7 +48,7 @@ extension WriteAheadLog {
     ) -> (segment: SegmentFile, end: UInt64)? {
         monitor.withLock {
             if scrubber.next == nil {
-                guard now >= scrubber.nextRound,
+                guard now >= scrubber.nextRound || options.rarePaths.takes(.scrubbedAgain),
                     let newest = segments.last(where: { $0.end != nil })
                 else { return nil }
                 scrubber.lastOfRound = newest.header.segment
@@ -112,7 +112,7 @@ extension WriteAheadLog {
                 defect.damaged.isEmpty
                 ? indexed(place.segment, start..<end)
                 : defect.damaged.filter { $0.count > 0 }.map {
-                    LogDamage.Entries(
+                    DamagedEntries(
                         region: $0.region, first: $0.firstIndex, last: $0.endIndex - 1)
                 }
             let named = entries.prefix(8).map { "\($0.first) to \($0.last) of \($0.region)" }
@@ -130,14 +130,14 @@ extension WriteAheadLog {
     }
 
     /// The entries that the index has in a part of a segment, ascending by region.
-    private func indexed(_ segment: UInt64, _ range: Range<UInt64>) -> [LogDamage.Entries] {
+    private func indexed(_ segment: UInt64, _ range: Range<UInt64>) -> [DamagedEntries] {
         monitor.withLock {
             let regions = scheduler.regions
             return (0..<regions.count).map { regions[$0] }.flatMap { log in
                 log.index.live.filter {
                     UInt64($0.segment) == segment && range.contains(UInt64($0.bodyOffset))
                 }.map {
-                    LogDamage.Entries(
+                    DamagedEntries(
                         region: log.region, first: LogIndex($0.first), last: LogIndex($0.end - 1))
                 }
             }.sorted { ($0.region, $0.first) < ($1.region, $1.first) }
@@ -165,7 +165,7 @@ extension Scrubber.Cursor {
         do throws(FileError) {
             switch try reader.frame(at: offset) {
             case .end: return .damaged(FrameDefect(reason: "the segment ends early"))
-            case .invalid(let defect): return .damaged(defect)
+            case .invalid(let defect), .rotten(_, let defect): return .damaged(defect)
             case .valid(let frame):
                 guard frame.header.lsn == lsn, frame.header.previousChecksum == previousChecksum
                 else {

@@ -439,6 +439,9 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// Frames that may be under way at one time.
     package var mostFramesInFlight: Int { scheduler.mostInFlight }
 
+    /// Whether entries that cannot be read are to be had from peers, rather than end the node.
+    package var repairsDamage: Bool { options.damagePolicy == .repair }
+
     package var statistics: WALStatistics {
         monitor.withLock {
             var now = counters

@@ -28,6 +28,7 @@ struct ConfigurationFlags: ParsableArguments {
     @Option(help: .key("wal.compression_threshold_kb"))
     var walCompressionThresholdKb: String?
     @Option(help: .key("wal.scrub_mb_per_second")) var walScrubMbPerSecond: String?
+    @Option(help: .key("wal.on_damage")) var walOnDamage: String?
     @Option(help: .key("wal.unsafe_no_fsync")) var walUnsafeNoFsync: String?
     @Option(help: .key("runtime.lanes")) var runtimeLanes: String?
 
@@ -50,7 +51,7 @@ struct ConfigurationFlags: ParsableArguments {
             "wal.segment_mb": walSegmentMb,
             "wal.compression_threshold_kb": walCompressionThresholdKb,
             "wal.scrub_mb_per_second": walScrubMbPerSecond,
-            "wal.unsafe_no_fsync": walUnsafeNoFsync, "runtime.lanes": runtimeLanes,
+            "wal.on_damage": walOnDamage, "wal.unsafe_no_fsync": walUnsafeNoFsync, "runtime.lanes": runtimeLanes,
         ]
         return given.compactMapValues { $0 }
     }

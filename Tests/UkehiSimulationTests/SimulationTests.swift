@@ -48,6 +48,37 @@ struct SimulationTests {
                 != SimulationRun(seed: 6, minutes: 0.2).run().traceHash)
     }
 
+    @Test(
+        "no peer changes without being shown to the checkers after that pass",
+        arguments: [2, 9, 10])
+    func everyChangeIsShown(seed: UInt64) {
+        let run = SimulationRun(
+            seed: seed, minutes: 0.2, rarePercent: 50, nodes: 5, regions: 12)
+        run.cluster.observer.fullLookEvery = 1
+        #expect(run.run().failure == nil)
+    }
+
+    @Test("events happen by time, those of one moment in the order of scheduling")
+    func eventOrder() {
+        var random = SeededRandom(seed: 4)
+        var queue = EventQueue()
+        var waiting: [(time: UInt64, number: Int)] = []
+        var happened = -1
+        for number in 0..<4000 {
+            let time = random.next() % 50
+            queue.push(Event(process: nil, life: 0) { happened = number }, at: time)
+            waiting.append((time, number))
+            while !waiting.isEmpty, random.oneIn(number < 3000 ? 2 : 1) {
+                let next = waiting.min { ($0.time, $0.number) < ($1.time, $1.number) }
+                #expect(queue.nextTime == next?.time)
+                queue.pop().body()
+                #expect(happened == next?.number)
+                waiting.removeAll { $0.number == happened }
+            }
+        }
+        #expect(queue.nextTime == nil)
+    }
+
     @Test("without faults nothing is refused twice and one leader stays")
     func calm() {
         let result = SimulationRun(seed: 3, minutes: 0.5, scenario: .calm).run()

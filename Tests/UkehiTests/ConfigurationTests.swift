@@ -67,6 +67,7 @@ struct ConfigurationTests {
             segment_mb = 64
             compression_threshold_kb = 0
             scrub_mb_per_second = 0
+            on_damage = "refuse"
             unsafe_no_fsync = true
             [runtime]
             lanes = 2
@@ -92,6 +93,7 @@ struct ConfigurationTests {
         wanted.wal.segmentMegabytes = 64
         wanted.wal.compressionThresholdKilobytes = 0
         wanted.wal.scrubMegabytesPerSecond = 0
+        wanted.wal.onDamage = .refuse
         wanted.wal.unsafeNoFsync = true
         wanted.runtime.lanes = 2
         #expect(try Configuration.load(text: text) == wanted)

@@ -79,7 +79,7 @@ struct ScrubTests {
         #expect(offset < UInt64(block.bodyOffset) && offset % 4096 == 0)
         #expect(
             damage.entries == [
-                LogDamage.Entries(region: RegionID(1), first: LogIndex(3), last: LogIndex(4))
+                DamagedEntries(region: RegionID(1), first: LogIndex(3), last: LogIndex(4))
             ])
         #expect(damage.error.message.contains("3 to 4 of r1"))
         #expect(small.log.statistics.damagedRanges == 1)
@@ -106,8 +106,8 @@ struct ScrubTests {
             #expect(damages.count == 1)
             #expect(
                 damages.first?.entries == [
-                    LogDamage.Entries(region: RegionID(1), first: LogIndex(3), last: LogIndex(4)),
-                    LogDamage.Entries(region: RegionID(2), first: LogIndex(2), last: LogIndex(2)),
+                    DamagedEntries(region: RegionID(1), first: LogIndex(3), last: LogIndex(4)),
+                    DamagedEntries(region: RegionID(2), first: LogIndex(2), last: LogIndex(2)),
                 ])
             #expect(small.log.statistics.damagedRanges == 2)
         }

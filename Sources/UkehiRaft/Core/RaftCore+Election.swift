@@ -140,6 +140,25 @@ extension RaftCore {
         supportedUntil = 0
     }
 
+    // MARK: Damage (DESIGN 5)
+
+    /// A leader that cannot read what it leads by gives way: to the follower that has most of the log,
+    /// which need not wait for its election timeout.
+    mutating func set(damaged: Bool) {
+        isDamaged = damaged
+        guard damaged, role != .follower else { return }
+        if role == .leader {
+            let next = tracker.peers.filter {
+                $0.id != id && $0.recentActive && configuration.isVoter($0.id)
+            }.max { ($0.match, $1.id) < ($1.match, $0.id) }
+            if let next {
+                messages.append(
+                    Message(kind: .timeoutNow, to: next.id, from: id, term: term))
+            }
+        }
+        becomeFollower(term: term, leader: .none)
+    }
+
     // MARK: Campaigns
 
     /// Starts an election, if this peer may.
@@ -215,7 +234,7 @@ extension RaftCore {
                 }
             #endif
             // A membership change applied meanwhile may have taken away the right to lead.
-            guard configuration.isVoter(id) else {
+            guard configuration.isVoter(id), !isDamaged else {
                 becomeFollower(term: term, leader: .none)
                 return
             }

@@ -42,6 +42,8 @@ struct RaftCore: ~Copyable {
     var hasNewTermOrVote = false
     /// Entries were appended that ``sendPendingAppends()`` is to send.
     var hasPendingAppends = false
+    /// The log has entries that cannot be read: this peer votes by them, but neither leads nor campaigns.
+    var isDamaged = false
     // Clocks, in ticks.
     var electionElapsed: Int32 = 0
     var heartbeatElapsed: Int32 = 0
@@ -120,8 +122,8 @@ struct RaftCore: ~Copyable {
     var softState: SoftState { SoftState(leader: leader, role: role) }
     var hardState: HardState { HardState(term: term, vote: vote, commit: log.committed) }
 
-    /// Whether this peer may be elected: a voter, with a state to lead from.
-    var isPromotable: Bool { configuration.isVoter(id) && log.snapshot == nil }
+    /// Whether this peer may be elected: a voter, with a state and a log to lead from.
+    var isPromotable: Bool { configuration.isVoter(id) && log.snapshot == nil && !isDamaged }
 }
 
 /// What a candidate or leader holds beyond what every peer has. A follower has none, which keeps idle

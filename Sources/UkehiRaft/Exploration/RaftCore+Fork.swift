@@ -64,6 +64,7 @@ extension RaftCore {
         role = other.role
         previousRole = other.previousRole
         hasPendingAppends = other.hasPendingAppends
+        isDamaged = other.isDamaged
         electionElapsed = other.electionElapsed
         heartbeatElapsed = other.heartbeatElapsed
         randomizedElectionTimeout = other.randomizedElectionTimeout

@@ -46,6 +46,9 @@ final class ClusterObserver {
     private var records: [[RegionID: PeerRecord]]
     /// Every entry that anybody held durably, by index: its term, its bytes, the term before it.
     private var held: [RegionID: [LogIndex: [(term: Term, digest: UInt64, previous: Term)]]] = [:]
+    private var passes: UInt64 = 0
+    /// After so many passes all peers are looked at, not only those that were touched.
+    var fullLookEvery: UInt64 = 64
     private(set) var elections = 0
     private(set) var committedEntries = 0
     let log: EventLog
@@ -237,7 +240,21 @@ final class ClusterObserver {
     /// A pass of a node's lane is over.
     func passed(node: Int, _ lane: Lane) {
         guard world.failure == nil else { return }
-        lane.forEachPeer { peer, term in passed(node: node, peer, term) }
+        lane.forEachTouchedPeer { peer, term in passed(node: node, peer, term) }
+        passes += 1
+        if passes % fullLookEvery == 0 { lookAtAll(node, lane) }
+    }
+
+    /// Makes sure that nothing moves unseen: now every peer stands as it was last shown.
+    private func lookAtAll(_ node: Int, _ lane: Lane) {
+        lane.forEachPeer { peer, _ in
+            guard let record = records[node][peer.region] else { return }
+            if record.term != peer.term || record.committed != peer.committed
+                || record.wasLeader != peer.isLeader || peer.snapshotsAsked > 0
+            {
+                fail(peer.region, "node-\(node + 1) has changed and was not marked as touched")
+            }
+        }
     }
 
     /// How one peer stands after a pass.
@@ -313,6 +330,14 @@ final class ClusterObserver {
             }
             checked += 1
             index = LogIndex(index.rawValue - 1)
+        }
+    }
+
+    /// A node hands messages to the network.
+    func sent(node: Int, _ messages: [RegionMessage]) {
+        for position in messages.indices
+        where messages[position].message.kind == .requestVoteResponse {
+            sent(node: node, messages[position])
         }
     }
 

@@ -75,8 +75,8 @@ public final class SimulatedCluster {
                 options: options, state: state, rarePaths: rarePaths, random: fork())
         }
         sink = AnswerSink()
-        network.onSend = { [observer] node, message in
-            observer.sent(node: node, message)
+        network.onSend = { [observer] node, messages in
+            observer.sent(node: node, messages)
         }
         for node in nodes {
             node.onFailure = { [weak node] _ in

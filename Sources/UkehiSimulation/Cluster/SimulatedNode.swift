@@ -78,6 +78,12 @@ final class SimulatedNode: @unchecked Sendable {
             network: network, number: number, process: process, random: fork())
     }
 
+    /// Damaged bodies that were written again, in all its lives.
+    var mendedBodies: Int {
+        mendedBefore + Int(clamping: core?.log.statistics.mendedBodies ?? 0)
+    }
+    private var mendedBefore = 0
+
     /// The one lane it has while it runs.
     var lane: Lane? { executors.first?.lane }
     var isRunning: Bool { if case .running = condition { true } else { false } }
@@ -133,6 +139,8 @@ final class SimulatedNode: @unchecked Sendable {
         walOptions.maxGroupBytes = options.maxGroupBytes
         walOptions.zeroesAhead = options.zeroesAhead
         walOptions.compressionThresholdBytes = options.compressionThresholdBytes
+        walOptions.damagePolicy = options.repairsDamage ? .repair : .refuse
+        walOptions.scrubBytesPerSecond = options.scrubBytesPerSecond
         let workerSeed = random.next()
         let core = try NodeCore(
             options: nodeOptions, directory: "data",
@@ -229,6 +237,7 @@ final class SimulatedNode: @unchecked Sendable {
 
     private func release() {
         process.end()
+        mendedBefore = mendedBodies
         core?.log.stop()
         core = nil
         transport?.end()

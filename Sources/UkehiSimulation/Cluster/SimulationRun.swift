@@ -24,6 +24,8 @@ package struct SimulationResult: Sendable {
     package var undecided: Int
     /// Nodes that refused to go on with a damaged disk.
     package var refusedNodes = 0
+    /// Damaged bodies that nodes wrote again from their peers' entries.
+    package var mendedBodies = 0
     /// How often each point in the code was asked, and took its rare path.
     package var rarePaths: [(path: RarePath, asked: UInt64, taken: UInt64)] = []
 }
@@ -126,7 +128,9 @@ package final class SimulationRun {
             faults: injector.injected.values.reduce(0, +), events: world.eventsRun,
             operations: history.count, elections: cluster.observer.elections,
             committedEntries: cluster.observer.committedEntries, undecided: undecided,
-            refusedNodes: lostNodes, rarePaths: cluster.rarePaths.counts)
+            refusedNodes: lostNodes,
+            mendedBodies: cluster.nodes.reduce(0) { $0 + $1.mendedBodies },
+            rarePaths: cluster.rarePaths.counts)
     }
 
     /// What happened last, and how each node stands.
@@ -169,6 +173,7 @@ package final class SimulationRun {
             // Where most copies are gone nobody can lead; that nobody lied is what the history shows.
             guard options.nodes - lostNodes > options.nodes / 2 else { return }
             let key = keys.name(keys.keys(of: region)[0])
+            if cluster.leader(of: key) == nil, mayLackLeader(region) { return }
             guard cluster.leader(of: key) != nil else {
                 return world.fail(
                     "region \(region + 2) has no leader ten seconds after the last fault",
@@ -176,8 +181,8 @@ package final class SimulationRun {
             }
             for key in keys.keys(of: region) { read(key) }
             do {
-                let digests = try settledDigests(of: key)
-                guard digests.count == options.nodes - lost else {
+                let digests = try settledDigests(region)
+                guard digests.count == options.nodes - lost - standingStill(region).count else {
                     if lostNodes != lost { continue }
                     return world.fail(
                         "only \(digests.keys.sorted()) answer for region \(region + 2)",
@@ -198,13 +203,35 @@ package final class SimulationRun {
 
     /// The digests of a region's replicas, asked again for two seconds while they stand at different
     /// places: a leader appends for itself, too (compactions), between two answers.
-    private func settledDigests(of key: Bytes) throws(SimulationFailure) -> [Int: RegionDigest] {
-        var digests = try cluster.digests(of: key)
+    private func settledDigests(_ region: Int) throws(SimulationFailure) -> [Int: RegionDigest] {
+        let key = keys.name(keys.keys(of: region)[0])
+        func going() throws(SimulationFailure) -> [Int: RegionDigest] {
+            let still = standingStill(region)
+            return try cluster.digests(of: key).filter { !still.contains($0.key) }
+        }
+        var digests = try going()
         for _ in 0..<20 where Set(digests.values.map(\.applied)).count > 1 {
             try cluster.run(milliseconds: 100)
-            digests = try cluster.digests(of: key)
+            digests = try going()
         }
         return digests
+    }
+
+    /// Whether disks lose the last good copy, too.
+    private var losesAllCopies: Bool { injector.corruptible.count == options.nodes }
+
+    /// The nodes whose peer of a region cannot go on: what it cannot read, nobody has any more.
+    private func standingStill(_ region: Int) -> [Int] {
+        let id = RegionID(UInt64(region + 2))
+        return cluster.nodes.filter { node in
+            guard let lane = node.lane else { return false }
+            return lane.isBeyondRepair(id) || losesAllCopies && lane.isDamaged(id)
+        }.map(\.number)
+    }
+
+    /// Where no copy is safe, too many peers may be damaged for any to lead.
+    private func mayLackLeader(_ region: Int) -> Bool {
+        losesAllCopies && (lostNodes + standingStill(region).count) * 2 >= options.nodes
     }
 
     private var lostNodes: Int { cluster.nodes.count(where: \.isLost) }

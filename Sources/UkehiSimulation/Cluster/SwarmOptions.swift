@@ -28,7 +28,7 @@ package enum Scenario: String, CaseIterable, Sendable {
         case .disks:
             [
                 .slowDisk, .stalledDisk, .failedWrite, .failedSync, .failedRead, .diskFull,
-                .fullAtWrite, .corruption, .misdirection, .powerCut,
+                .fullAtWrite, .corruption, .misdirection, .rottenEntries, .powerCut,
             ]
         case .network:
             [
@@ -36,7 +36,7 @@ package enum Scenario: String, CaseIterable, Sendable {
                 .bridge, .flapping, .slowNode, .lateAnswers,
             ]
         case .time: [.pause, .slowProcess, .clockJump, .clockDrift, .isolation, .kill]
-        case .rot: [.rot, .rot, .kill, .powerCut]
+        case .rot: [.rot, .rottenEntries, .kill, .powerCut]
         case .calm: []
         }
     }
@@ -69,6 +69,10 @@ package struct SwarmOptions: Sendable {
     package var zeroesAhead = true
     /// Bodies that are this long are compressed; nil: none.
     package var compressionThresholdBytes: Int? = 8 << 10
+    /// Whether nodes get entries that they cannot read from their peers, or stop.
+    package var repairsDamage = true
+    /// How fast full segments are checked in the background; 0: they are not.
+    package var scrubBytesPerSecond = 0
     /// Whether the disks have an fallocate.
     package var allocates = true
     /// What a power cut may tear a write into.
@@ -147,6 +151,8 @@ package struct SwarmOptions: Sendable {
         allocates = pick([true, true, true, false])
         tearBytes = pick([512, 4096])
         compressionThresholdBytes = pick([nil, 48, 256, 8 << 10])
+        repairsDamage = pick([true, true, true, false])
+        scrubBytesPerSecond = pick([0, 64 << 10, 1 << 20])
     }
 
     /// The regions' ranges at the beginning.
@@ -176,6 +182,9 @@ package struct SwarmOptions: Sendable {
         ]
         if splitsBatches { words.append("messages one by one") }
         words.append(compressionThresholdBytes.map { "LZ4 from \($0) B" } ?? "no LZ4")
+        words.append(repairsDamage ? "damage repaired" : "damage refused")
+        words.append(
+            scrubBytesPerSecond > 0 ? "\(scrubBytesPerSecond >> 10) KiB/s checked" : "no checks")
         if !zeroesAhead { words.append("nothing zeroed") }
         if !allocates { words.append("no fallocate") }
         return words.joined(separator: ", ")

@@ -25,6 +25,7 @@ final class LogDriver {
     private var random: SeededRandom
     private var isPreparing = false
     private var isIdleCheckDue = false
+    private var isScrubbing = false
     private let idleNanoseconds: UInt64
     var behaviour: () -> DiskBehaviour
     private(set) var framesInFlight = 0
@@ -46,6 +47,7 @@ final class LogDriver {
         while let work = log.takeWork() { start(work) }
         prepareSoon()
         claimLater()
+        if !isScrubbing { scrub() }
     }
 
     private func latency() -> UInt64 {
@@ -116,6 +118,14 @@ final class LogDriver {
             isPreparing = false
             poke()
         }
+    }
+
+    /// Checks sealed segments, at the log's own pace.
+    private func scrub() {
+        isScrubbing = true
+        guard let rest = log.scrubStep() else { return }
+        // Also between rounds: it may be that the next one begins early.
+        world.schedule(after: min(max(rest, 1_000_000), 500_000_000), of: process) { [self] in scrub() }
     }
 
     /// Claims what is durable when the log has rested.

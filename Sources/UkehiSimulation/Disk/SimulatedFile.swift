@@ -22,10 +22,7 @@ package final class SimulatedFile: File {
         fileSystem.disk.withLock { disk in
             let change = disk.nextID
             disk.nextID += 1
-            var node = disk.nodes.removeValue(forKey: id) ?? SimulatedFileSystem.Node()
-            let result = body(&node, change)
-            disk.nodes[id] = node
-            return result
+            return body(&disk.nodes[id, default: SimulatedFileSystem.Node()], change)
         }
     }
 

@@ -7,10 +7,23 @@ extension SimulatedFileSystem.Disk {
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
+    /// A name was made, moved or removed, for the process that did it.
+    mutating func note(_ change: SimulatedFileSystem.NameChange) {
+        pendingNames.append(change)
+        switch change {
+        case .bind(let path, _), .unbind(let path): unsyncedNames.insert(path)
+        case .move(let source, let target, _):
+            unsyncedNames.insert(source)
+            unsyncedNames.insert(target)
+        }
+    }
+
     /// A directory was synced: the names in it, and those of directories in it, are durable.
     mutating func makeDurable(in directory: String) {
-        durableNames = durableNames.filter { Self.parent($0.key) != directory }
-        for (name, id) in names where Self.parent(name) == directory { durableNames[name] = id }
+        for name in unsyncedNames where Self.parent(name) == directory {
+            durableNames[name] = names[name]
+        }
+        unsyncedNames = unsyncedNames.filter { Self.parent($0) != directory }
         pendingNames.removeAll { change in
             switch change {
             case .bind(let path, _), .unbind(let path), .move(_, let path, _):

@@ -53,6 +53,8 @@ package final class SimulatedFileSystem: FileSystem {
         var names: [String: Int] = [:]
         var durableNames: [String: Int] = [:]
         var pendingNames: [NameChange] = []
+        /// Names that may be others on the disk than in `names`: only these have to be looked at.
+        var unsyncedNames: Set<String> = []
         var directories: Set<String> = []
         /// Those whose own name a power cut leaves.
         var durableDirectories: Set<String> = []
@@ -116,7 +118,7 @@ package final class SimulatedFileSystem: FileSystem {
             disk.nextID += 1
             disk.nodes[id] = Node()
             disk.names[path] = id
-            disk.pendingNames.append(.bind(path, id))
+            disk.note(.bind(path, id))
             return id
         }
         guard let id else {
@@ -132,7 +134,7 @@ package final class SimulatedFileSystem: FileSystem {
         let isThere = disk.withLock { disk in
             guard let id = disk.names.removeValue(forKey: source) else { return false }
             disk.names[target] = id
-            disk.pendingNames.append(.move(source, target, id))
+            disk.note(.move(source, target, id))
             return true
         }
         guard isThere else {
@@ -144,7 +146,7 @@ package final class SimulatedFileSystem: FileSystem {
         try announce(.remove, path)
         let isThere = disk.withLock { disk in
             guard disk.names.removeValue(forKey: path) != nil else { return false }
-            disk.pendingNames.append(.unbind(path))
+            disk.note(.unbind(path))
             return true
         }
         guard isThere else { throw FileError(kind: .notFound, operation: "unlink", path: path) }

@@ -56,6 +56,8 @@ package enum FaultKind: String, CaseIterable, Sendable, Hashable {
     case killThenCut = "kill-then-cut"
     /// Whoever leads some region now is cut off, but what was sent to it just before goes on arriving.
     case lateAnswers = "late-answers"
+    /// Bytes of entries change, running or not, and nothing else does; only on a minority of disks.
+    case rottenEntries = "rotten-entries"
 }
 
 /// One fault of a schedule.

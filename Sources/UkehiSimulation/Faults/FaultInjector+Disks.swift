@@ -108,6 +108,38 @@ extension FaultInjector {
         node.disk.damage(path, at: sector, with: changed)
     }
 
+    /// Bytes of up to four entries change, of those that some readable frame claims as durable.
+    func rotEntries(_ fault: Fault, _ node: SimulatedNode) {
+        guard corruptible.contains(node.number), !node.isLost else { return }
+        var random = SeededRandom(seed: fault.seed)
+        let goesDown = random.oneIn(2)
+        if goesDown { node.cutPower() }
+        var entries: [WALInspector.EntryInfo] = []
+        var claimed: UInt64 = 0
+        try? WALInspector(fileSystem: node.disk.copy(), directory: "data/wal").dump { record in
+            switch record {
+            // A segment with a successor was durable to its end.
+            case .segment(let segment): claimed = max(claimed, segment.predecessorLastLSN)
+            case .frame(let frame): claimed = max(claimed, frame.durableLSN)
+            case .entry(let entry): entries.append(entry)
+            }
+            return true
+        }
+        entries.removeAll { $0.lsn > claimed }
+        for _ in 0..<random.next() % 4 + 1 {
+            guard let entry = entries.randomElement(using: &random) else { break }
+            let path = String(entry.position.segment, radix: 16)
+            let name =
+                "data/wal/" + String(repeating: "0", count: 16 - path.count) + path + ".wal"
+            // The record's head, which is there whether it is compressed or not.
+            let at = Int(entry.position.offset) + Int.random(in: 0..<12, using: &random)
+            guard let bytes = node.disk.contents(name), at < bytes.count else { continue }
+            node.disk.damage(
+                name, at: at, with: [bytes[at] ^ 1 << UInt8.random(in: 0..<8, using: &random)])
+        }
+        if goesDown { restart(node, after: fault.duration) }
+    }
+
     private struct Claimed {
         var end: UInt64
         /// Where the frames begin, ascending.

@@ -110,6 +110,7 @@ final class FaultInjector: @unchecked Sendable {
         case .failedWrite, .failedSync, .failedRead, .fullAtWrite: failOperation(fault, node)
         case .diskFull: fillDisk(fault, node)
         case .corruption, .misdirection, .rot: corrupt(fault, node)
+        case .rottenEntries: rotEntries(fault, node)
         case .slowProcess:
             node.slowness = 50
             end(fault) { node.slowness = 1 }

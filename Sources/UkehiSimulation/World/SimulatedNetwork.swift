@@ -49,8 +49,8 @@ final class SimulatedNetwork {
     private(set) var delayed = 0
     /// Packets that arrived although their way is cut by now.
     private(set) var acrossCuts = 0
-    /// Told of every message that a node sends.
-    var onSend: (_ from: Int, _ message: RegionMessage) -> Void = { _, _ in }
+    /// Told of all messages that a node sends.
+    var onSend: (_ from: Int, _ messages: [RegionMessage]) -> Void = { _, _ in }
 
     init(world: World, nodes: Int, random: SeededRandom) {
         self.world = world
@@ -113,7 +113,7 @@ final class SimulatedNetwork {
     }
 
     func send(_ messages: [RegionMessage], from: SimulatedTransport, to: Int) {
-        for message in messages { onSend(from.number, message) }
+        onSend(from.number, messages)
         if behaviour.splitsBatches {
             for message in messages { sendPacket([message], from: from, to: to) }
         } else {
@@ -163,14 +163,7 @@ final class SimulatedNetwork {
                 acrossCuts += 1
             }
             if let span = swallowed[from.number], span.contains(sent) { return }
-            for message in messages {
-                world.trace.mix(
-                    UInt64(message.message.kind.rawValue) << 56 ^ message.region.rawValue)
-                world.trace.mix(
-                    message.message.term.rawValue << 32 ^ message.message.index.rawValue)
-                world.trace.mix(
-                    message.message.commit.rawValue << 32 ^ UInt64(message.message.entries.count))
-            }
+            for position in messages.indices { messages[position].mix(into: &world.trace) }
             target.events?.received(messages, from: sender)
         }
     }
@@ -183,6 +176,15 @@ final class SimulatedNetwork {
             guard let hello = from.events?.localHello() else { return }
             target.events?.received(control: bytes, from: hello)
         }
+    }
+}
+
+extension RegionMessage {
+    /// What distinguishes messages, short of their entries' bytes.
+    fileprivate func mix(into trace: inout TraceHash) {
+        trace.mix(UInt64(message.kind.rawValue) << 56 ^ region.rawValue)
+        trace.mix(message.term.rawValue << 32 ^ message.index.rawValue)
+        trace.mix(message.commit.rawValue << 32 ^ UInt64(message.entries.count))
     }
 }
 

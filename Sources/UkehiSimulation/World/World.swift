@@ -29,8 +29,7 @@ final class World: @unchecked Sendable {
     /// Nanoseconds since the simulation began.
     private(set) var now: UInt64 = 0
     private(set) var eventsRun: UInt64 = 0
-    private var heap = EventHeap()
-    private var sequence: UInt64 = 0
+    private var events = EventQueue()
     /// What happened, as one number.
     var trace = TraceHash()
     /// Set by a checker: nothing happens any more.
@@ -40,19 +39,15 @@ final class World: @unchecked Sendable {
     func schedule(
         after delay: UInt64, of process: Process? = nil, _ body: @escaping () -> Void
     ) {
-        sequence += 1
-        heap.push(
-            Event(
-                time: now + delay, sequence: sequence, process: process, life: process?.life ?? 0,
-                body: body))
+        events.push(
+            Event(process: process, life: process?.life ?? 0, body: body), at: now + delay)
     }
 
     /// Runs events until `time`, or until something is found to be wrong.
     func run(until time: UInt64) {
-        while failure == nil, let next = heap.first, next.time <= time {
-            let event = heap.pop()
-            now = event.time
-            dispatch(event)
+        while failure == nil, let next = events.nextTime, next <= time {
+            now = next
+            dispatch(events.pop())
         }
         if failure == nil { now = max(now, time) }
     }
@@ -71,7 +66,7 @@ final class World: @unchecked Sendable {
     }
 
     /// Forgets what would have happened: events hold what they are about.
-    func end() { heap = EventHeap() }
+    func end() { events = EventQueue() }
 
     func pause(_ process: Process) { process.isPaused = true }
 
@@ -111,50 +106,5 @@ struct TraceHash {
     mutating func mix(_ word: UInt64) {
         value = (value ^ word) &* 0x9e37_79b9_7f4a_7c15
         value ^= value >> 32
-    }
-}
-
-private struct Event {
-    var time: UInt64
-    var sequence: UInt64
-    var process: Process?
-    var life: UInt32
-    var body: () -> Void
-
-    static func precedes(_ a: Event, _ b: Event) -> Bool {
-        a.time != b.time ? a.time < b.time : a.sequence < b.sequence
-    }
-}
-
-/// A binary heap, the earliest event first.
-private struct EventHeap {
-    private var events: [Event] = []
-
-    var first: Event? { events.first }
-
-    mutating func push(_ event: Event) {
-        events.append(event)
-        var child = events.count - 1
-        while child > 0 {
-            let parent = (child - 1) / 2
-            guard Event.precedes(events[child], events[parent]) else { return }
-            events.swapAt(child, parent)
-            child = parent
-        }
-    }
-
-    mutating func pop() -> Event {
-        events.swapAt(0, events.count - 1)
-        let event = events.removeLast()
-        var parent = 0
-        while true {
-            var least = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < events.count {
-                if Event.precedes(events[child], events[least]) { least = child }
-            }
-            guard least != parent else { return event }
-            events.swapAt(parent, least)
-            parent = least
-        }
     }
 }

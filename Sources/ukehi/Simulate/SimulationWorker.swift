@@ -60,6 +60,7 @@ enum SimulationWorker {
             ("committed_entries", .int(result.committedEntries)),
             ("undecided_histories", .int(result.undecided)),
             ("refused_nodes", .int(result.refusedNodes)),
+            ("mended_bodies", .int(result.mendedBodies)),
             (
                 "rare_paths",
                 .object(

@@ -1,0 +1,241 @@
+// Entries that this node's log holds and cannot read: got back from peers, without any leader
+// (DESIGN.md section 5).
+//
+//   found (at opening, by a read, by the background check)
+//     -> the peer is damaged: it votes and acknowledges by indexes and terms, which are known, but does
+//        not lead, campaign, or apply past the hole
+//     -> any other peer is asked for them by region, index and term, one after the other
+//     -> the log writes them in their place if their bytes are those that were there
+//     -> the peer is whole again, and goes on where it stood
+//
+// Why any peer will do: an entry is the same on all peers that have one of its index and term (Raft
+// §5.3), committed or not, and the log's own checksum says whether it is. What nobody has any more is
+// beyond repair: the region's peer stays as it is, and the node's other regions run on.
+
+import Logging
+package import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiWAL
+
+/// Entries that one peer's log holds and cannot read, and how far they were got from others.
+struct Hole {
+    enum Progress {
+        case asking
+        case mending
+        /// No peer has them, or what was there is not theirs alone.
+        case beyondRepair
+    }
+    let entries: DamagedEntries
+    /// Of the last entry: who has that one in this term has all of them.
+    let lastTerm: Term
+    var progress = Progress.asking
+    var fetched: [Entry] = []
+    /// Where in the region's other peers the one asked last stands.
+    var asked = 0
+    /// Peers that have compacted them away.
+    var deniedBy: Set<PeerID> = []
+
+    /// The first one that is still to be got.
+    var next: LogIndex { entries.first + UInt64(fetched.count) }
+}
+
+extension Lane {
+    /// Whether entries of a region cannot be had back: its peer here stands still. On the lane's thread.
+    package func isBeyondRepair(_ id: RegionID) -> Bool {
+        regions[id]?.holes.contains { $0.progress == .beyondRepair } ?? false
+    }
+
+    /// Whether this node's peer of a region has entries that it cannot read. On the lane's thread.
+    package func isDamaged(_ id: RegionID) -> Bool { !(regions[id]?.holes.isEmpty ?? true) }
+
+    /// Entries of a region cannot be read.
+    func found(_ damage: DamagedEntries) {
+        guard let region = regions[damage.region],
+            !region.holes.contains(where: { $0.entries.first == damage.first }),
+            let entries = log.current(damage),
+            let term = try? region.log.term(at: entries.last)
+        else { return }
+        logger.error(
+            "entries cannot be read and are asked of peers", metadata: describe(entries))
+        region.holes.append(Hole(entries: entries, lastTerm: term))
+        holesChanged(region)
+        ask(region)
+    }
+
+    /// Asks another peer for what the last one did not give.
+    func askAgain() {
+        for region in orderedRegions where !region.holes.isEmpty {
+            forgetSuperseded(region)
+            ask(region)
+        }
+    }
+
+    private func ask(_ region: Region) {
+        guard let position = region.holes.firstIndex(where: { $0.progress == .asking }) else {
+            return
+        }
+        let others = region.outboxSlots.count
+        guard region.holes[position].deniedBy.count < others else {
+            return giveUp(
+                region, position, "no other peer has them any more; this node's peer of the region "
+                    + "stands still: move it to another node")
+        }
+        var next: PeerID
+        repeat {
+            region.holes[position].asked = (region.holes[position].asked + 1) % others
+            next = region.outboxSlots[region.holes[position].asked].peer
+        } while region.holes[position].deniedBy.contains(next)
+        ask(next, for: region.holes[position], region)
+    }
+
+    private func ask(_ peer: PeerID, for hole: Hole, _ region: Region) {
+        send(
+            Message(
+                kind: .requestEntries, to: peer, from: region.peer, term: region.raft.term,
+                logTerm: hole.lastTerm, index: hole.next, commit: hole.entries.last), region)
+        scheduleSoon()
+    }
+
+    /// Messages are sent at a pass's end; outside of one there has to be one.
+    private func scheduleSoon() {
+        if !isInPass { scheduleLocally() }
+    }
+
+    /// A peer asks for entries that it cannot read: it gets as many as fit in a message.
+    func answerPeer(_ request: Message, _ region: Region) {
+        guard peerReads < Limits.maxPeerReads, request.index <= request.commit else { return }
+        var answer = Message(
+            kind: .requestEntriesResponse, to: request.from, from: region.peer,
+            term: region.raft.term, index: request.index - 1)
+        guard request.index >= region.log.firstIndex else {
+            // Those who asked need no longer ask here.
+            answer.reject = true
+            return send(answer, region)
+        }
+        guard let term = try? region.log.term(at: request.commit), term == request.logTerm else {
+            return
+        }
+        peerReads += 1
+        let log = log
+        let id = region.id
+        let lane = self
+        let bytes = Int(clamping: options.raft.messageBytes)
+        let empty = answer
+        readWorker.run {
+            var answer = empty
+            do throws(WALError) {
+                answer.entries = try log.entries(
+                    region: id, from: request.index, to: request.commit + 1, maxBytes: bytes)
+            } catch {
+                // Not sent: another peer will be asked.
+                answer.to = .none
+                if let damage = error.damaged, log.repairsDamage {
+                    lane.post(.damaged(damage))
+                } else if error.code != .compacted && error.code != .unavailable {
+                    return lane.fail(NodeError(error))
+                }
+            }
+            lane.post(.readForPeer(id, answer))
+        }
+    }
+
+    /// A peer gives entries that were asked for, or says that it has them no more.
+    func take(_ answer: Message, _ region: Region) {
+        let wanted = answer.index + 1
+        guard
+            let position = region.holes.firstIndex(where: {
+                $0.progress == .asking && $0.next == wanted
+            })
+        else { return }
+        if answer.reject {
+            region.holes[position].deniedBy.insert(answer.from)
+            return ask(region)
+        }
+        for entry in answer.entries {
+            guard entry.index == region.holes[position].next,
+                entry.index <= region.holes[position].entries.last,
+                // Of what is compacted here the term is not known; the log's checksum decides.
+                entry.index < region.log.firstIndex
+                    || (try? region.log.term(at: entry.index)) == entry.term
+            else { break }
+            region.holes[position].fetched.append(entry)
+        }
+        guard region.holes[position].next > region.holes[position].entries.last else {
+            // The same one goes on, if it gave any.
+            if region.holes[position].next > wanted {
+                ask(answer.from, for: region.holes[position], region)
+            }
+            return
+        }
+        region.holes[position].progress = .mending
+        let hole = region.holes[position]
+        let log = log
+        let lane = self
+        maintenanceWorker.run {
+            do throws(WALError) {
+                let outcome = try log.mend(
+                    region: hole.entries.region, first: hole.entries.first,
+                    entries: hole.fetched)
+                lane.post(.mended(hole.entries, outcome))
+            } catch {
+                lane.fail(NodeError(error))
+            }
+        }
+    }
+
+    func mended(_ entries: DamagedEntries, _ outcome: MendOutcome) {
+        guard let region = regions[entries.region],
+            let position = region.holes.firstIndex(where: { $0.entries == entries })
+        else { return }
+        switch outcome {
+        case .mended, .gone:
+            logger.notice("entries can be read again", metadata: describe(entries))
+            region.holes.remove(at: position)
+            holesChanged(region)
+            ask(region)
+        case .mismatch:
+            region.holes[position].fetched = []
+            giveUp(
+                region, position, "peers have them, but they cannot be put where they were; they are "
+                    + "in the way until the log is compacted past them")
+        }
+    }
+
+    private func giveUp(_ region: Region, _ position: Int, _ reason: String) {
+        region.holes[position].progress = .beyondRepair
+        var metadata = describe(region.holes[position].entries)
+        metadata["reason"] = "\(reason)"
+        logger.error("entries cannot be repaired", metadata: metadata)
+        ask(region)
+    }
+
+    /// Holes that a new leader's entries or a compaction took away.
+    private func forgetSuperseded(_ region: Region) {
+        let before = region.holes.count
+        region.holes.removeAll { hole in
+            if hole.progress == .mending { return false }
+            guard let term = try? region.log.term(at: hole.entries.last) else { return true }
+            return hole.entries.last < region.log.firstIndex || term != hole.lastTerm
+        }
+        if region.holes.count != before { holesChanged(region) }
+    }
+
+    private func holesChanged(_ region: Region) {
+        let known = region.log.unreadable.count
+        holes += region.holes.count - known
+        region.log.unreadable = region.holes.map { $0.entries.first...$0.entries.last }
+        region.raft.setDamaged(!region.holes.isEmpty)
+        // What waited for entries that can be read now goes on.
+        if region.holes.count < known { region.raft.storageFetched() }
+        markDirty(region)
+        scheduleSoon()
+    }
+
+    private func describe(_ entries: DamagedEntries) -> Logger.Metadata {
+        [
+            "region": "\(entries.region)", "first": "\(entries.first)",
+            "last": "\(entries.last)",
+        ]
+    }
+}

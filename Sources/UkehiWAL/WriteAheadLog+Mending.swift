@@ -1,0 +1,120 @@
+// Giving the log back a body that can no longer be read: in its place, byte for byte.
+//
+//   entries from a peer -> encoded, and compressed if the body was -> checksum as the directory has it
+//        -> written over the damaged bytes, durably -> read back
+//
+// Why this is safe. What is written is what was written there before: the checksum that the frame's
+// directory and the index have of the body says so. So a crash in between leaves some blocks as they
+// were and some as they should be, both of which are known; and the blocks of a frame hold no bytes
+// of another one. No record is added, so that replay, purging and outside readers need not know.
+//
+// What cannot be mended so: a body of which later entries superseded a part (no peer has that part), and
+// one that this version's compressor makes other bytes of. Such entries are answered with an error
+// until the log is compacted past them.
+
+package import UkehiBase
+import UkehiEnvironment
+
+/// What became of a damaged body.
+package enum MendOutcome: Sendable, Hashable {
+    /// It can be read again, and is durable.
+    case mended
+    /// Nothing needs it any more: superseded, or compacted away.
+    case gone
+    /// The entries given do not make up the body that was there. Nothing was changed.
+    case mismatch
+}
+
+extension WriteAheadLog {
+    /// The damaged entries as the index has them now; nil if nothing needs them any more. Their body may
+    /// have held more, which was superseded.
+    package func current(_ entries: DamagedEntries) -> DamagedEntries? {
+        monitor.withLock {
+            guard let block = block(at: entries.first, of: entries.region)?.block else { return nil }
+            return DamagedEntries(
+                region: entries.region, first: entries.first, last: LogIndex(block.end - 1))
+        }
+    }
+
+    /// Writes a damaged body again from its entries, which begin at `first` and are all it held. Blocks on
+    /// input and output.
+    ///
+    /// - Throws: ``WALError``: `.ioFailed`, and the log has stopped; `.corrupted` when the disk gives
+    ///   other bytes than were just written to it.
+    package func mend(
+        region: RegionID, first: LogIndex, entries: [Entry]
+    ) throws(WALError) -> MendOutcome {
+        // Holding the segment keeps its file from beginning another life.
+        guard
+            let (segment, block) = monitor.withLock({ self.block(at: first, of: region) })
+        else { return .gone }
+        guard let body = LogBatch.body(of: entries, as: block) else { return .mismatch }
+        let seed = FrameFormat.bodySeed(region: region, firstIndex: first)
+        let checksum = body.withUnsafeBytes { CRC32C.checksum($0, seed: seed) }
+        guard checksum == block.bodyChecksum else { return .mismatch }
+        do throws(FileError) {
+            try WriteAheadLog.overwrite(segment.file, with: body, at: UInt64(block.bodyOffset))
+        } catch {
+            let failure = WALError(
+                error, effect: "The log has stopped and acknowledges nothing more")
+            fail(failure)
+            throw failure
+        }
+        _ = try read(block, in: segment, region)
+        monitor.withLock { counters.mendedBodies += 1 }
+        return .mended
+    }
+
+    /// The block that begins at `first`, with its segment. Called with the lock held.
+    private func block(
+        at first: LogIndex, of region: RegionID
+    ) -> (segment: SegmentFile, block: IndexBlock)? {
+        guard let slot = scheduler.regions.find(region) else { return nil }
+        let index = scheduler.regions[slot].index
+        guard let position = index.position(of: first.rawValue),
+            let block = index.block(at: position), block.first == first.rawValue,
+            let segment = segment(UInt64(block.segment))
+        else { return nil }
+        return (segment, block)
+    }
+
+    /// Puts `body` into the blocks it lies in, as they are read now.
+    private static func overwrite(
+        _ file: any File, with body: Bytes, at offset: UInt64
+    ) throws(FileError) {
+        let blockBytes = UInt64(FrameFormat.blockBytes)
+        let start = offset / blockBytes * blockBytes
+        let count = FrameFormat.roundUp(Int(offset - start) + body.count)
+        let buffer = FrameBuffer(capacity: count)
+        let blocks = UnsafeMutableRawBufferPointer(start: buffer.base, count: count)
+        guard try file.read(into: blocks, at: start) == count else {
+            throw FileError(kind: .ioFailed, operation: "pread", path: "a segment that was cut")
+        }
+        body.withUnsafeBytes { source in
+            UnsafeMutableRawBufferPointer(rebasing: blocks[Int(offset - start)...])
+                .copyMemory(from: source)
+        }
+        try file.writeDurably(UnsafeRawBufferPointer(blocks), at: start)
+    }
+}
+
+extension LogBatch {
+    /// The bytes that `entries` were in a block's body; nil if they cannot have been.
+    fileprivate static func body(of entries: [Entry], as block: IndexBlock) -> Bytes? {
+        guard entries.count == Int(block.count) else { return nil }
+        var rawBytes = 0
+        for (position, entry) in entries.enumerated() {
+            guard entry.index.rawValue == block.first + UInt64(position) else { return nil }
+            rawBytes += entry.recordBytes
+        }
+        guard rawBytes == Int(block.rawBytes) else { return nil }
+        let storage = BatchStorage()
+        for entry in entries { storage.appendRecord(entry) }
+        let raw = UnsafeRawBufferPointer(start: storage.body, count: storage.bodyBytes)
+        guard block.isCompressed else { return Bytes(copying: raw) }
+        guard let packed = BodyCompressor(thresholdBytes: 1).compress(raw),
+            packed.count == Int(block.bodyBytes)
+        else { return nil }
+        return Bytes(copying: packed)
+    }
+}
