@@ -154,9 +154,12 @@ struct LogScheduler {
     /// Whether a writer would find work now.
     var hasWork: Bool {
         failure == nil && !isActivating && missingRoom == 0
-            && inFlight.count < (queued.count > 1 ? mostInFlight : options.maxGroupsInFlight)
+            && inFlight.count < (hasFullGroup ? mostInFlight : options.maxGroupsInFlight)
             && (!queued.isEmpty || wantsClaim)
     }
+
+    /// Whether a group waits that cannot grow: another one was begun behind it.
+    var hasFullGroup: Bool { queued.count > 1 }
 
     /// Groups in flight while full ones wait. A full group gains nothing by waiting, and while some are
     /// written another's bodies can be copied: under large entries the disk has always enough to do.

@@ -55,6 +55,8 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     private var threads: [RunningThread] = []
     private var sleepers: [Sleeper] = []
+    /// Writer threads, asleep or not.
+    private var writers = 0
     let preparerWakes: Condition
     /// Waiters for durability, names or the end; woken by broadcast, since all of them are rare.
     let changes: Condition
@@ -143,8 +145,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             return ticket
         }
         let ticket = scheduler.stage(&batch.storage, lane: lane)
-        let sleeper = scheduler.hasWork ? sleepers.popLast() : nil
-        sleeper?.isWoken = true
+        let sleeper = sleeperToWake()
         monitor.unlock()
         sleeper?.wakes.signal()
         return ticket
@@ -273,14 +274,25 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     /// Called with the lock held.
     func wakeWriter() {
-        guard scheduler.hasWork, let sleeper = sleepers.popLast() else { return }
+        sleeperToWake()?.wakes.signal()
+    }
+
+    /// A writer to signal, if there is work that none of those awake will soon take: each of them looks
+    /// for work before it sleeps. Waking more than may have a frame that can still grow would only
+    /// make frames smaller.
+    private func sleeperToWake() -> Sleeper? {
+        guard scheduler.hasWork,
+            writers - sleepers.count < options.maxGroupsInFlight || scheduler.hasFullGroup,
+            let sleeper = sleepers.popLast()
+        else { return nil }
         sleeper.isWoken = true
-        sleeper.wakes.signal()
+        return sleeper
     }
 
     private func writeLoop() {
         let sleeper = Sleeper(monitor)
         monitor.lock()
+        writers += 1
         while true {
             if let work = scheduler.next(newIncarnation: { random.next() }) {
                 // More than one group may be waiting while slots are free.
