@@ -110,10 +110,9 @@ struct RegionIndex: @unchecked Sendable {
             return
         }
         makeUnique()
-        guard var storage else { return }
-        let blocks = storage.blocks
-        var end = Int(storage.info.pointee.end)
-        let head = Int(storage.info.pointee.head)
+        guard var (info, blocks) = pointers else { return }
+        var end = Int(info.pointee.end)
+        let head = Int(info.pointee.head)
         while end > head, blocks[end - 1].end > block.first {
             if blocks[end - 1].first < block.first {
                 blocks[end - 1].count = UInt32(block.first - blocks[end - 1].first)
@@ -121,13 +120,22 @@ struct RegionIndex: @unchecked Sendable {
                 end -= 1
             }
         }
-        storage.info.pointee.end = UInt32(end)
-        if end == Int(storage.info.pointee.capacity) {
-            storage = grown(storage)
-            end = Int(storage.info.pointee.end)
+        info.pointee.end = UInt32(end)
+        if end == Int(info.pointee.capacity) {
+            grow()
+            guard let larger = pointers else { return }
+            (info, blocks) = larger
+            end = Int(info.pointee.end)
         }
-        (storage.blocks + end).initialize(to: block)
-        storage.info.pointee.end = UInt32(end + 1)
+        (blocks + end).initialize(to: block)
+        info.pointee.end = UInt32(end + 1)
+    }
+
+    /// Valid while nobody changes ``storage``: whoever works with these alone counts no references.
+    private var pointers:
+        (info: UnsafeMutablePointer<IndexStorage.Header>, blocks: UnsafeMutablePointer<IndexBlock>)?
+    {
+        @inline(__always) get { storage.map { ($0.info, $0.blocks) } }
     }
 
     /// Drops the blocks that lie wholly below `index`, where the durable log begins now.
@@ -166,12 +174,11 @@ struct RegionIndex: @unchecked Sendable {
     }
 
     @inline(never)
-    private mutating func grown(_ old: IndexStorage) -> IndexStorage {
+    private mutating func grow() {
+        guard let old = storage else { return }
         let count = Int(old.info.pointee.end - old.info.pointee.head)
-        let larger = IndexStorage.make(
+        storage = IndexStorage.make(
             capacity: max(count * 2, 2), firstIndex: old.info.pointee.firstIndex, from: old)
-        storage = larger
-        return larger
     }
 
     // MARK: Finding
