@@ -45,11 +45,11 @@ struct RecoveryTests {
                         TermRun(start: LogIndex(8), term: Term(6)),
                         TermRun(start: LogIndex(10), term: Term(7)),
                     ],
-                    tombstone: nil, damaged: nil),
+                    tombstone: nil, damaged: []),
                 RecoveredRegion(
                     region: RegionID(3), birth: nil, hardState: .empty, firstIndex: LogIndex(1),
                     lastIndex: .zero, compactedTerm: .zero, terms: [], tombstone: "merged",
-                    damaged: nil),
+                    damaged: []),
             ])
     }
 
