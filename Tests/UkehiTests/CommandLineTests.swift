@@ -11,7 +11,7 @@ struct CommandLineTests {
             "cluster.listen": "c:3", "cluster.advertise": "d:4", "storage.state": "none",
             "sharding.rebalance_threshold": "0.5", "wal.unsafe_no_fsync": "true",
             "sharding.split_threshold_mb": "500", "raft.election_timeout_ms": "5000",
-            "raft.max_log_entries": "500",
+            "raft.max_log_entries": "500", "wal.on_damage": "refuse",
         ]
         var arguments = ["serve", "--check"]
         for setting in Setting.all { arguments += [setting.flag, values[setting.path] ?? "50"] }
