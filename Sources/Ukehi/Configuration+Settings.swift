@@ -104,7 +104,9 @@ package struct Setting: Sendable {
         Setting(
             "storage", "state",
             .choice(Configuration.Storage.State.allCases.map(\.rawValue)) {
-                if let state = Configuration.Storage.State(rawValue: $1) { $0.storage.state = state }
+                if let state = Configuration.Storage.State(rawValue: $1) {
+                    $0.storage.state = state
+                }
             }, "where applied data lives"),
         Setting(
             "storage", "cache_mb", .integer(\.storage.cacheMegabytes, 8...1_048_576),

@@ -69,11 +69,30 @@ extension Identity {
         do {
             return try decode(bytes)
         } catch {
+            if let version = newerVersion(of: bytes) {
+                throw NodeError(
+                    code: .identity,
+                    message:
+                        "The identity file \(path) is of format \(version), this program reads "
+                        + "format 1. Nothing was changed. Start the version that wrote it.")
+            }
             throw NodeError(
                 code: .corrupted,
                 message: "The identity file \(path) is damaged (\(error)). Nothing was changed. "
                     + "Restore the file from a backup, or remove this node and join it anew.")
         }
+    }
+
+    /// The format that an intact file of a later version names; nil for any other.
+    private static func newerVersion(of bytes: Bytes) -> Int? {
+        let prefix = Bytes(String(magic.dropLast()))
+        guard bytes.count > 12, bytes[0..<prefix.count] == prefix,
+            let version = Character(UnicodeScalar(bytes[prefix.count])).wholeNumberValue,
+            version > 1
+        else { return nil }
+        var tail = ByteReader(bytes[bytes.count - 4..<bytes.count])
+        let checksum = try? tail.read(UInt32.self)
+        return checksum == CRC32C.checksum(bytes[0..<bytes.count - 4]) ? version : nil
     }
 
     static func decode(_ bytes: Bytes) throws(DecodeError) -> Identity {

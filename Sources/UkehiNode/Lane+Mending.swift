@@ -41,13 +41,15 @@ struct Hole {
 }
 
 extension Lane {
-    /// Whether entries of a region cannot be had back: its peer here stands still. On the lane's thread.
-    package func isBeyondRepair(_ id: RegionID) -> Bool {
-        regions[id]?.holes.contains { $0.progress == .beyondRepair } ?? false
+    /// The nodes that may still have what this node's peer of a region cannot read; nil if it can read
+    /// everything. On the lane's thread.
+    package func hopes(of id: RegionID) -> [NodeID]? {
+        guard let region = regions[id], let hole = region.holes.first else { return nil }
+        if hole.progress == .beyondRepair { return [] }
+        return region.descriptor.peers.filter {
+            $0.peer != region.peer && !hole.deniedBy.contains($0.peer)
+        }.map(\.node)
     }
-
-    /// Whether this node's peer of a region has entries that it cannot read. On the lane's thread.
-    package func isDamaged(_ id: RegionID) -> Bool { !(regions[id]?.holes.isEmpty ?? true) }
 
     /// Entries of a region cannot be read.
     func found(_ damage: DamagedEntries) {
@@ -78,7 +80,8 @@ extension Lane {
         let others = region.outboxSlots.count
         guard region.holes[position].deniedBy.count < others else {
             return giveUp(
-                region, position, "no other peer has them any more; this node's peer of the region "
+                region, position,
+                "no other peer has them any more; this node's peer of the region "
                     + "stands still: move it to another node")
         }
         var next: PeerID
@@ -200,7 +203,8 @@ extension Lane {
         case .mismatch:
             region.holes[position].fetched = []
             giveUp(
-                region, position, "peers have them, but they cannot be put where they were; they are "
+                region, position,
+                "peers have them, but they cannot be put where they were; they are "
                     + "in the way until the log is compacted past them")
         }
     }

@@ -4,7 +4,6 @@
 import Synchronization
 package import UkehiBase
 package import UkehiRaft
-package import UkehiWAL
 package import UkehiState
 package import UkehiWAL
 

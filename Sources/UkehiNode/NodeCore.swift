@@ -220,10 +220,11 @@ package final class NodeCore: @unchecked Sendable {
         do {
             try transport.start(self, peers: options.peers)
         } catch {
-            throw NodeError(
-                code: .unavailable,
-                message: "The node cannot listen on \(options.address): \(error). Free the port "
-                    + "or configure another one.")
+            throw error as? NodeError
+                ?? NodeError(
+                    code: .unavailable,
+                    message: "The node cannot listen on \(options.address): \(error). Free the "
+                        + "port or configure another one.")
         }
         if let bound = transport.boundAddress {
             state.withLock { state in

@@ -16,6 +16,12 @@ package import UkehiBase
 package import UkehiEnvironment
 package import UkehiNode
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
 /// The transport over TCP.
 ///
 /// Safety: `@unchecked Sendable` by inheritance; all state is behind the mutex or never changes.
@@ -72,11 +78,12 @@ package final class NIOTransport: Transport, @unchecked Sendable {
             .bind(host: host, port: port)
             .wait()
         } catch {
+            let reason = (error as? IOError).map { String(cString: strerror($0.errnoCode)) }
             throw NodeError(
                 code: .unavailable,
                 message:
-                    "Cannot listen on \(host):\(port): \(error). Check that the address is one "
-                    + "of this machine's and that no other process uses the port.")
+                    "Cannot listen on \(host):\(port): \(reason ?? "\(error)"). Check that the "
+                    + "address is one of this machine's and that no other process uses the port.")
         }
         let isStopped = state.withLock { state in
             state.listener = listener

@@ -62,6 +62,12 @@ struct FooterQueue {
         waiting.append(footer)
     }
 
+    /// Forgets the footer of a segment that is dead.
+    mutating func drop(_ segment: SegmentFile) {
+        guard let position = waiting.firstIndex(where: { $0.segment === segment }) else { return }
+        idle = waiting.remove(at: position).records
+    }
+
     mutating func next() -> SealedFooter? { waiting.isEmpty ? nil : waiting.removeFirst() }
 
     /// Takes memory back that is no longer needed.

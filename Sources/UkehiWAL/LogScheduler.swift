@@ -62,6 +62,7 @@ struct LogScheduler {
     var deliveries: ContiguousArray<LaneTicket> = []
     /// How much room the next group needs that is not prepared yet; 0: none is missing.
     private(set) var missingRoom = 0
+    let histograms = LogHistograms()
     var framesWritten: UInt64 = 0
     var batchesWritten: UInt64 = 0
     private(set) var bodyBytesWritten: UInt64 = 0
@@ -90,6 +91,8 @@ struct LogScheduler {
     /// the log and its owner disagree, and stops the process.
     mutating func stage(_ storage: inout BatchStorage, lane: Int) -> UInt64 {
         let bytes = storage.encodedBytes
+        histograms.framesInFlight.record(UInt64(inFlight.count))
+        histograms.queuedBytes.record(UInt64(queuedBytes))
         var group = queued.last
         if let open = group,
             open.itemCount * FrameFormat.itemBytes + open.bodyBytes + bytes > groupLimit
@@ -151,8 +154,18 @@ struct LogScheduler {
     /// Whether a writer would find work now.
     var hasWork: Bool {
         failure == nil && !isActivating && missingRoom == 0
-            && inFlight.count < options.maxGroupsInFlight
+            && inFlight.count < (hasFullGroup ? mostInFlight : options.maxGroupsInFlight)
             && (!queued.isEmpty || wantsClaim)
+    }
+
+    /// Whether a group waits that cannot grow: another one was begun behind it.
+    var hasFullGroup: Bool { queued.count > 1 }
+
+    /// Groups in flight while full ones wait. A full group gains nothing by waiting, and while some are
+    /// written another's bodies can be copied: under large entries the disk has always enough to do.
+    var mostInFlight: Int {
+        let some = options.maxGroupsInFlight
+        return some == 1 ? 1 : min(2 * some, WALLimits.maxGroupsInFlight)
     }
 
     /// Whether everything submitted is durable.
@@ -276,10 +289,17 @@ struct LogScheduler {
         batchesWritten += UInt64(group.storages.count)
         if !group.isClaim { lastDataLSN = group.lsn }
         claimedLSN = max(claimedLSN, group.header.durableLSN)
+        var entries: UInt64 = 0
         group.forEachItem { slot, item, bodyOffset in
+            if item.kind == .append { entries += UInt64(item.count) }
             bodyBytesWritten += UInt64(item.bodyBytes)
             rawBodyBytesWritten += UInt64(item.rawBytes)
             regions[slot].becameDurable(item, segment: segment, bodyOffset: bodyOffset)
+        }
+        if !group.isClaim {
+            histograms.frameBatches.record(UInt64(group.storages.count))
+            histograms.frameEntries.record(entries)
+            histograms.frameBytes.record(UInt64(group.header.frameBytes))
         }
         for ticket in group.tickets {
             durableTicket = max(durableTicket, ticket.ticket)

@@ -8,7 +8,8 @@ package struct WALOptions: Sendable {
     /// its own.
     package var segmentBytes: Int = 128 << 20
     /// Frames written at the same time, each by its own thread. Further batches wait and share the
-    /// next frame, so that batch size follows load.
+    /// next frame, so that batch size follows load. Of more than one, twice as many while frames wait
+    /// that are full.
     package var maxGroupsInFlight: Int = 2
     /// Bytes after which a waiting group is closed and the next one begun.
     package var maxGroupBytes: Int = 1 << 20
@@ -45,8 +46,15 @@ package enum WALLimits {
     package static let maxSegmentBytes = 1 << 30
     /// What is zeroed, and synced, in one step by the preparer.
     static let prepareChunkBytes = 1 << 20
-    /// Dead segments that wait for their next life, beside the one that is being prepared.
-    static let maxIdleSegments = 1
+    /// Dead segments that wait for their next life, beside the one that is being prepared: never more
+    /// than these, nor than so many bytes but for one. How many it takes, see ``IdleSegments``.
+    static let maxIdleSegments = 8
+    static let maxIdleSegmentBytes = 512 << 20
+    /// Segments that must become free, at least, before entries are written again for it: until then the
+    /// owner has time to let go of them.
+    static let leastFreedByRewriting = 2
+    /// Of one region's entries that are written again, decompressed. More stay where they are.
+    static let maxRewrittenBytes = 4 << 20
     /// Footers that wait for the preparer; a segment that is sealed meanwhile gets none.
     static let maxWaitingFooters = 8
     /// What the background check reads at once at most, but for a larger frame.

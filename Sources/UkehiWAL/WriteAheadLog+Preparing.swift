@@ -71,7 +71,7 @@ extension WriteAheadLog {
         }
         let target: SegmentFile? = active.isPrepared ? spare : active
         let offset = target?.preparedTo ?? 0
-        let idle = target == nil ? idleSegments.popLast() : nil
+        let idle = target == nil ? idleSegments.take() : nil
         idle?.end = nil
         if let target, target.isPrepared {
             monitor.unlock()

@@ -1,6 +1,7 @@
 // Freeing dead segments, strictly oldest first.
 //
-//   oldest segment  | entries that some region still needs        -> it stays; the regions are named
+//   oldest segment  | entries that some region still needs        -> it stays; the regions are named, or
+//                   |                                                their entries written again
 //                   | hard states, beginnings, births, tombstones -> said again at the log's end
 //                   | nothing                                     -> mark raised, file removed or
 //                                                                       kept for its next life
@@ -19,7 +20,7 @@ package enum PurgeStep: Sendable, Hashable {
     case done
     /// These regions' entries hold the oldest segment back; ascending.
     case pinned([RegionID])
-    /// States of this many regions were written again; go on when the ticket is durable.
+    /// States, or all entries, of this many regions were written again; go on when the ticket is durable.
     case carried(regions: Int, Ticket)
     /// The oldest segment is gone.
     case removed(segment: UInt64)
@@ -51,24 +52,47 @@ extension WriteAheadLog {
 
     /// One step of ``purge()``, for a driver without threads.
     package func purgeStep() throws(WALError) -> PurgeStep {
+        let step = try nextStep()
+        switch step {
+        case .removed, .carried: break
+        case .done, .pinned: try endBurst()
+        }
+        return step
+    }
+
+    private func nextStep() throws(WALError) -> PurgeStep {
         monitor.lock()
         guard let oldest = oldestSealed, scheduler.failure == nil else {
             monitor.unlock()
             return .done
         }
-        let pinning = pinning(oldest)
-        if !pinning.isEmpty {
-            // A carry changes nothing, so it may be written before it is needed.
-            let early = options.rarePaths.takes(.carriedEarly) ? carry(from: oldest) : nil
+        var scan = purgeScan
+        scan.begin(oldest)
+        while scan.lookOn(scheduler.regions) {
             monitor.unlock()
-            return early ?? .pinned(pinning)
+            monitor.lock()
+        }
+        guard oldest == oldestSealed, scheduler.failure == nil else {
+            // Another thread was faster.
+            monitor.unlock()
+            return .done
+        }
+        purgeScan = scan
+        if !scan.pinning.isEmpty {
+            // A carry changes nothing, so it may be written before it is needed.
+            let early = options.rarePaths.takes(.carriedEarly) ? carry(scan) : nil
+            let regions = scan.pinning.map { scheduler.regions[$0].region }.sorted()
+            monitor.unlock()
+            if let early { return early }
+            return isWorthRewriting(from: oldest)
+                ? rewrite(scan.pinning) ?? .pinned(regions) : .pinned(regions)
         }
         #if BugBank
             let carries = !PlantedBug.statesNotCarried.isPlanted
         #else
             let carries = true
         #endif
-        if carries, let step = carry(from: oldest) {
+        if carries, let step = carry(scan) {
             monitor.unlock()
             return step
         }
@@ -82,10 +106,7 @@ extension WriteAheadLog {
                 try store.remove(segment: oldest)
             }
         } catch {
-            let failure = WALError(
-                error, effect: "The log has stopped and acknowledges nothing more")
-            fail(failure)
-            throw failure
+            throw stopped(by: error)
         }
         // In-process readers may still hold the file; its space is freed when they let go.
         _ = removed
@@ -97,13 +118,36 @@ extension WriteAheadLog {
     private func keepForReuse(_ segment: inout SegmentFile) -> Bool {
         monitor.lock()
         defer { monitor.unlock() }
-        guard idleSegments.count < WALLimits.maxIdleSegments, !isFull, segment.isOwn,
-            segment.isPrepared, segment.header.capacity == UInt64(options.segmentBytes),
+        // A footer that was not written yet is no longer worth it, and holds the file.
+        scheduler.footers.drop(segment)
+        guard idleSegments.hasRoom, !isFull, segment.isOwn, segment.isPrepared,
+            segment.header.capacity == UInt64(options.segmentBytes),
             // A reader that still holds it would find other bytes; none can get it any more.
             isKnownUniquelyReferenced(&segment)
         else { return false }
-        idleSegments.append(segment)
+        idleSegments.add(segment)
         return true
+    }
+
+    /// Lets go of a dead file that the log's growth no longer needs, one at a time.
+    private func endBurst() throws(WALError) {
+        let excess = monitor.withLock { () -> SegmentFile? in
+            guard scheduler.failure == nil else { return nil }
+            idleSegments.burstEnded()
+            return idleSegments.takeExcess()
+        }
+        guard let excess else { return }
+        do throws(FileError) {
+            try store.remove(segment: excess.header.segment)
+        } catch {
+            throw stopped(by: error)
+        }
+    }
+
+    private func stopped(by error: FileError) -> WALError {
+        let failure = WALError(error, effect: "The log has stopped and acknowledges nothing more")
+        fail(failure)
+        return failure
     }
 
     private var oldestSealed: UInt64? {
@@ -116,13 +160,12 @@ extension WriteAheadLog {
             .map { regions[$0].region }.sorted()
     }
 
-    /// Writes the states that are in `segment` again, at most a group's worth. Called with the lock
-    /// held; nil when there are none.
-    private func carry(from segment: UInt64) -> PurgeStep? {
+    /// Writes the states that `scan` found again, at most a group's worth. Called with the lock held;
+    /// nil when there are none.
+    private func carry(_ scan: PurgeScan) -> PurgeStep? {
         var batch = LogBatch()
         var count = 0
-        for slot in 0..<scheduler.regions.count
-        where scheduler.regions[slot].hasState(in: segment) {
+        for slot in scan.carrying where scheduler.regions[slot].hasState(in: scan.segment) {
             batch.carry(
                 region: scheduler.regions[slot].region, state: scheduler.regions[slot].staged)
             count += 1
@@ -133,6 +176,8 @@ extension WriteAheadLog {
             }
         }
         guard count > 0 else { return nil }
+        counters.statesCarried += UInt64(count)
+        counters.carriedBytes += UInt64(batch.encodedBytes)
         let ticket = scheduler.stage(&batch.storage, lane: WriteAheadLog.ownLane)
         wakeWriter()
         return .carried(regions: count, ticket)

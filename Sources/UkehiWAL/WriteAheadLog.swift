@@ -35,8 +35,8 @@ package final class WriteAheadLog: @unchecked Sendable {
     var segments: [SegmentFile]
     /// The segment being prepared; nil while there is none.
     var spare: SegmentFile?
-    /// Dead segments that the preparer may use again, still under their old names.
-    var idleSegments: [SegmentFile] = []
+    var idleSegments: IdleSegments
+    var purgeScan = PurgeScan()
     /// One thread at a time uses mark and directory, outside of the lock.
     var isChangingNames = false
     var mark: LogMark
@@ -55,6 +55,8 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     private var threads: [RunningThread] = []
     private var sleepers: [Sleeper] = []
+    /// Writer threads, asleep or not.
+    private var writers = 0
     let preparerWakes: Condition
     /// Waiters for durability, names or the end; woken by broadcast, since all of them are rare.
     let changes: Condition
@@ -84,6 +86,7 @@ package final class WriteAheadLog: @unchecked Sendable {
         scheduler.activated(recovered.active)
         if let footer = recovered.footer { scheduler.footers.add(recovered: footer) }
         segments = recovered.sealed + [recovered.active]
+        idleSegments = IdleSegments(segmentBytes: store.options.segmentBytes)
         mark = recovered.mark
         markFile = recovered.markFile
         directoryLock = recovered.lock
@@ -142,8 +145,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             return ticket
         }
         let ticket = scheduler.stage(&batch.storage, lane: lane)
-        let sleeper = scheduler.hasWork ? sleepers.popLast() : nil
-        sleeper?.isWoken = true
+        let sleeper = sleeperToWake()
         monitor.unlock()
         sleeper?.wakes.signal()
         return ticket
@@ -203,7 +205,7 @@ package final class WriteAheadLog: @unchecked Sendable {
         monitor.unlock()
         guard threads else { return }
         var started: [RunningThread] = []
-        for _ in 0..<options.maxGroupsInFlight {
+        for _ in 0..<scheduler.mostInFlight {
             if let thread = RunningThread({ [self] in writeLoop() }) { started.append(thread) }
         }
         // Without the preparer or any writer the log could not go on; fewer writers are only slower.
@@ -272,14 +274,25 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     /// Called with the lock held.
     func wakeWriter() {
-        guard scheduler.hasWork, let sleeper = sleepers.popLast() else { return }
+        sleeperToWake()?.wakes.signal()
+    }
+
+    /// A writer to signal, if there is work that none of those awake will soon take: each of them looks
+    /// for work before it sleeps. Waking more than may have a frame that can still grow would only
+    /// make frames smaller.
+    private func sleeperToWake() -> Sleeper? {
+        guard scheduler.hasWork,
+            writers - sleepers.count < options.maxGroupsInFlight || scheduler.hasFullGroup,
+            let sleeper = sleepers.popLast()
+        else { return nil }
         sleeper.isWoken = true
-        sleeper.wakes.signal()
+        return sleeper
     }
 
     private func writeLoop() {
         let sleeper = Sleeper(monitor)
         monitor.lock()
+        writers += 1
         while true {
             if let work = scheduler.next(newIncarnation: { random.next() }) {
                 // More than one group may be waiting while slots are free.
@@ -306,7 +319,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             case .frame(let group):
                 let started = clock.now()
                 try write(group)
-                finished(group, microseconds: (clock.now() - started) / 1000)
+                finished(group, nanoseconds: clock.now() - started)
             case .activate(let header):
                 try activate(header)
             }
@@ -338,13 +351,11 @@ package final class WriteAheadLog: @unchecked Sendable {
         }
     }
 
-    private func finished(_ group: Group, microseconds: UInt64) {
+    private func finished(_ group: Group, nanoseconds: UInt64) {
         monitor.withLock {
             counters.syncs += 1
             counters.bytesWritten += UInt64(group.header.frameBytes)
-            counters.syncMicroseconds.add(microseconds)
-            counters.frameBlocks.add(
-                UInt64(group.header.frameBytes / FrameFormat.blockBytes))
+            scheduler.histograms.syncNanoseconds.record(nanoseconds)
             scheduler.completed(group)
             changes.broadcast()
         }
@@ -360,6 +371,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             segments.append(next)
             scheduler.activated(next)
             counters.segmentsActivated += 1
+            idleSegments.segmentBegan()
             counters.syncs += 2
             preparerWakes.signal()
         }
@@ -407,7 +419,7 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     /// Reports a frame written durably by a driver without threads; calls the handlers.
     package func finish(_ group: Group) {
-        finished(group, microseconds: 0)
+        finished(group, nanoseconds: 0)
         monitor.lock()
         deliver()
         monitor.unlock()
@@ -436,6 +448,9 @@ package final class WriteAheadLog: @unchecked Sendable {
 
     // MARK: Looking
 
+    /// Frames that may be under way at one time.
+    package var mostFramesInFlight: Int { scheduler.mostInFlight }
+
     /// Whether entries that cannot be read are to be had from peers, rather than end the node.
     package var repairsDamage: Bool { options.damagePolicy == .repair }
 
@@ -446,6 +461,7 @@ package final class WriteAheadLog: @unchecked Sendable {
             now.batches = scheduler.batchesWritten
             now.bodyBytes = scheduler.bodyBytesWritten
             now.rawBodyBytes = scheduler.rawBodyBytesWritten
+            now.histograms = scheduler.histograms.copy()
             now.queuedBytes = scheduler.queuedBytes
             now.segments = segments.count
             now.regions = scheduler.regions.count

@@ -51,7 +51,8 @@ struct ConfigurationFlags: ParsableArguments {
             "wal.segment_mb": walSegmentMb,
             "wal.compression_threshold_kb": walCompressionThresholdKb,
             "wal.scrub_mb_per_second": walScrubMbPerSecond,
-            "wal.on_damage": walOnDamage, "wal.unsafe_no_fsync": walUnsafeNoFsync, "runtime.lanes": runtimeLanes,
+            "wal.on_damage": walOnDamage, "wal.unsafe_no_fsync": walUnsafeNoFsync,
+            "runtime.lanes": runtimeLanes,
         ]
         return given.compactMapValues { $0 }
     }

@@ -43,22 +43,24 @@ struct LogBenchTests {
         result.frameBytes = 4_000_000
         result.cpuSeconds = 0.01
         result.latencies.p50 = 300
-        result.raw.perSecond = 500
-        result.rawFrames = RawWrites(bytes: 4096)
-        result.rawFrames.perSecond = 1000
-        result.rawFrames.p50Microseconds = 200
+        let latencies = LatencyRecorder()
+        for _ in 0..<500 { latencies.record(200_000) }
+        result.raw.add(bytes: 4096, latencies, nanoseconds: 1_000_000_000)
+        result.rawFrames.add(bytes: 4096, latencies, nanoseconds: 500_000_000)
+        result.rawDeep.add(bytes: 4096, latencies, nanoseconds: 250_000_000)
         #expect(result.entriesPerSecond == 10_000)
         #expect(result.entriesPerSync == 10)
         #expect(result.bytesPerEntryByte == 2)
         #expect(result.megabytesPerSecond == 1)
         #expect(result.cpuMicrosecondsPerEntry == 0.5)
         #expect(result.entriesPerRawSync == 20)
-        #expect(result.p50OfRaw == 1.5)
+        #expect(abs(result.p50OfRaw - 1.5) < 1e-3)
         #expect(abs(result.bandwidthOfRaw - 2 / 4.096) < 1e-9)
+        #expect(abs(result.bandwidthOfDeep - 1 / 4.096) < 1e-9)
         var report = LogBenchReport(settings: LogBenchSettings())
         report.rows = [result]
         #expect(report.table.contains("verified"))
-        #expect(report.json.text.contains("\"entries_per_raw_sync\":20,\"p50_to_raw\":1.5,"))
+        #expect(report.json.text.contains("\"entries_per_raw_sync\":20,\"p50_to_raw\":1."))
         #expect(report.json.text.hasSuffix("\"verified\":true,\"difference\":null}"))
         report.rows[0].difference = "entry 7 is gone"
         #expect(report.table.contains("WRONG"))

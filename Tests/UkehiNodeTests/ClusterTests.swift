@@ -267,7 +267,28 @@ struct ClusterTests {
         #expect { try cluster.start(0, name: "somebody-else") } throws: { error in
             (error as? NodeError)?.code == .identity
         }
-        try cluster.members[0].fileSystem.remove("data/identity")
+        let fileSystem = cluster.members[0].fileSystem
+        let intact = try #require(fileSystem.contents("data/identity"))
+        // Of a later format: its digit and a checksum that is right.
+        var newer = intact
+        newer[7] = UInt8(ascii: "2")
+        let checksum = newer.dropLast(4).withUnsafeBytes { CRC32C.checksum($0) }
+        withUnsafeBytes(of: checksum.littleEndian) {
+            newer.replaceSubrange(newer.count - 4..<newer.count, with: $0)
+        }
+        fileSystem.replace("data/identity", with: newer)
+        #expect { try cluster.start(0) } throws: { error in
+            let error = error as? NodeError
+            return error?.code == .identity && error?.message.contains("format 2") == true
+        }
+        // The digit alone is damage.
+        newer = intact
+        newer[7] = UInt8(ascii: "2")
+        fileSystem.replace("data/identity", with: newer)
+        #expect { try cluster.start(0) } throws: { error in
+            (error as? NodeError)?.code == .corrupted
+        }
+        try fileSystem.remove("data/identity")
         #expect { try cluster.start(0) } throws: { error in
             (error as? NodeError)?.code == .identity
         }

@@ -9,6 +9,7 @@ struct CommandLineTests {
         let values = [
             "cluster.node_id": "n", "cluster.peers": "a:1,b:2", "cluster.data_dir": "d",
             "cluster.listen": "c:3", "cluster.advertise": "d:4", "storage.state": "none",
+            "wal.on_damage": "repair",
             "sharding.rebalance_threshold": "0.5", "wal.unsafe_no_fsync": "true",
             "sharding.split_threshold_mb": "500", "raft.election_timeout_ms": "5000",
             "raft.max_log_entries": "500", "wal.on_damage": "refuse",

@@ -148,9 +148,14 @@ struct ModelLog: Hashable {
                 hardState: found.hardState, first: found.firstIndex.rawValue,
                 last: found.lastIndex.rawValue, compactedTerm: found.compactedTerm.rawValue,
                 birth: found.birth?.array, tombstone: found.tombstone?.array)
-            let entries = try log.entries(
-                region: found.region, from: found.firstIndex, to: found.lastIndex + 1,
-                maxBytes: .max)
+            var entries: [Entry] = []
+            // A read ends before a damaged body; the next one says so.
+            var next = found.firstIndex
+            while next <= found.lastIndex {
+                entries += try log.entries(
+                    region: found.region, from: next, to: found.lastIndex + 1, maxBytes: .max)
+                next = found.firstIndex + UInt64(entries.count)
+            }
             for entry in entries {
                 region.entries[entry.index.rawValue] = ModelEntry(
                     term: entry.term.rawValue, kind: entry.kind, data: entry.data.array)

@@ -220,12 +220,15 @@ package final class SimulationRun {
     /// Whether disks lose the last good copy, too.
     private var losesAllCopies: Bool { injector.corruptible.count == options.nodes }
 
-    /// The nodes whose peer of a region cannot go on: what it cannot read, nobody has any more.
+    /// The nodes whose peer of a region cannot go on: what it cannot read, nobody has any more who is up.
     private func standingStill(_ region: Int) -> [Int] {
         let id = RegionID(UInt64(region + 2))
         return cluster.nodes.filter { node in
-            guard let lane = node.lane else { return false }
-            return lane.isBeyondRepair(id) || losesAllCopies && lane.isDamaged(id)
+            guard let hopes = node.lane?.hopes(of: id) else { return false }
+            return losesAllCopies
+                || hopes.allSatisfy { hope in
+                    cluster.network.number(of: hope).map { cluster.nodes[$0].isLost } ?? true
+                }
         }.map(\.number)
     }
 

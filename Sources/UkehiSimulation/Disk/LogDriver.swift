@@ -125,7 +125,9 @@ final class LogDriver {
         isScrubbing = true
         guard let rest = log.scrubStep() else { return }
         // Also between rounds: it may be that the next one begins early.
-        world.schedule(after: min(max(rest, 1_000_000), 500_000_000), of: process) { [self] in scrub() }
+        world.schedule(after: min(max(rest, 1_000_000), 500_000_000), of: process) { [self] in
+            scrub()
+        }
     }
 
     /// Claims what is durable when the log has rested.

@@ -1,4 +1,4 @@
-// `ukehi wal`: what a node has on disk. Reads only, takes no lock, needs no key.
+// `ukehi wal`: what a node has on disk. All but `cut` only read, take no lock and need no key.
 
 import ArgumentParser
 import UkehiBase
@@ -16,11 +16,12 @@ struct WALCommand: ParsableCommand {
               ukehi wal verify ./data
               ukehi wal audit ./data --json
               ukehi wal diff ./node-1 ./node-2
+              ukehi wal cut ./data
 
             DIR is a node's data directory or the wal directory in it. Keys and values are shown as
             lengths and checksums, never as such. The bytes are described in docs/FORMATS.md.
             """,
-        subcommands: [Dump.self, Stat.self, Verify.self, Audit.self, Diff.self])
+        subcommands: [Dump.self, Stat.self, Verify.self, Audit.self, Diff.self, Cut.self])
 }
 
 /// What every `wal` command takes.

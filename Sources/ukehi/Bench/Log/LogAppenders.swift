@@ -85,19 +85,20 @@ final class LogAppenders: Sendable {
         }
     }
 
-    /// Lets every region drop its entries but the newest, as a node does with what its state has;
-    /// the log can then free segments.
-    func compact() {
+    /// Lets regions drop their entries but the newest, as a node does with what its state has; the log
+    /// can then free segments.
+    func compact(_ regions: [RegionID]) {
+        guard !regions.isEmpty else { return }
         state.withLock { state in
             guard let log = state.log, state.failure == nil else { return }
             var batch = LogBatch()
-            for position in state.next.indices {
+            for region in regions {
+                let position = LogPayloads.position(of: region)
                 let first = state.next[position] - 1
                 guard first > state.first[position] else { continue }
                 state.first[position] = first
                 batch.compact(
-                    region: LogPayloads.id(of: position), firstIndex: LogIndex(first),
-                    term: Term(1))
+                    region: region, firstIndex: LogIndex(first), term: Term(1))
             }
             do throws(WALError) {
                 _ = try log.submit(&batch, lane: LogAppenders.compactionLane)
@@ -115,14 +116,24 @@ final class LogAppenders: Sendable {
         state.withLock { $0.failure = $0.failure ?? reason }
     }
 
-    /// Lets no appender append again; true once nothing is under way.
+    /// Lets no appender append again until ``resume()``; true once nothing is under way.
     func drain() -> Bool {
         state.withLock { state in
             state.isStopping = true
-            if state.flightCount == 0 { state.log = nil }
             return state.flightCount == 0
         }
     }
+
+    /// Lets every appender go on. Only once nothing is under way.
+    func resume() {
+        state.withLock { state in
+            state.isStopping = false
+            submit(row.appenders, at: BenchClock.now(), &state)
+        }
+    }
+
+    /// Lets go of the log, which its handler held.
+    func end() { state.withLock { $0.log = nil } }
 
     // MARK: Looking
 
@@ -136,9 +147,9 @@ final class LogAppenders: Sendable {
     var firstIndexes: [UInt64] { state.withLock { $0.first } }
 
     /// Forgets the latencies so far.
-    func beginMeasuring() { state.withLock { $0.latencies.reset() } }
+    func forgetLatencies() { state.withLock { $0.latencies.reset() } }
 
-    /// The latencies since ``beginMeasuring()``.
+    /// The latencies since ``forgetLatencies()``.
     func latencies() -> LatencySummary { state.withLock { $0.latencies.summary() } }
 
     // MARK: Appending
@@ -240,4 +251,5 @@ struct LogPayloads: Sendable {
 
     /// The id of the region at a position.
     static func id(of position: Int) -> RegionID { RegionID(UInt64(position) + 2) }
+    static func position(of region: RegionID) -> Int { Int(region.rawValue) - 2 }
 }

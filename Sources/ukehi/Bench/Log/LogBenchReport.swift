@@ -1,5 +1,6 @@
 // What `ukehi bench wal` found: a table for people, one JSON object for machines.
 
+import UkehiBase
 import UkehiWAL
 
 /// One row's findings, with the bare disk's beside them.
@@ -18,32 +19,56 @@ struct LogBenchResult: Sendable {
     /// Of bodies, as stored and as they were.
     var bodyBytes: UInt64 = 0
     var rawBodyBytes: UInt64 = 0
-    /// One block at a time, just before and after the row.
+    /// The bare disk's, in turns with the row: blocks one at a time; the row's mean frame one at a time,
+    /// and as many as the log may have in flight.
     var raw = RawWrites(bytes: 4096)
-    /// The row's mean frame at a time, just after it.
     var rawFrames = RawWrites(bytes: 4096)
+    var rawDeep = RawWrites(bytes: 4096)
+    /// States and entries written again so that segments could go.
+    var rewrittenBytes: UInt64 = 0
+    /// Segments begun, and of them those in files of dead ones.
+    var segmentsBegun: UInt64 = 0
+    var segmentsReused: UInt64 = 0
+    /// Of the scheduler's work in all turns.
+    var histograms: LogHistograms?
     /// The first thing found wrong; nil: all that was acknowledged was there again.
     var difference: String?
 
-    init(row: LogBenchRow, difference: String) {
+    init(row: LogBenchRow, framesInFlight: Int = 1, difference: String? = nil) {
         self.row = row
         self.difference = difference
+        rawDeep.depth = framesInFlight
     }
 
-    init(
-        row: LogBenchRow, latencies: LatencySummary, from before: Snapshot, to after: Snapshot
-    ) {
-        self.row = row
-        self.latencies = latencies
-        seconds = Double(after.time - before.time) / 1e9
-        entries = after.entries - before.entries
-        syncs = after.log.syncs - before.log.syncs
-        frames = after.log.frames - before.log.frames
-        frameBytes = after.log.bytesWritten - before.log.bytesWritten
-        deviceBytes = after.deviceBytes - before.deviceBytes
-        bodyBytes = after.log.bodyBytes - before.log.bodyBytes
-        rawBodyBytes = after.log.rawBodyBytes - before.log.rawBodyBytes
-        cpuSeconds = after.usage.cpuSeconds - before.usage.cpuSeconds
+    /// Adds what was counted from one moment to another.
+    mutating func add(from before: Snapshot, to after: Snapshot) {
+        if let histograms {
+            for (sum, (new, old)) in zip(
+                histograms.all, zip(after.log.histograms.all, before.log.histograms.all))
+            {
+                new.counts.subtract(old.counts)
+                sum.counts.add(new.counts)
+            }
+        } else {
+            histograms = after.log.histograms
+            for (new, old) in zip(after.log.histograms.all, before.log.histograms.all) {
+                new.counts.subtract(old.counts)
+            }
+        }
+        seconds += Double(after.time - before.time) / 1e9
+        entries += after.entries - before.entries
+        syncs += after.log.syncs - before.log.syncs
+        frames += after.log.frames - before.log.frames
+        frameBytes += after.log.bytesWritten - before.log.bytesWritten
+        deviceBytes += after.deviceBytes - before.deviceBytes
+        bodyBytes += after.log.bodyBytes - before.log.bodyBytes
+        rawBodyBytes += after.log.rawBodyBytes - before.log.rawBodyBytes
+        rewrittenBytes +=
+            after.log.rewrittenBytes + after.log.carriedBytes - before.log.rewrittenBytes
+            - before.log.carriedBytes
+        segmentsBegun += after.log.segmentsActivated - before.log.segmentsActivated
+        segmentsReused += after.log.segmentsReused - before.log.segmentsReused
+        cpuSeconds += after.usage.cpuSeconds - before.usage.cpuSeconds
     }
 
     var entriesPerSecond: Double { Double(entries) / max(seconds, 1e-9) }
@@ -62,9 +87,13 @@ struct LogBenchResult: Sendable {
 
     // Beside the bare disk:
     var entriesPerRawSync: Double { entriesPerSecond / max(raw.perSecond, 1e-9) }
-    var p50OfRaw: Double { latencies.p50 / max(rawFrames.p50Microseconds, 1e-9) }
+    var p50OfRaw: Double { latencies.p50 / max(rawFrames.latency.p50, 1e-9) }
     var bandwidthOfRaw: Double {
         frameMegabytesPerSecond / max(rawFrames.megabytesPerSecond, 1e-9)
+    }
+
+    var bandwidthOfDeep: Double {
+        frameMegabytesPerSecond / max(rawDeep.megabytesPerSecond, 1e-9)
     }
 
     private func share(of bytes: UInt64) -> Double {
@@ -98,7 +127,9 @@ extension LogBenchReport {
             ("P50", .right), ("P99", .right), ("SYNCS/S", .right), ("PER SYNC", .right),
             ("WRITTEN", .right), ("STORED", .right), ("MB/S", .right), ("CPU/ENTRY", .right),
             ("RAW SYNCS/S", .right),
-            ("x RAW SYNCS", .right), ("x RAW P50", .right), ("x RAW MB/S", .right), ("", .left),
+            ("x RAW SYNCS", .right), ("x RAW P50", .right), ("x RAW MB/S", .right),
+            ("x DEEP", .right),
+            ("", .left),
         ])
         for result in rows {
             table.append([
@@ -116,23 +147,53 @@ extension LogBenchReport {
                 BenchFormat.count(result.raw.perSecond),
                 BenchFormat.ratio(result.entriesPerRawSync), BenchFormat.ratio(result.p50OfRaw),
                 BenchFormat.ratio(result.bandwidthOfRaw),
+                BenchFormat.ratio(result.bandwidthOfDeep),
                 result.difference == nil ? "verified" : "WRONG",
             ])
         }
         var lines = table.lines.map { "  " + $0 }
+        lines += [""] + histogramTable.map { "  " + $0 }
         lines += [
             "",
             "  WRITTEN is bytes of frames per byte of entry, STORED what compression leaves of "
                 + "\(settings.values.rawValue);",
             "  CPU of all threads, the load included.",
-            "  RAW is the bare disk beside each row, by the log's own calls on a file zeroed ahead,",
-            "  one write at a time: syncs of 4 KiB just before and after it, p50 and MB/s of writes",
-            "  of the row's mean frame. A write through the page cache and an fdatasync, 4 KiB: "
+            "  RAW is the bare disk in turns with each row, by the log's own calls on a file zeroed",
+            "  ahead, one write at a time: syncs of 4 KiB; p50 and MB/s of writes of the row's mean frame;",
+            "  DEEP the same with \(rows.first?.rawDeep.depth ?? 1) at a time. A write through the page "
+                + "cache and an fdatasync, 4 KiB: "
                 + "\(BenchFormat.count(cached.perSecond))/s, p50 "
-                + "\(BenchFormat.time(cached.p50Microseconds)).",
+                + "\(BenchFormat.time(cached.latency.p50)).",
         ]
         if let difference { lines.append("  WRONG: \(difference)") }
         return lines.joined(separator: "\n")
+    }
+}
+
+extension LogBenchReport {
+    /// For each row the p50, p99 and maximum of what the scheduler counts.
+    private var histogramTable: [String] {
+        var table = TextTable([
+            ("P50 / P99 / MAX OF", .left), ("BATCHES", .right), ("ENTRIES", .right),
+            ("FRAME BYTES", .right), ("IN FLIGHT", .right), ("QUEUED BYTES", .right),
+            ("WRITE+SYNC", .right),
+        ])
+        for result in rows {
+            guard let histograms = result.histograms else { continue }
+            table.append(
+                [result.row.text]
+                    + histograms.all.map { histogram in
+                        [
+                            histogram.counts.quantile(0.5), histogram.counts.quantile(0.99),
+                            histogram.counts.maximum,
+                        ].map { value in
+                            histogram.unit == "ns"
+                                ? BenchFormat.time(Double(value) / 1000)
+                                : BenchFormat.count(Double(value))
+                        }.joined(separator: " / ")
+                    })
+        }
+        return table.lines
     }
 }
 
@@ -166,23 +227,46 @@ extension LogBenchResult {
             ("frame_bytes_per_entry_byte", .number(bytesPerEntryByte)),
             ("stored_share", .number(storedShare)),
             ("device_bytes_per_entry_byte", .number(deviceBytesPerEntryByte)),
+            ("rewritten_bytes_per_entry_byte", .number(share(of: rewrittenBytes))),
+            ("segments_begun", .int(Int(clamping: segmentsBegun))),
+            ("segments_reused", .int(Int(clamping: segmentsReused))),
             ("entry_mb_per_second", .number(megabytesPerSecond)),
             ("frame_mb_per_second", .number(frameMegabytesPerSecond)),
             ("cpu_us_per_entry", .number(cpuMicrosecondsPerEntry)), ("raw_4k", raw.json),
-            ("raw_frames", rawFrames.json),
+            ("histograms", histograms?.json ?? .null), ("raw_frames", rawFrames.json),
+            ("raw_frames_deep", rawDeep.json),
             ("entries_per_raw_sync", .number(entriesPerRawSync)),
             ("p50_to_raw", .number(p50OfRaw)), ("bandwidth_to_raw", .number(bandwidthOfRaw)),
+            ("bandwidth_to_raw_deep", .number(bandwidthOfDeep)),
             ("verified", .bool(difference == nil)),
             ("difference", difference.map { .string($0) } ?? .null),
         ])
     }
 }
 
+extension LogHistograms {
+    fileprivate var json: JSONValue {
+        .object(
+            all.map { (name, unit, counts) in
+                (
+                    unit.isEmpty ? name : "\(name)_\(unit == "B" ? "bytes" : unit)",
+                    .object([
+                        ("count", .int(Int(clamping: counts.total))),
+                        ("p50", .int(Int(clamping: counts.quantile(0.5)))),
+                        ("p99", .int(Int(clamping: counts.quantile(0.99)))),
+                        ("max", .int(Int(clamping: counts.maximum))),
+                    ])
+                )
+            })
+    }
+}
+
 extension RawWrites {
     fileprivate var json: JSONValue {
-        .object([
-            ("bytes", .int(bytes)), ("per_second", .number(perSecond)),
-            ("p50_us", .number(p50Microseconds)), ("p99_us", .number(p99Microseconds)),
+        let latency = latency
+        return .object([
+            ("bytes", .int(bytes)), ("at_a_time", .int(depth)), ("per_second", .number(perSecond)),
+            ("p50_us", .number(latency.p50)), ("p99_us", .number(latency.p99)),
             ("mb_per_second", .number(megabytesPerSecond)),
         ])
     }

@@ -74,10 +74,6 @@ struct LogBenchRun {
         // A node that has run for a while has its room prepared; so has this one, to begin with.
         while log.prepareStep() {}
 
-        let raw = LatencyRecorder()
-        var rawNanoseconds = try pass { () throws(FileError) in
-            try ceiling.write(bytes: 4096, seconds: 0.25, into: raw)
-        }
         log.start(
             durable: { lane, ticket in
                 if lane != LogAppenders.compactionLane { appenders.durable(upTo: ticket) }
@@ -85,31 +81,22 @@ struct LogBenchRun {
             failed: { appenders.failed($0.description) })
         appenders.start(on: log)
         try keepCompact(appenders, log, seconds: LogBenchRun.warmUpSeconds)
-        appenders.beginMeasuring()
-        let before = Snapshot(appenders, log)
-        try keepCompact(appenders, log, seconds: settings.seconds)
-        let after = Snapshot(appenders, log)
-        let latencies = appenders.latencies()
-        let deadline = BenchClock.now() + 30_000_000_000
-        while !appenders.drain(), appenders.failure == nil, BenchClock.now() < deadline {
-            BenchClock.pause(nanoseconds: 1_000_000)
+        drain(appenders)
+        var result = LogBenchResult(row: row, framesInFlight: log.mostFramesInFlight)
+        appenders.forgetLatencies()
+        let turns = max(Int((settings.seconds / LogBenchRun.turnSeconds).rounded()), 1)
+        for _ in 0..<turns {
+            let before = Snapshot(appenders, log)
+            appenders.resume()
+            try keepCompact(appenders, log, seconds: settings.seconds / Double(turns))
+            drain(appenders)
+            let after = Snapshot(appenders, log)
+            result.add(from: before, to: after)
+            try measureRaw(ceiling, &result)
         }
+        result.latencies = appenders.latencies()
+        appenders.end()
         log.stop()
-
-        rawNanoseconds += try pass { () throws(FileError) in
-            try ceiling.write(bytes: 4096, seconds: 0.25, into: raw)
-        }
-        var result = LogBenchResult(row: row, latencies: latencies, from: before, to: after)
-        result.raw = RawWrites(bytes: 4096, raw, nanoseconds: rawNanoseconds)
-        let size = LogCeiling.frameBytes(Int(result.bytesPerSync))
-        result.rawFrames = result.raw
-        if size > 4096 {
-            let latencies = LatencyRecorder()
-            let nanoseconds = try pass { () throws(FileError) in
-                try ceiling.write(bytes: size, seconds: 0.4, into: latencies)
-            }
-            result.rawFrames = RawWrites(bytes: size, latencies, nanoseconds: nanoseconds)
-        }
         // Every byte is checked again, not the footers alone.
         options.readsFooters = false
         result.difference =
@@ -121,6 +108,33 @@ struct LogBenchRun {
     }
 
     private static let warmUpSeconds = 0.7
+    /// The log's turn, and each of the bare disk's.
+    private static let turnSeconds = 0.25
+    private static let rawSeconds = 0.08
+
+    /// Waits until all that was appended is durable.
+    private func drain(_ appenders: LogAppenders) {
+        let deadline = BenchClock.now() + 30_000_000_000
+        while !appenders.drain(), appenders.failure == nil, BenchClock.now() < deadline {
+            BenchClock.pause(nanoseconds: 50_000)
+        }
+    }
+
+    /// The bare disk's turn: blocks, and frames as large as the log's last ones.
+    private func measureRaw(
+        _ ceiling: LogCeiling, _ result: inout LogBenchResult
+    ) throws(WALError) {
+        let size = LogCeiling.frameBytes(Int(result.bytesPerSync))
+        do throws(FileError) {
+            try ceiling.write(bytes: 4096, seconds: LogBenchRun.rawSeconds, into: &result.raw)
+            try ceiling.write(
+                bytes: size, seconds: LogBenchRun.rawSeconds, into: &result.rawFrames)
+            try ceiling.write(
+                bytes: size, seconds: LogBenchRun.rawSeconds, into: &result.rawDeep)
+        } catch {
+            throw WALError(.ioFailed, "the bare disk was not measured: \(error)")
+        }
+    }
 
     /// Waits, and meanwhile frees the log's old end as a node does.
     private func keepCompact(
@@ -132,8 +146,7 @@ struct LogBenchRun {
             guard now < end else { return }
             BenchClock.pause(nanoseconds: min(end - now, 50_000_000))
             guard log.statistics.segments > 1, appenders.failure == nil else { continue }
-            appenders.compact()
-            _ = try log.purge()
+            appenders.compact(try log.purge())
         }
     }
 
@@ -143,12 +156,6 @@ struct LogBenchRun {
             fileSystem: POSIXFileSystem(), directory: directory, options: options,
             random: SystemRandomSource(), clock: SystemClock()
         ).log
-    }
-
-    private func pass(_ measure: () throws(FileError) -> UInt64) throws(WALError) -> UInt64 {
-        do throws(FileError) { return try measure() } catch {
-            throw WALError(.ioFailed, "the bare disk was not measured: \(error)")
-        }
     }
 }
 

@@ -1,26 +1,39 @@
 // What the disk gives a writer that does nothing else: the same calls as the log's own, on a file
-// that was zeroed ahead like the log's segments, one write at a time, front to back.
+// that was zeroed ahead like the log's segments, front to back, one write at a time or several.
+//
+// A shared disk's own figures can differ by a factor of ten from one second to the next, and a burst of
+// writes uses up what it grants in advance. So this is measured in turns with the log, a moment each.
 
+import Synchronization
 import UkehiEnvironment
 import UkehiPOSIX
 
 /// One kind of raw write, measured.
-struct RawWrites: Equatable, Sendable {
+struct RawWrites: Sendable {
     var bytes = 0
-    var perSecond = 0.0
-    var p50Microseconds = 0.0
-    var p99Microseconds = 0.0
+    var depth = 1
+    private(set) var count: UInt64 = 0
+    private(set) var nanoseconds: UInt64 = 0
+    private var written: UInt64 = 0
+    private let latencies = LatencyRecorder()
 
-    var megabytesPerSecond: Double { perSecond * Double(bytes) / 1e6 }
-
-    init(bytes: Int) { self.bytes = bytes }
-
-    init(bytes: Int, _ latencies: LatencyRecorder, nanoseconds: UInt64) {
+    init(bytes: Int, depth: Int = 1) {
         self.bytes = bytes
-        let summary = latencies.summary()
-        perSecond = Double(summary.count) / (Double(max(nanoseconds, 1)) / 1e9)
-        p50Microseconds = summary.p50
-        p99Microseconds = summary.p99
+        self.depth = depth
+    }
+
+    var perSecond: Double { Double(count) / seconds }
+    var megabytesPerSecond: Double { Double(written) / 1e6 / seconds }
+    var latency: LatencySummary { latencies.summary() }
+    private var seconds: Double { Double(max(nanoseconds, 1)) / 1e9 }
+
+    /// Adds what a further turn found.
+    mutating func add(bytes: Int, _ found: LatencyRecorder, nanoseconds: UInt64) {
+        self.bytes = bytes
+        count += found.total
+        written += found.total * UInt64(bytes)
+        self.nanoseconds += nanoseconds
+        latencies.add(found)
     }
 }
 
@@ -32,8 +45,9 @@ final class LogCeiling {
     private let buffer: UnsafeMutableRawBufferPointer
     private var offset = 0
 
-    private static let fileBytes = 64 << 20
-    private static let bufferBytes = 8 << 20
+    /// As much as a few of the log's segments.
+    private static let fileBytes = 128 << 20
+    private static let bufferBytes = 16 << 20
 
     /// Makes the file and fills it with zeros.
     init(directory: String) throws(FileError) {
@@ -65,48 +79,92 @@ final class LogCeiling {
         buffer.deallocate()
     }
 
-    /// Durable writes of `bytes`, rounded up to blocks, one at a time, for `seconds`; added to
-    /// `latencies`. Returns how long it took, in nanoseconds.
+    /// Durable writes of `size` bytes, whole blocks, for `seconds`; as many at a time as `writes` says.
     func write(
-        bytes: Int, seconds: Double, into latencies: LatencyRecorder
-    ) throws(FileError) -> UInt64 {
-        let size = LogCeiling.frameBytes(bytes)
-        return try repeating(size, seconds, latencies) { (piece, at) throws(FileError) in
-            try self.file.writeDurably(piece, at: at)
+        bytes size: Int, seconds: Double, into writes: inout RawWrites
+    ) throws(FileError) {
+        try repeating(size, seconds, &writes) { (file, piece, at) throws(FileError) in
+            try file.writeDurably(piece, at: at)
         }
     }
 
     /// The textbook's way, for comparison: a write into the page cache, then `fdatasync`.
     func writeAndSync(bytes: Int, seconds: Double) throws(FileError) -> RawWrites {
-        let latencies = LatencyRecorder()
-        let size = LogCeiling.frameBytes(bytes)
-        let nanoseconds = try repeating(size, seconds, latencies) { (piece, at) throws(FileError) in
-            try self.file.write(piece, at: at)
-            try self.file.sync()
+        var writes = RawWrites(bytes: bytes)
+        try repeating(bytes, seconds, &writes) { (file, piece, at) throws(FileError) in
+            try file.write(piece, at: at)
+            try file.sync()
         }
-        return RawWrites(bytes: size, latencies, nanoseconds: nanoseconds)
+        return writes
     }
 
     /// The size of a raw write that stands for frames of `bytes` on average.
     static func frameBytes(_ bytes: Int) -> Int {
-        min(max((bytes + 4095) / 4096, 1) * 4096, bufferBytes)
+        min(max((bytes + 4095) / 4096, 1) * 4096, bufferBytes / 4)
     }
 
+    private typealias Write =
+        @Sendable (any File, UnsafeRawBufferPointer, UInt64)
+        throws(FileError) -> Void
+
     private func repeating(
-        _ size: Int, _ seconds: Double, _ latencies: LatencyRecorder,
-        _ write: (UnsafeRawBufferPointer, UInt64) throws(FileError) -> Void
-    ) throws(FileError) -> UInt64 {
+        _ size: Int, _ seconds: Double, _ writes: inout RawWrites, _ write: @escaping Write
+    ) throws(FileError) {
+        let turn = Turn(file: file, buffer: buffer, size: size, offset: offset)
         let start = BenchClock.now()
         let end = start + UInt64(seconds * 1e9)
-        var now = start
-        while now < end {
-            if offset + size > LogCeiling.fileBytes { offset = 0 }
-            try write(UnsafeRawBufferPointer(rebasing: buffer[..<size]), UInt64(offset))
-            offset += size
-            let after = BenchClock.now()
-            latencies.record(after - now)
-            now = after
+        ThreadRunner(width: writes.depth).forEach(writes.depth) { _ in
+            turn.run(until: end, write)
         }
-        return now - start
+        let found = try turn.result()
+        offset = found.offset
+        writes.add(bytes: size, found.latencies, nanoseconds: BenchClock.now() - start)
+    }
+
+    /// One turn's writers, which share the file from front to back.
+    ///
+    /// Safety: the buffer is only read, and outlives the turn.
+    private final class Turn: @unchecked Sendable {
+        private let file: any File
+        private let buffer: UnsafeMutableRawBufferPointer
+        private let size: Int
+        private let next: Atomic<Int>
+        private let found = Mutex<(latencies: LatencyRecorder, failure: FileError?)>(
+            (LatencyRecorder(), nil))
+
+        init(file: any File, buffer: UnsafeMutableRawBufferPointer, size: Int, offset: Int) {
+            self.file = file
+            self.buffer = buffer
+            self.size = size
+            next = Atomic(offset / size)
+        }
+
+        func run(until end: UInt64, _ write: Write) {
+            let latencies = LatencyRecorder()
+            let (places, pieces) = (LogCeiling.fileBytes / size, buffer.count / size)
+            do throws(FileError) {
+                var now = BenchClock.now()
+                while now < end {
+                    let place = next.add(1, ordering: .relaxed).oldValue
+                    // Other bytes each time, as a log's are.
+                    let piece = place % pieces * size
+                    try write(
+                        file, UnsafeRawBufferPointer(rebasing: buffer[piece..<piece + size]),
+                        UInt64(place % places * size))
+                    let after = BenchClock.now()
+                    latencies.record(after - now)
+                    now = after
+                }
+            } catch {
+                found.withLock { $0.failure = error }
+            }
+            found.withLock { $0.latencies.add(latencies) }
+        }
+
+        func result() throws(FileError) -> (latencies: LatencyRecorder, offset: Int) {
+            let (latencies, failure) = found.withLock { $0 }
+            if let failure { throw failure }
+            return (latencies, next.load(ordering: .relaxed) * size % LogCeiling.fileBytes)
+        }
     }
 }
