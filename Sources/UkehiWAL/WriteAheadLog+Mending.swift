@@ -30,9 +30,10 @@ extension WriteAheadLog {
     /// have held more, which was superseded.
     package func current(_ entries: DamagedEntries) -> DamagedEntries? {
         monitor.withLock {
-            guard let block = block(at: entries.first, of: entries.region)?.block else {
-                return nil
-            }
+            // One that ends later is another one.
+            guard let block = block(at: entries.first, of: entries.region)?.block,
+                block.end <= entries.last.rawValue + 1
+            else { return nil }
             return DamagedEntries(
                 region: entries.region, first: entries.first, last: LogIndex(block.end - 1))
         }

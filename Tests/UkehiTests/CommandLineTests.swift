@@ -12,7 +12,7 @@ struct CommandLineTests {
             "wal.on_damage": "repair",
             "sharding.rebalance_threshold": "0.5", "wal.unsafe_no_fsync": "true",
             "sharding.split_threshold_mb": "500", "raft.election_timeout_ms": "5000",
-            "raft.max_log_entries": "500", "wal.on_damage": "refuse",
+            "raft.max_log_entries": "500",
         ]
         var arguments = ["serve", "--check"]
         for setting in Setting.all { arguments += [setting.flag, values[setting.path] ?? "50"] }

@@ -242,7 +242,10 @@ struct MendingFaultTests {
         var kept: Set<UInt64> = []
         purging: while true {
             switch try small.log.purgeStep() {
-            case .removed: kept.formUnion(small.log.idleSegments.map(\.header.segment))
+            case .removed(let segment):
+                // Under its old name until it is used.
+                let name = LogNames.segment(segment)
+                if small.segmentNames.contains(name) { kept.insert(segment) }
             case .carried: small.pump()
             case .pinned, .done: break purging
             }
@@ -278,6 +281,74 @@ struct MendingFaultTests {
                 == SmallLog.entries(from: last, count: 31, bytes: 3000))
         small.claim()
         #expect(small.fileSystem.problem == nil)
+        #expect(small.told.failure.withLock { $0 } == nil)
+    }
+
+    @Test(
+        "the background check names what is needed, not what a later body with the same first entry took"
+    )
+    func superseded() throws {
+        var options = SmallLog.repairing
+        options.scrubBytesPerSecond = 1 << 30
+        let small = try SmallLog(options: options)
+        for region in UInt64(1)...2 { try small.append(region, from: 1, count: 2) }
+        let bodies = try SmallLog.bodies(small.fileSystem)
+        // Of region 1 both entries are superseded, of region 2 the second one.
+        try small.append(1, from: 1, count: 5, term: 2)
+        try small.append(2, from: 2, count: 5, term: 2)
+        var index: UInt64 = 1
+        while small.log.segments.count < 3 {
+            try small.append(3, from: index, bytes: 3000)
+            index += 1
+        }
+        for body in bodies { small.fileSystem.flip(body) }
+        for _ in 0..<1000 where small.log.statistics.scrubRounds == 0 {
+            small.log.scrubStep()
+            small.clock.advance(byNanoseconds: 600_000_000_000)
+        }
+        let damages = small.told.damages.withLock { $0 }
+        let left = DamagedEntries(region: RegionID(2), first: LogIndex(1), last: LogIndex(1))
+        #expect(damages.map(\.entries) == [[], [left]])
+        #expect(damages.allSatisfy { $0.error.code == .corrupted })
+        // Whoever was told of it before it was superseded has nothing to ask for either.
+        #expect(small.log.current(bodies[0].entries) == nil)
+        #expect(small.log.current(bodies[1].entries) == left)
+        #expect(try small.read(1, 1...5).count == 5)
+    }
+
+    @Test("a damaged body holds its segment, and is not written again until it is mended")
+    func rewriting() throws {
+        let small = try SmallLog(options: SmallLog.repairing)
+        try small.append(1, from: 1)
+        try small.append(1, from: 2, count: 2)
+        let body = try SmallLog.body(small.fileSystem, 1, from: 2)
+        var index: UInt64 = 0
+        while small.log.segments.count < 6 {
+            index += 1
+            try small.append(2, from: index, bytes: 3000)
+        }
+        var batch = LogBatch()
+        batch.compact(region: RegionID(2), firstIndex: LogIndex(index), term: Term(1))
+        _ = try small.log.submit(&batch, lane: 0)
+        small.pump()
+        small.fileSystem.flip(body)
+        for _ in 0..<3 {
+            #expect(try small.log.purgeStep() == .pinned([RegionID(1)]))
+            small.pump()
+        }
+        #expect(small.log.statistics.regionsRewritten == 0)
+        #expect(small.readingError(1, 2...3)?.damaged == body.entries)
+        #expect(
+            try small.mend(1, from: 2, with: SmallLog.entries(from: 2, count: 2)) == .mended)
+        guard case .carried(regions: 1, _) = try small.log.purgeStep() else {
+            Issue.record("it is not written again")
+            return
+        }
+        small.pump()
+        #expect(small.log.statistics.regionsRewritten == 1)
+        #expect(try small.log.purgeStep() == .removed(segment: 1))
+        #expect(try small.read(1, 1...3) == SmallLog.entries(from: 1, count: 3))
+        #expect(small.log.current(body.entries) == nil)
         #expect(small.told.failure.withLock { $0 } == nil)
     }
 
