@@ -352,6 +352,26 @@ struct DamagedEntriesTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    @Test("a node that is alone and told to repair has nobody to ask; its other regions run on")
+    func alone() throws {
+        let cluster = TestCluster(nodes: 1, regions: 2)
+        cluster.logOptions = { $0.damagePolicy = .repair }
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        try write(20, to: cluster)
+        let last = try peer(cluster, 0).log.lastIndex.rawValue
+        cluster.crash(0, seed: 1)
+        try rot(cluster, 0, [last - 8, last - 3])
+        try cluster.start(0)
+        cluster.pass(milliseconds: 5000)
+        #expect(try hopes(cluster, 0) == [])
+        #expect(try peer(cluster, 0).holes.allSatisfy { $0.progress == .beyondRepair })
+        #expect(try peer(cluster, 0).holes.count == 2)
+        #expect(cluster.leader(of: Self.key) == nil)
+        try write(3, to: cluster, key: Self.otherKey)
+        #expect(cluster.failures.isEmpty)
+    }
+
     // MARK: The background check, and nodes that refuse
 
     /// Steps the background check of a node until it has gone over all sealed segments.
