@@ -107,7 +107,9 @@ extension Lane {
 
     /// A peer asks for entries that it cannot read: it gets as many as fit in a message.
     func answerPeer(_ request: Message, _ region: Region) {
-        guard peerReads < Limits.maxPeerReads, request.index <= request.commit else { return }
+        guard request.to == region.peer, request.index != .zero, request.index <= request.commit,
+            peerReads < Limits.maxPeerReads
+        else { return }
         var answer = Message(
             kind: .requestEntriesResponse, to: request.from, from: region.peer,
             term: region.raft.term, index: request.index - 1)
@@ -145,12 +147,13 @@ extension Lane {
 
     /// A peer gives entries that were asked for, or says that it has them no more.
     func take(_ answer: Message, _ region: Region) {
-        let wanted = answer.index + 1
-        guard
+        // Not past the greatest index, whatever the peer says.
+        guard answer.to == region.peer,
             let position = region.holes.firstIndex(where: {
-                $0.progress == .asking && $0.next == wanted
+                $0.progress == .asking && $0.next - 1 == answer.index
             })
         else { return }
+        let wanted = region.holes[position].next
         if answer.reject {
             region.holes[position].deniedBy.insert(answer.from)
             return ask(region)

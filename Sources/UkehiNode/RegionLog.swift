@@ -64,9 +64,9 @@ package final class RegionLog: LogStorage {
     private var cacheFirst: LogIndex { last + 1 - UInt64(cache.count) }
 
     package override func term(at index: LogIndex) throws(LogStorageError) -> Term {
+        guard index <= last else { throw .unavailable }
         if index + 1 == first { return compactedTerm }
         guard index >= first else { throw .compacted }
-        guard index <= last else { throw .unavailable }
         // Runs are few, and asked-for terms are nearly always in the last one.
         var position = runs.count - 1
         while position > 0 && runs[position].start > index { position -= 1 }

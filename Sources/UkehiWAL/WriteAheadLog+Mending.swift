@@ -30,9 +30,10 @@ extension WriteAheadLog {
     /// have held more, which was superseded.
     package func current(_ entries: DamagedEntries) -> DamagedEntries? {
         monitor.withLock {
-            guard let block = block(at: entries.first, of: entries.region)?.block else {
-                return nil
-            }
+            // One that ends later is another one.
+            guard let block = block(at: entries.first, of: entries.region)?.block,
+                block.end <= entries.last.rawValue + 1
+            else { return nil }
             return DamagedEntries(
                 region: entries.region, first: entries.first, last: LogIndex(block.end - 1))
         }
@@ -80,7 +81,8 @@ extension WriteAheadLog {
         return (segment, block)
     }
 
-    /// Puts `body` into the blocks it lies in, as they are read now.
+    /// Puts `body` into the blocks it lies in, as they are read now. Only blocks that change are written: a
+    /// write that the power interrupts can harm what else is in its blocks.
     private static func overwrite(
         _ file: any File, with body: Bytes, at offset: UInt64
     ) throws(FileError) {
@@ -92,11 +94,20 @@ extension WriteAheadLog {
         guard try file.read(into: blocks, at: start) == count else {
             throw FileError(kind: .ioFailed, operation: "pread", path: "a segment that was cut")
         }
-        body.withUnsafeBytes { source in
-            UnsafeMutableRawBufferPointer(rebasing: blocks[Int(offset - start)...])
-                .copyMemory(from: source)
+        let changed = body.withUnsafeBytes { source in
+            let place = UnsafeMutableRawBufferPointer(
+                rebasing: blocks[Int(offset - start)...].prefix(source.count))
+            let first = source.indices.first { source[$0] != place[$0] }
+            let last = source.indices.last { source[$0] != place[$0] }
+            place.copyMemory(from: source)
+            return first.flatMap { first in last.map { first...$0 } }
         }
-        try file.writeDurably(UnsafeRawBufferPointer(blocks), at: start)
+        guard let changed else { return }
+        let before = Int(offset - start)
+        let from = (before + changed.lowerBound) / FrameFormat.blockBytes * FrameFormat.blockBytes
+        let to = FrameFormat.roundUp(before + changed.upperBound + 1)
+        try file.writeDurably(
+            UnsafeRawBufferPointer(rebasing: blocks[from..<to]), at: start + UInt64(from))
     }
 }
 
@@ -112,11 +123,19 @@ extension LogBatch {
         guard rawBytes == Int(block.rawBytes) else { return nil }
         let storage = BatchStorage()
         for entry in entries { storage.appendRecord(entry) }
+        return withExtendedLifetime(storage) { stored(storage, as: block) }
+    }
+
+    private static func stored(_ storage: BatchStorage, as block: IndexBlock) -> Bytes? {
         let raw = UnsafeRawBufferPointer(start: storage.body, count: storage.bodyBytes)
         guard block.isCompressed else { return Bytes(copying: raw) }
-        guard let packed = BodyCompressor(thresholdBytes: 1).compress(raw),
-            packed.count == Int(block.bodyBytes)
-        else { return nil }
-        return Bytes(copying: packed)
+        // What it gives is in its own memory.
+        let compressor = BodyCompressor(thresholdBytes: 1)
+        return withExtendedLifetime(compressor) {
+            guard let packed = compressor.compress(raw), packed.count == Int(block.bodyBytes) else {
+                return nil
+            }
+            return Bytes(copying: packed)
+        }
     }
 }

@@ -108,13 +108,14 @@ extension WriteAheadLog {
             failure.position = place
             return LogDamage(error: failure, entries: indexed(place.segment, start..<end))
         case .damaged(let defect):
-            let entries =
+            // Of a body that was superseded nothing is needed, though a later one may begin with the
+            // same entry.
+            let entries = indexed(place.segment, start..<end).filter { entries in
                 defect.damaged.isEmpty
-                ? indexed(place.segment, start..<end)
-                : defect.damaged.filter { $0.count > 0 }.map {
-                    DamagedEntries(
-                        region: $0.region, first: $0.firstIndex, last: $0.endIndex - 1)
-                }
+                    || defect.damaged.contains {
+                        $0.region == entries.region && $0.firstIndex == entries.first
+                    }
+            }
             let named = entries.prefix(8).map { "\($0.first) to \($0.last) of \($0.region)" }
             let more = entries.count > 8 ? " and \(entries.count - 8) more" : ""
             let what =

@@ -75,6 +75,47 @@ struct HostilePeerTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    @Test("requests for entries, and answers to them, that nobody sends are not answered")
+    func damagedEntries() throws {
+        let (cluster, leader, follower) = try cluster()
+        let from = try peer(cluster, leader)
+        let to = try peer(cluster, follower)
+        for number in 0..<3 {
+            _ = try cluster.write(.put(key: "k", value: Bytes("\(number)")))
+        }
+        let last = to.log.lastIndex
+        #expect(last > LogIndex(2))
+        let bad = [.zero, LogIndex(1), last, last + 1, LogIndex(.max)]
+        var answered = 0
+        cluster.network.drops = { packet in
+            for item in packet.messages where item.message.kind == .requestEntriesResponse {
+                if item.message.from == to.peer { answered += 1 }
+            }
+            return false
+        }
+        for index in bad {
+            for commit in bad {
+                for kind in [MessageKind.requestEntries, .requestEntriesResponse] {
+                    try deliver(
+                        Message(
+                            kind: kind, to: to.peer, from: from.peer, term: from.raft.term,
+                            logTerm: from.raft.term, index: index, commit: commit,
+                            entries: [Entry(term: from.raft.term, index: commit)]),
+                        from: leader, to: follower, cluster)
+                }
+            }
+        }
+        // The first, the last, and all of them were rightly asked for.
+        #expect(answered == 3)
+        try deliver(
+            Message(
+                kind: .requestEntries, to: from.peer, from: from.peer, term: from.raft.term,
+                logTerm: from.raft.term, index: last, commit: last), from: leader, to: follower,
+            cluster)
+        #expect(answered == 3, "it is for another peer")
+        #expect(cluster.failures.isEmpty)
+    }
+
     @Test("a compaction past every index drops no more than what stands before it")
     func compaction() throws {
         let (cluster, leader, follower) = try cluster()

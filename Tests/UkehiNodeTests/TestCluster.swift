@@ -182,6 +182,8 @@ final class TestCluster {
     private var nextTag: UInt64 = 1
     private let ranges: [KeyRange]
     let options: (inout NodeOptions) -> Void
+    /// Set before any member starts.
+    var logOptions: (inout WALOptions) -> Void = { _ in }
     /// Takes the place of some of a member's workers; nil: those do everything at once.
     var worker: @Sendable (_ member: Int, _ name: String) -> (any Worker)? = { _, _ in nil }
 
@@ -219,6 +221,7 @@ final class TestCluster {
         options(&nodeOptions)
         var walOptions = WALOptions()
         walOptions.segmentBytes = 1 << 20
+        logOptions(&walOptions)
         let random = NodeRandom(seed: UInt64(number) &* 77 &+ clock.now().nanoseconds)
         let core = try NodeCore(
             options: nodeOptions, directory: "data",

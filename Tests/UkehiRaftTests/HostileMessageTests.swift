@@ -113,6 +113,19 @@ struct HostileMessageTests {
             "storage work as a request",
             message(.storageAppend) { $0.from = .localAppend }, .localMessage(.storageAppend)
         ),
+        (
+            "a damaged peer's request", message(.requestEntries) { $0.logTerm = Term(1) },
+            .localMessage(.requestEntries)
+        ),
+        (
+            "entries for a damaged peer",
+            message(.requestEntriesResponse) { $0.entries = [entry(1, 1)] },
+            .localMessage(.requestEntriesResponse)
+        ),
+        (
+            "a damaged peer's request to itself",
+            message(.requestEntries) { $0.from = PeerID(2) }, .localMessage(.requestEntries)
+        ),
         ("an empty proposal", message(.propose) { $0.term = .zero }, .malformed(.noEntries)),
         (
             "an applied entry that was never handed out",
@@ -215,7 +228,7 @@ struct HostileMessageTests {
             default: PeerID(UInt64(1 + random.below(random.chance(80) ? 3 : 5)))
             }
         }
-        let kind = MessageKind(rawValue: UInt8(random.below(24))) ?? .hup
+        let kind = MessageKind(rawValue: UInt8(random.below(26))) ?? .hup
         var message = Message(
             kind: kind, to: random.chance(90) ? peer.id : id(), from: id(), term: term(),
             logTerm: term(), index: LogIndex(number()), commit: LogIndex(number()), vote: id(),

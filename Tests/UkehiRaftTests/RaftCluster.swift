@@ -93,6 +93,7 @@ extension TestPeer {
     var uncommittedBytes: UInt64 { raft.uncommittedBytes }
     var hasReady: Bool { raft.hasReady }
     var isSupportingLeader: Bool { raft.isSupportingLeader }
+    var isDamaged: Bool { raft.isDamaged }
     func progress(of id: UInt64) -> PeerProgress? { raft.progress(of: PeerID(id)) }
 }
 

@@ -29,10 +29,26 @@ struct SimulationTests {
     ///
     /// - 201801, 203514: entries durable on disk, and the lane not told of it yet.
     /// - 400071, 400169: a node that found rot while it ran was started again, and again.
-    @Test("pinned short seeds", arguments: [201_801, 203_514, 400_071, 400_169])
+    /// - 501058: found while damaged entries came to be repaired.
+    @Test("pinned short seeds", arguments: [201_801, 203_514, 400_071, 400_169, 501_058])
     func pinnedShort(seed: UInt64) {
         let result = SimulationRun(seed: seed, minutes: 0.3).run()
         #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")
+    }
+
+    /// Seeds on which repairing damaged entries was once at fault.
+    ///
+    /// - 501010: a record without a body was taken for the damaged one that begins where it stands.
+    /// - 501023: found with it, while damage came to be repaired.
+    @Test("pinned seeds of rot: what rots is repaired, by peers")
+    func pinnedRot() {
+        var mended = 0
+        for seed in [501_010, 501_023] as [UInt64] {
+            let result = SimulationRun(seed: seed, minutes: 0.3, scenario: .rot).run()
+            #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")
+            mended += result.mendedBodies
+        }
+        #expect(mended > 0)
     }
 
     @Test("one seed, one run: the trace is the same each time")

@@ -120,6 +120,41 @@ struct ConfigurationTests {
         #expect(loaded.wal.unsafeNoFsync)
     }
 
+    @Test(
+        "what becomes of damage is said in a file, in the environment or by a flag, or not at all")
+    func onDamage() throws {
+        let file = "[wal]\non_damage = \"repair\""
+        let environment = ["UKEHI_WAL_ON_DAMAGE": "refuse"]
+        let flags = ["wal.on_damage": "repair"]
+        #expect(try Configuration.load(text: "").wal.onDamage == nil)
+        #expect(try Configuration.load(text: file).wal.onDamage == .repair)
+        #expect(try Configuration.load(text: "", environment: environment).wal.onDamage == .refuse)
+        #expect(try Configuration.load(text: "", flags: flags).wal.onDamage == .repair)
+        #expect(
+            try Configuration.load(text: file, environment: environment).wal.onDamage == .refuse)
+        #expect(
+            try Configuration.load(text: "", environment: environment, flags: flags).wal.onDamage
+                == .repair)
+    }
+
+    @Test("any other word for what becomes of damage is refused")
+    func onDamageUnknown() {
+        let allowed = "allowed: \"repair\", \"refuse\""
+        #expect(
+            problems(
+                "[wal]\non_damage = \"ignore\"", environment: ["UKEHI_WAL_ON_DAMAGE": ""],
+                flags: ["wal.on_damage": "Repair"]
+            ).map(\.description) == [
+                "wal.on_damage (node.toml): \"ignore\" is unknown; " + allowed,
+                "wal.on_damage (UKEHI_WAL_ON_DAMAGE): \"\" is unknown; " + allowed,
+                "wal.on_damage (--wal-on-damage): \"Repair\" is unknown; " + allowed,
+            ])
+        #expect(
+            problems("[wal]\non_damage = true").map(\.description) == [
+                "wal.on_damage (node.toml): a value of the wrong type (bool); " + allowed
+            ])
+    }
+
     @Test("all faults are told at once, each with its key, its place and what is allowed")
     func allAtOnce() {
         let text = """

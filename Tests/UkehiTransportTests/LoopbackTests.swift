@@ -108,7 +108,12 @@ struct LoopbackTests {
         while try await !sends([append([100_000], region: 2)], on: loop, a.transport) {
             await Task.yield()
         }
-        let sent = [append([2 << 20], index: 10), append([5], index: 11), append([6], index: 12)]
+        // So does a large answer to a peer whose copy of those entries is damaged.
+        var answer = append([2 << 20, 100], index: 3)
+        answer.message.kind = .requestEntriesResponse
+        let sent = [
+            append([2 << 20], index: 10), answer, append([5], index: 11), append([6], index: 12),
+        ]
         let transport = a.transport
         let dropped = transport.statistics.messagesDropped
         try await loop.submit {

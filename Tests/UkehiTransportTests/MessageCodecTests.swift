@@ -8,7 +8,7 @@ import UkehiRaft
 /// Raft messages survive the wire; what is not one is an error with a place, never a trap.
 @Suite("Raft messages on the wire")
 struct MessageCodecTests {
-    private static let kinds = (0..<24).compactMap { MessageKind(rawValue: UInt8($0)) }
+    private static let kinds = (0..<26).compactMap { MessageKind(rawValue: UInt8($0)) }
 
     private func position(_ random: inout SeededRandom) -> UInt64 {
         Bool.random(using: &random) ? 0 : UInt64.random(in: 0..<1 << 61, using: &random)
@@ -26,7 +26,7 @@ struct MessageCodecTests {
         message.reject = Bool.random(using: &random)
         message.rejectHint = LogIndex(position(&random))
         if Bool.random(using: &random) { message.context = random.bytes(16) }
-        if message.kind == .appendEntries {
+        if message.kind == .appendEntries || message.kind == .requestEntriesResponse {
             for offset in 0..<Int.random(in: 0...4, using: &random) {
                 message.entries.append(
                     Entry(
@@ -125,11 +125,45 @@ struct MessageCodecTests {
         }
     }
 
-    @Test("entries in anything but appendEntries are refused")
-    func entriesElsewhere() {
+    private static let withEntries: Set<MessageKind> = [.appendEntries, .requestEntriesResponse]
+
+    @Test(
+        "entries are refused in anything but appends and answers to a damaged peer",
+        arguments: kinds.filter { MessageCodec.travels($0) })
+    func entriesElsewhere(kind: MessageKind) throws {
         var bytes = encodeMessages([append([5])]).array
-        bytes[4] = MessageKind.heartbeat.rawValue
-        #expect(throws: DecodeError.self) { try decode(Bytes(bytes)) }
+        bytes[4] = kind.rawValue
+        if Self.withEntries.contains(kind) {
+            let got = try decode(Bytes(bytes))
+            #expect(got.map(\.message.kind) == [kind])
+            #expect(got.map(\.message.entries.count) == [1])
+        } else {
+            #expect(throws: DecodeError.self) { try decode(Bytes(bytes)) }
+        }
+    }
+
+    @Test("a damaged peer's request and its answers come out as they went in")
+    func damagedEntries() throws {
+        let request = Message(
+            kind: .requestEntries, to: PeerID(2), from: PeerID(1), term: Term(7), logTerm: Term(5),
+            index: LogIndex(10), commit: LogIndex(14))
+        var answer = Message(
+            kind: .requestEntriesResponse, to: PeerID(1), from: PeerID(2), term: Term(7),
+            index: LogIndex(9))
+        var denial = answer
+        denial.reject = true
+        answer.entries = (10...14).map { index in
+            Entry(
+                term: Term(5), index: LogIndex(index), kind: index == 12 ? .confChangeV2 : .normal,
+                data: Bytes([UInt8](repeating: 1, count: Int(index) * 7)))
+        }
+        let sent = [request, answer, denial].map {
+            RegionMessage(
+                region: RegionID(3), epoch: RegionEpoch(confVersion: 1, version: 2), message: $0)
+        }
+        let got = try decode(encodeMessages(sent))
+        #expect(got.map(\.message) == [request, answer, denial])
+        #expect(zip(got, sent).allSatisfy { $0.isEqual(to: $1) })
     }
 
     @Test("the bytes of version 1 stay what they are")
