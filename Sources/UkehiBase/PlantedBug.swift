@@ -65,6 +65,8 @@
         case recoveryTrustsPageCache
         /// Recovery cuts the log wherever a frame is wrong (RULES 44).
         case corruptionIsTornTail
+        /// What is read back is believed without its checksum (RULES 44).
+        case readsUnchecked
         /// A frame claims itself as durable.
         case claimsItself
         /// Hard states that are only in a dead segment go with it (RULES 40).

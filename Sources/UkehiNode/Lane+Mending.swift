@@ -222,10 +222,28 @@ extension Lane {
         let before = region.holes.count
         region.holes.removeAll { hole in
             if hole.progress == .mending { return false }
-            guard let term = try? region.log.term(at: hole.entries.last) else { return true }
-            return hole.entries.last < region.log.firstIndex || term != hole.lastTerm
+            if hole.entries.last < region.log.firstIndex { return true }
+            guard (try? region.log.term(at: hole.entries.last)) != hole.lastTerm else {
+                return false
+            }
+            lookAgain(at: hole.entries.first, region)
+            return true
         }
         if region.holes.count != before { holesChanged(region) }
+    }
+
+    /// A hole whose end was superseded may still be one at its beginning.
+    private func lookAgain(at index: LogIndex, _ region: Region) {
+        let log = log
+        let id = region.id
+        let lane = self
+        readWorker.run {
+            do throws(WALError) {
+                _ = try log.entries(region: id, from: index, to: index + 1, maxBytes: 1)
+            } catch {
+                if let damage = error.damaged { lane.post(.damaged(damage)) }
+            }
+        }
     }
 
     private func holesChanged(_ region: Region) {

@@ -131,8 +131,9 @@ extension FaultInjector {
             let path = String(entry.position.segment, radix: 16)
             let name =
                 "data/wal/" + String(repeating: "0", count: 16 - path.count) + path + ".wal"
-            // The record's head, which is there whether it is compressed or not.
-            let at = Int(entry.position.offset) + Int.random(in: 0..<12, using: &random)
+            // Of a compressed one at least so much is there.
+            let reach = random.oneIn(2) ? 12 : 16 + entry.bytes
+            let at = Int(entry.position.offset) + Int.random(in: 0..<reach, using: &random)
             guard let bytes = node.disk.contents(name), at < bytes.count else { continue }
             node.disk.damage(
                 name, at: at, with: [bytes[at] ^ 1 << UInt8.random(in: 0..<8, using: &random)])

@@ -108,7 +108,7 @@
             switch bug {
             case .lateAnswerCounts, .readsUnconfirmed, .previousTermUnchecked: .network
             case .rotatesWithoutBarrier, .directoryNotSynced, .recoveryTrustsPageCache: .crashes
-            case .corruptionIsTornTail: .disks
+            case .corruptionIsTornTail, .readsUnchecked: .disks
             default: .swarm
             }
         }
