@@ -4,10 +4,11 @@ import Foundation
 
 /// A running node in a process of its own; ends with the test.
 final class ServerProcess: @unchecked Sendable {
-    // Safety: `output` is behind its lock; the process object is used by one test task at a time.
+    // Safety: `output` and `hasOutputEnded` are behind the lock; the process object is used by one test task at a time.
     private let process = Process()
     private let lock = NSLock()
     private var output = ""
+    private var hasOutputEnded = false
     let address: String
 
     /// The executable that lies beside the test bundle.
@@ -34,11 +35,14 @@ final class ServerProcess: @unchecked Sendable {
             let text = String(decoding: handle.availableData, as: UTF8.self)
             if text.isEmpty {
                 handle.readabilityHandler = nil
+                self?.outputEnded()
             } else {
                 self?.append(text)
             }
         }
         try process.run()
+        // Only the process holds the other end now: its output ends with it.
+        try? pipe.fileHandleForWriting.close()
     }
 
     deinit {
@@ -46,6 +50,7 @@ final class ServerProcess: @unchecked Sendable {
     }
 
     private func append(_ text: String) { lock.withLock { output += text } }
+    private func outputEnded() { lock.withLock { hasOutputEnded = true } }
 
     /// What it has printed so far.
     var printed: String { lock.withLock { output } }
@@ -71,9 +76,11 @@ final class ServerProcess: @unchecked Sendable {
         return try await exitCode()
     }
 
-    /// Waits for the end and gives the exit code.
+    /// Waits for the end, also of what it prints, and gives the exit code.
     func exitCode() async throws -> Int32 {
-        try await eventually("\(address) ends; it printed: \(printed)") { !process.isRunning }
+        try await eventually("\(address) ends; it printed: \(printed)") {
+            !process.isRunning && lock.withLock { hasOutputEnded }
+        }
         return process.terminationStatus
     }
 }
