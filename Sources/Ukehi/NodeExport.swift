@@ -71,7 +71,8 @@ package struct NodeExport {
         }
         let sources = try chosen(region, from: try sources(), target)
         let paths = try paths(for: sources, target)
-        let applier = try Configuration(directory: directory).makeApplier(stateMachine: nil)
+        let applier = try Configuration(directory: directory).makeApplier(
+            stateMachine: nil, isReadOnly: true)
         defer { applier.close() }
         guard let store = applier as? KeyValueApplier else {
             throw NodeError(
@@ -103,8 +104,8 @@ package struct NodeExport {
         }
     }
 
-    /// The user regions in the log. It is opened as for a start of the node, which no entry that cannot
-    /// be read keeps from it: the state needs none.
+    /// The user regions in the log. It is opened as for a start of the node, but changes nothing; an
+    /// entry that cannot be read does not matter, since the state needs none.
     private func sources() throws -> [Source] {
         var options = WALOptions()
         options.damagePolicy = .repair
@@ -112,7 +113,8 @@ package struct NodeExport {
         let regions: [RecoveredRegion]
         do throws(WALError) {
             (log, regions) = try WriteAheadLog.open(
-                fileSystem: fileSystem, directory: directory + "/wal", options: options,
+                fileSystem: ReadOnlyFileSystem(fileSystem), directory: directory + "/wal",
+                options: options,
                 random: SystemRandomSource(), clock: SystemClock())
         } catch {
             throw NodeError(error)

@@ -62,6 +62,16 @@
             return pairs
         }
 
+        /// The files of a data directory, but for RocksDB's diary.
+        private func contents(_ directory: String) throws -> [String: Data] {
+            var contents: [String: Data] = [:]
+            for name in try FileManager.default.subpathsOfDirectory(atPath: directory)
+            where !name.hasPrefix("state/LOG") {
+                contents[name] = try? Data(contentsOf: URL(filePath: directory + "/" + name))
+            }
+            return contents
+        }
+
         private func names(_ directory: String) throws -> [String] {
             try FileManager.default.contentsOfDirectory(atPath: directory).sorted()
         }
@@ -69,8 +79,10 @@
         @Test("export writes what the node holds; the node goes on afterwards")
         func export() async throws {
             try await withNode { data, out in
+                let before = try contents(data)
                 let outcome = try run("export", data, "--out-dir", out)
                 #expect(outcome.status == 0, "\(outcome.errors)")
+                #expect(try contents(data) == before)
                 #expect(outcome.output.split(separator: "\n").count == 4)
                 #expect(!outcome.output.contains("the log goes on"), "\(outcome.output)")
                 let files = try names(out)

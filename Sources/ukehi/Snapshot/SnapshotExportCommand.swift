@@ -15,8 +15,7 @@ extension SnapshotCommand {
                 node had flushed: all it had applied, if it was stopped cleanly. A node that runs \
                 is refused. Only nodes with storage.state = "rocksdb" keep state on disk.
 
-                The log is opened as a start of the node does it; nothing of the node's data is \
-                changed.
+                The node's log and data are only read.
 
                 EXAMPLES
                   ukehi snapshot export ./data --out-dir ./backup
