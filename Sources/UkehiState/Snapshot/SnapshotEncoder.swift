@@ -12,8 +12,9 @@ package struct SnapshotOptions: Sendable {
     /// A frame ends before the record that would make it larger, unless that is its only one. Small
     /// ones resume more closely, large ones compress better.
     package var frameBytes = 1 << 20
-    /// zstd's level, 1 to 19.
-    package var compressionLevel = 3
+    /// zstd's level, 1 to 19. Above the first, what is saved costs more than a disk or a network
+    /// takes for it, and values that are sealed or compressed already cost several times as much.
+    package var compressionLevel = 1
 
     package init() {}
 }

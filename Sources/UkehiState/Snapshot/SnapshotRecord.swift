@@ -35,6 +35,7 @@ enum SnapshotRecord {
 
     /// Writes a pair that ``SnapshotOrder`` has accepted.
     static func append(_ entry: StoredEntry, to writer: inout ByteWriter) {
+        writer.reserve(byteCount(entry))
         writer.append(pairKind)
         writer.append(entry.expiresAt == 0 ? 0 : expiryFlag)
         writer.append(UInt16(entry.key.count))
@@ -89,13 +90,13 @@ struct SnapshotOrder {
     private let range: KeyRange
     /// Nil where a reader did not start at frame 0.
     private let revision: UInt64?
-    private var last: [UInt8] = []
-    private var hasLast = false
+    /// Room for the key before, of which `lastCount` bytes count; nil: there was none.
+    private var last = [UInt8](repeating: 0, count: CommandLimits.maxKeyBytes)
+    private var lastCount: Int?
 
     init(_ range: KeyRange, revision: UInt64?) {
         self.range = range
         self.revision = revision
-        last.reserveCapacity(CommandLimits.maxKeyBytes)
     }
 
     /// Why the pair cannot follow the one before; nil if it may, and then it is the one before.
@@ -105,16 +106,19 @@ struct SnapshotOrder {
         if entry.version > min(revision ?? .max, SnapshotRecord.maxVersion) {
             return "a key has a version that the region has not reached"
         }
-        let isAbove = last.withUnsafeBytes { compareBytes($0, entry.key) < 0 }
-        if hasLast, !isAbove { return "keys are not in order" }
+        if let lastCount {
+            let isAbove = last.withUnsafeBytes {
+                compareBytes(UnsafeRawBufferPointer(rebasing: $0[..<lastCount]), entry.key) < 0
+            }
+            if !isAbove { return "keys are not in order" }
+        }
         let isInside =
             range.lower.withUnsafeBytes { compareBytes($0, entry.key) <= 0 }
             && (range.upper.isEmpty
                 || range.upper.withUnsafeBytes { compareBytes(entry.key, $0) < 0 })
         if !isInside { return "a key lies outside the region's range" }
-        last.removeAll(keepingCapacity: true)
-        last.append(contentsOf: entry.key)
-        hasLast = true
+        last.withUnsafeMutableBytes { $0.copyMemory(from: entry.key) }
+        lastCount = entry.key.count
         return nil
     }
 }
