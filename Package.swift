@@ -44,6 +44,7 @@ let package = Package(
         // C libraries.
         .systemLibrary(name: "CISAL", pkgConfig: "libisal", providers: [.apt(["libisal-dev"])]),
         .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(
             name: "CRocksDB", pkgConfig: "rocksdb", providers: [.apt(["librocksdb-dev"])]),
 
@@ -57,7 +58,7 @@ let package = Package(
             name: "UkehiWAL", dependencies: ["UkehiBase", "UkehiEnvironment", "CLZ4"],
             swiftSettings: strict),
         .target(
-            name: "UkehiState", dependencies: ["UkehiBase", "UkehiEnvironment"],
+            name: "UkehiState", dependencies: ["UkehiBase", "UkehiEnvironment", "CZstd"],
             swiftSettings: strict),
         .target(
             name: "UkehiRocksDB", dependencies: ["UkehiBase", "UkehiState", "CRocksDB"],
@@ -140,11 +141,14 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
-            name: "UkehiStateTests", dependencies: ["UkehiState", "UkehiBase"],
-            swiftSettings: strict),
+            name: "UkehiStateTests",
+            dependencies: [
+                "UkehiState", "UkehiPOSIX", "UkehiBase", "UkehiEnvironment", "_UkehiTestSupport",
+            ],
+            exclude: ["Corpus"], swiftSettings: strict),
         .testTarget(
             name: "UkehiRocksDBTests",
-            dependencies: ["UkehiState", "UkehiBase", rocksDB],
+            dependencies: ["UkehiState", "UkehiBase", "UkehiEnvironment", rocksDB],
             swiftSettings: strict),
         .testTarget(
             name: "UkehiNodeTests",
@@ -171,8 +175,8 @@ let package = Package(
             name: "UkehiTests",
             // The executable, so that the process tests have it to start.
             dependencies: [
-                "Ukehi", "UkehiBase", "UkehiNode", "UkehiState", "UkehiWAL", "UkehiCommand",
-                logging,
+                "Ukehi", "UkehiBase", "UkehiEnvironment", "UkehiNode", "UkehiPOSIX", "UkehiState",
+                "UkehiWAL", "UkehiCommand", logging,
             ],
             swiftSettings: strict),
         .testTarget(

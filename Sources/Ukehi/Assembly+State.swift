@@ -10,25 +10,29 @@ internal import UkehiState
 
 extension Configuration {
     /// Opens the state; called with the directory locked and known to be this node's.
+    ///
+    /// - Parameter isReadOnly: What is on disk is there, stays as it is, and is only read.
     func makeApplier(
-        stateMachine: (@Sendable (RegionID, KeyRange) -> any StateMachine)?
+        stateMachine: (@Sendable (RegionID, KeyRange) -> any StateMachine)?,
+        isReadOnly: Bool = false
     ) throws(NodeError) -> Applier {
         if let stateMachine { return MachineApplier(factory: stateMachine) }
         switch storage.state {
         case .none: return LogDigestApplier()
         case .memory: return KeyValueApplier(store: MemoryStore())
-        case .rocksdb: return KeyValueApplier(store: try openRocksDB())
+        case .rocksdb: return KeyValueApplier(store: try openRocksDB(isReadOnly))
         }
     }
 
-    private func openRocksDB() throws(NodeError) -> any StateStore {
+    private func openRocksDB(_ isReadOnly: Bool) throws(NodeError) -> any StateStore {
         #if RocksDB
             var options = RocksDBOptions()
             options.blockCacheBytes = storage.cacheMegabytes << 20
             do throws(StateError) {
                 let options = RocksDBOptions(blockCacheBytes: storage.cacheMegabytes << 20)
                 return try RocksDBStore(
-                    directory: cluster.dataDirectory + "/state", options: options)
+                    directory: cluster.dataDirectory + "/state", options: options,
+                    isReadOnly: isReadOnly)
             } catch {
                 throw NodeError(error)
             }

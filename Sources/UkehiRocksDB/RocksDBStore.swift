@@ -35,13 +35,20 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
     private static let persistedTier: Int32 = 2
 
     /// Opens the store in `directory`, creating it if there is none.
+    ///
+    /// - Parameter isReadOnly: There must be one, its data stays as it is, and no batch can be committed.
     package init(
-        directory: String, options: RocksDBOptions = RocksDBOptions()
+        directory: String, options: RocksDBOptions = RocksDBOptions(), isReadOnly: Bool = false
     ) throws(StateError) {
         let effect = "The state store in \(directory) was not opened."
         let made = options.make()
         defer { rocksdb_options_destroy(made) }
-        let opened = try checked(effect) { rocksdb_open(made, directory, $0) }
+        if isReadOnly { rocksdb_options_set_create_if_missing(made, 0) }
+        let opened = try checked(effect) {
+            isReadOnly
+                ? rocksdb_open_for_read_only(made, directory, 0, $0)
+                : rocksdb_open(made, directory, $0)
+        }
         guard let opened, let write = rocksdb_writeoptions_create(),
             let read = rocksdb_readoptions_create(), let cache = rocksdb_readoptions_create(),
             let flushed = rocksdb_readoptions_create()

@@ -15,9 +15,9 @@ package import UkehiEnvironment
 package final class KeyValueApplier: Applier, @unchecked Sendable {
     // Safety: the table and the pool have their own locks, the store is thread-safe, and a region's
     // working state is touched by the one thread that applies it.
-    private let store: any StateStore
+    let store: any StateStore
     private let rare: RarePaths
-    private let regions = RegionTable<OpenRegion>()
+    let regions = RegionTable<OpenRegion>()
     private let poolLock = Lock()
     private var pool: [any StoreBatch] = []
 
@@ -282,7 +282,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     }
 
     /// The region's state in a view; a region that has applied nothing has none there yet.
-    private func state(
+    func state(
         of region: OpenRegion, in view: any StateView
     ) throws(StateError) -> RegionState {
         guard let stored = try view.regionState(region.id) else {

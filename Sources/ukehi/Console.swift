@@ -5,6 +5,7 @@ import Synchronization
 import Ukehi
 import UkehiBase
 import UkehiNode
+import UkehiState
 import UkehiWAL
 
 #if canImport(Glibc)
@@ -19,6 +20,7 @@ enum ExitStatus {
     static let corruption: Int32 = 20
     static let ioFailed: Int32 = 21
     static let diskFull: Int32 = 22
+    static let identity: Int32 = 24
     static let usage: Int32 = 64
     static let unavailable: Int32 = 69
     static let configuration: Int32 = 78
@@ -104,6 +106,7 @@ struct Failure: Error {
         case let error as NodeError:
             self.init(status: error.code.exitCode, message: error.message)
         case let error as WALError: self = Failure(error)
+        case let error as SnapshotError: self = Failure(error)
         case let error as RequestError:
             self.init(
                 status: error.isUnavailable ? ExitStatus.unavailable : ExitStatus.failure,

@@ -58,7 +58,8 @@ final class ProgressLine: Sendable {
         state = Mutex(State(next: BenchClock.now() + first))
     }
 
-    func show(_ done: UInt64, of total: UInt64) {
+    /// Shows it if that is due; `total` nil: not known.
+    func show(_ done: UInt64, of total: UInt64?) {
         let now = BenchClock.now()
         let isDue = state.withLock { state in
             guard now >= state.next else { return false }
@@ -67,6 +68,11 @@ final class ProgressLine: Sendable {
             return true
         }
         guard isDue else { return }
+        guard let total else {
+            let line = "\(what): \(byteText(done))"
+            if isErrorWatched { printUnended("\r\u{1b}[K\(line)") } else { printError(line) }
+            return
+        }
         let percent = total == 0 ? 100 : min(done, total) * 100 / total
         let line = "\(what): \(percent) % of \(byteText(total))"
         if isErrorWatched {

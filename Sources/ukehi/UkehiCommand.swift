@@ -31,6 +31,9 @@ struct UkehiCommand: AsyncParsableCommand {
               ukehi wal stat ./data
               ukehi wal verify ./data
 
+            Back up a stopped node:
+              ukehi snapshot export ./data --out-dir ./backup
+
             Exit codes: 20 corruption, 21 I/O failed, 22 disk full, 23 wrong key, 24 identity,
             64 usage, 69 unavailable, 78 configuration.
             """,
@@ -39,8 +42,8 @@ struct UkehiCommand: AsyncParsableCommand {
 
     private static var subcommands: [any ParsableCommand.Type] {
         let shipped: [any ParsableCommand.Type] = [
-            Bench.self, Serve.self, KeyValueCommand.self, WALCommand.self, SimulateCommand.self,
-            VersionCommand.self,
+            Bench.self, Serve.self, KeyValueCommand.self, WALCommand.self, SnapshotCommand.self,
+            SimulateCommand.self, VersionCommand.self,
         ]
         #if BugBank
             return shipped + [BugBankCommand.self]
@@ -81,7 +84,7 @@ private func leave(_ status: Int32) -> Never { exit(status) }
 enum Version {
     static let text = "ukehi 0.1.0"
     /// Formats that this build reads and writes (docs/FORMATS.md).
-    static let formats = [("log", 1), ("entry", 1), ("wire", 1), ("identity", 1)]
+    static let formats = [("log", 1), ("entry", 1), ("wire", 1), ("identity", 1), ("snapshot", 1)]
 }
 
 /// `ukehi version`.

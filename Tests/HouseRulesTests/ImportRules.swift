@@ -35,7 +35,7 @@ private let rules: [ImportRule] = [
         "UkehiWAL", "UkehiBase UkehiEnvironment CLZ4 Synchronization Glibc Musl",
         because: "the log knows entries and files, neither Raft nor state machines"),
     ImportRule(
-        "UkehiState", "UkehiBase UkehiEnvironment Synchronization Glibc Musl",
+        "UkehiState", "UkehiBase UkehiEnvironment CZstd Synchronization Glibc Musl",
         because: "state machines know commands, neither consensus nor the log"),
     ImportRule(
         "UkehiNode",
@@ -73,7 +73,7 @@ private let rules: [ImportRule] = [
 ]
 
 /// Folders that only map a C library.
-private let moduleMaps: Set<String> = ["CISAL", "CLZ4", "CRocksDB"]
+private let moduleMaps: Set<String> = ["CISAL", "CLZ4", "CRocksDB", "CZstd"]
 
 @Suite("House rules: dependencies")
 struct ImportRulesTests {

@@ -35,6 +35,33 @@
             store.close()
         }
 
+        @Test("a store that is only read answers, takes no batch, and is never made")
+        func readOnly() throws {
+            let directory = try TemporaryDirectory()
+            let first = try RocksDBStore(directory: directory.path, options: StoreKind.small)
+            try write(first, [("a", "1"), ("b", "2")], version: 1)
+            first.close()
+            let store = try RocksDBStore(
+                directory: directory.path, options: StoreKind.small, isReadOnly: true)
+            #expect(try get(store, "b", .any)?.value == "2")
+            let view = try store.openView(tier: .any)
+            var seen: [Bytes] = []
+            try view.scan(.user, from: "", to: "") {
+                seen.append(Bytes(copying: $0.key))
+                return true
+            }
+            view.close()
+            #expect(seen == ["a", "b"])
+            #expect(throws: StateError.self) { try write(store, [("c", "3")], version: 2) }
+            store.close()
+
+            let nowhere = directory.path + "/nowhere"
+            #expect(throws: StateError.self) {
+                _ = try RocksDBStore(directory: nowhere, isReadOnly: true)
+            }
+            #expect(!FileManager.default.fileExists(atPath: nowhere + "/CURRENT"))
+        }
+
         @Test("a cache-only read of what is on disk alone would block, then does not")
         func cacheOnly() throws {
             let directory = try TemporaryDirectory()

@@ -1,0 +1,2 @@
+// zstd frames: what snapshots are compressed with.
+#include <zstd.h>

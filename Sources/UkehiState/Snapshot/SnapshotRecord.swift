@@ -1,0 +1,124 @@
+// What frames hold: records, each whole in one frame.
+//
+//   state | kind u8 = 2 | 0 u8 | 0 u16 | bytes u32 | the region's state (RegionState.swift) |
+//   pair  | kind u8 = 1 | flags u8: 1 an expiry follows | key bytes u16 | value bytes u32 |
+//         | version u64 | [expires at u64] | key | value |
+//
+// The state is the first record of frame 0 and nowhere else; pairs follow in key order across all
+// frames, their keys in the region's range. Readers check all of that, since a right checksum says
+// who wrote the bytes, not that they make sense.
+
+import UkehiBase
+
+enum SnapshotRecord {
+    static let pairKind: UInt8 = 1
+    static let stateKind: UInt8 = 2
+    static let pairBytes = 16
+    static let expiryFlag: UInt8 = 1
+    /// Bytes before the state.
+    static let minBytes = 8
+    /// Bit 63 says that an expiry follows, where a store keeps a version.
+    static let maxVersion: UInt64 = 1 << 63 - 1
+
+    static func append(_ state: RegionState, to writer: inout ByteWriter) {
+        let bytes = state.encoded()
+        writer.append(stateKind)
+        writer.append(UInt8(0))
+        writer.append(UInt16(0))
+        writer.appendLengthPrefixed(bytes)
+    }
+
+    /// The bytes of a pair's record.
+    static func byteCount(_ entry: StoredEntry) -> Int {
+        pairBytes + (entry.expiresAt == 0 ? 0 : 8) + entry.key.count + entry.value.count
+    }
+
+    /// Writes a pair that ``SnapshotOrder`` has accepted.
+    static func append(_ entry: StoredEntry, to writer: inout ByteWriter) {
+        writer.reserve(byteCount(entry))
+        writer.append(pairKind)
+        writer.append(entry.expiresAt == 0 ? 0 : expiryFlag)
+        writer.append(UInt16(entry.key.count))
+        writer.append(UInt32(entry.value.count))
+        writer.append(entry.version)
+        if entry.expiresAt != 0 { writer.append(entry.expiresAt) }
+        writer.append(entry.key)
+        writer.append(entry.value)
+    }
+
+    /// What stands at `offset`.
+    enum Item {
+        case state(Range<Int>)
+        case pair(StoredEntry)
+    }
+
+    /// Takes the record at `offset` apart and moves past it; nil if no right one stands there.
+    static func next(_ raw: UnsafeRawBufferPointer, _ offset: inout Int) -> Item? {
+        let left = raw.count - offset
+        guard left >= minBytes else { return nil }
+        switch raw[offset] {
+        case stateKind:
+            let count = Int(raw.u32(at: offset + 4))
+            guard raw[offset + 1] == 0, raw.u16(at: offset + 2) == 0, left - minBytes >= count
+            else { return nil }
+            let start = offset + minBytes
+            offset = start + count
+            return .state(start..<offset)
+        case pairKind:
+            let hasExpiry = raw[offset + 1] == expiryFlag
+            guard hasExpiry || raw[offset + 1] == 0, left >= pairBytes + (hasExpiry ? 8 : 0) else {
+                return nil
+            }
+            let expiresAt = hasExpiry ? raw.u64(at: offset + pairBytes) : 0
+            let key = offset + pairBytes + (hasExpiry ? 8 : 0)
+            let value = key + Int(raw.u16(at: offset + 2))
+            let end = value + Int(raw.u32(at: offset + 4))
+            guard end <= raw.count, !hasExpiry || expiresAt != 0 else { return nil }
+            let entry = StoredEntry(
+                key: UnsafeRawBufferPointer(rebasing: raw[key..<value]),
+                value: UnsafeRawBufferPointer(rebasing: raw[value..<end]),
+                version: raw.u64(at: offset + 8), expiresAt: expiresAt)
+            offset = end
+            return .pair(entry)
+        default: return nil
+        }
+    }
+}
+
+/// What is so of every pair of a snapshot, checked where pairs go in and where they come out.
+struct SnapshotOrder {
+    private let range: KeyRange
+    /// Nil where a reader did not start at frame 0.
+    private let revision: UInt64?
+    /// Room for the key before, of which `lastCount` bytes count; nil: there was none.
+    private var last = [UInt8](repeating: 0, count: CommandLimits.maxKeyBytes)
+    private var lastCount: Int?
+
+    init(_ range: KeyRange, revision: UInt64?) {
+        self.range = range
+        self.revision = revision
+    }
+
+    /// Why the pair cannot follow the one before; nil if it may, and then it is the one before.
+    mutating func fault(of entry: StoredEntry) -> String? {
+        if entry.key.count > CommandLimits.maxKeyBytes { return "a key is too long" }
+        if entry.value.count > CommandLimits.maxValueBytes { return "a value is too large" }
+        if entry.version > min(revision ?? .max, SnapshotRecord.maxVersion) {
+            return "a key has a version that the region has not reached"
+        }
+        if let lastCount {
+            let isAbove = last.withUnsafeBytes {
+                compareBytes(UnsafeRawBufferPointer(rebasing: $0[..<lastCount]), entry.key) < 0
+            }
+            if !isAbove { return "keys are not in order" }
+        }
+        let isInside =
+            range.lower.withUnsafeBytes { compareBytes($0, entry.key) <= 0 }
+            && (range.upper.isEmpty
+                || range.upper.withUnsafeBytes { compareBytes(entry.key, $0) < 0 })
+        if !isInside { return "a key lies outside the region's range" }
+        last.withUnsafeMutableBytes { $0.copyMemory(from: entry.key) }
+        lastCount = entry.key.count
+        return nil
+    }
+}
