@@ -19,16 +19,7 @@ struct DamageTests {
         var options = SmallLog.options
         options.compressionThresholdBytes = 256
         small = try SmallLog(options: options)
-        var random = SeededRandom(seed: 5)
-        var model = ModelLog()
-        while small.segmentNames.count < 3 {
-            var batch = small.log.newBatch()
-            for _ in 0..<3 { model.change(&random, &batch, regionCount: 4, maxData: 300) }
-            if batch.isEmpty { continue }
-            _ = try small.log.submit(&batch, lane: 0)
-            small.pump()
-        }
-        small.claim()
+        try small.fill(seed: 5, changes: 3, regions: 4, maxData: 300)
         let again = try SmallLog.reopened(small.fileSystem)
         sound = again.recovered
         soundModel = try ModelLog.of(again.log, again.recovered)

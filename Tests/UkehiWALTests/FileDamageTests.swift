@@ -23,16 +23,7 @@ struct FileDamageTests {
         options.segmentBytes = 20 << 10
         options.compressionThresholdBytes = 512
         small = try SmallLog(options: options)
-        var random = SeededRandom(seed: 11)
-        var model = ModelLog()
-        while small.segmentNames.count < 3 {
-            var batch = small.log.newBatch()
-            for _ in 0..<8 { model.change(&random, &batch, regionCount: 5, maxData: 200) }
-            if batch.isEmpty { continue }
-            _ = try small.log.submit(&batch, lane: 0)
-            small.pump()
-        }
-        small.claim()
+        try small.fill(seed: 11, changes: 8, regions: 5, maxData: 200)
         let again = try SmallLog.reopened(small.fileSystem)
         sound = again.recovered
         soundModel = try ModelLog.of(again.log, again.recovered)

@@ -56,6 +56,23 @@ final class SmallLog {
         }
     }
 
+    /// Fills three segments with random records of `regions` regions, `changes` in a frame, and claims
+    /// the last one.
+    func fill(seed: UInt64, changes: Int, regions: Int, maxData: Int) throws {
+        var random = SeededRandom(seed: seed)
+        var model = ModelLog()
+        while segmentNames.count < 3 {
+            var batch = log.newBatch()
+            for _ in 0..<changes {
+                model.change(&random, &batch, regionCount: regions, maxData: maxData)
+            }
+            if batch.isEmpty { continue }
+            _ = try log.submit(&batch, lane: 0)
+            pump()
+        }
+        claim()
+    }
+
     /// One append of `count` entries of `bytes` each to a region, made durable.
     @discardableResult
     func append(
