@@ -47,7 +47,7 @@ package struct WALStatistics: Sendable {
 
 /// How the scheduler's work is spread: buckets of an eighth of their value, the same memory always.
 ///
-/// A batch costs two increments, a frame four, each a few nanoseconds (docs/OPERATING.md).
+/// A batch costs two increments, a frame four.
 package struct LogHistograms: Sendable {
     /// Batches in a frame, entries in it, and its bytes, padding included; frames that only claim are
     /// not counted.

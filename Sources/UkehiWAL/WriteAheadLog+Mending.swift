@@ -4,9 +4,9 @@
 //        -> written over the damaged bytes, durably -> read back
 //
 // Why this is safe. What is written is what was written there before: the checksum that the frame's
-// directory and the index have of the body says so. So a crash in between leaves some blocks as they
-// were and some as they should be, both of which are known; and the blocks of a frame hold no bytes
-// of another one. No record is added, so that replay, purging and outside readers need not know.
+// directory and the index have of the body says so. So a crash in between leaves some sectors as they
+// were and some as they should be, both of which are known (docs/decisions/0012: and where a disk leaves
+// junk); and the blocks of a frame hold no bytes of another one. No record is added, so that replay, purging and outside readers need not know.
 //
 // What cannot be mended so: a body of which later entries superseded a part (no peer has that part), and
 // one that this version's compressor makes other bytes of. Such entries are answered with an error
