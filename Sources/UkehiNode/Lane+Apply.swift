@@ -97,6 +97,7 @@ extension Lane {
             answer(item, region)
             serveApplied(region)
             trimCache(region)
+            if region.replacement != nil { goOnReplacing(region) }
         }
     }
 
@@ -149,7 +150,7 @@ extension Lane {
         if !region.isLeader || region.log.isOverBound || rare.takes(.entryCacheDropped) {
             region.log.evict(upTo: region.applied)
         } else {
-            region.log.evict(upTo: region.compactableIndex())
+            region.log.evict(upTo: region.commonIndex())
         }
     }
 }

@@ -26,6 +26,10 @@ extension Lane {
             if !rare.takes(.commitToldLate) { region.raft.flushCommit() }
             markDirty(region)
         }
+        if !snapshots.isIdle {
+            tendOutgoing()
+            tendIncoming()
+        }
         if holes > 0, ticks % Limits.ticksPerRequestOfEntries == 0 { askAgain() }
         let ticksPerSecond = UInt64(max(1, 1000 / options.tickMilliseconds))
         if ticks % ticksPerSecond == 0 || rare.takes(.maintainedEarly) { maintain() }
@@ -133,7 +137,10 @@ extension Lane {
     /// A leader lets the group agree to drop what every peer holds and it has applied.
     private func proposeCompaction(_ region: Region) {
         guard region.isLeader, region.proposedCompaction <= region.applied else { return }
-        let index = region.compactableIndex()
+        var index =
+            applier.givesSnapshots(of: region.id)
+            ? region.compactableIndex(options) : region.commonIndex()
+        if let floor = snapshots.floor(of: region.id) { index = min(index, floor) }
         let last = max(region.compactionTarget, region.log.firstIndex - 1)
         // A region that hardly writes never gets that far; its few entries must not keep a segment
         // of all regions (RULES 41).
@@ -174,7 +181,7 @@ extension Lane {
         #else
             let index = min(region.compactionTarget, flushed, region.applied)
         #endif
-        guard index >= region.log.firstIndex else { return }
+        guard index >= region.log.firstIndex, region.replacement == nil else { return }
         let reach =
             rare.takes(.compactedPartly)
             ? region.log.firstIndex + (index - region.log.firstIndex) / 2 : index
@@ -219,8 +226,16 @@ extension Lane {
             for (id, applied) in indexes {
                 if let region = regions[id] { compact(region, flushed: applied) }
             }
-        case .install(let seeds, let node, let router):
+        case .snapshotMade(let id, let peer, let snapshot): made(id, for: peer, snapshot)
+        case .snapshotRead(let id, let peer, let snapshot, let chunk):
+            read(chunk, of: snapshot, id, for: peer)
+        case .snapshotWritten(let id, let snapshot, let isWritten):
+            written(snapshot, id, isWritten)
+        case .snapshotChecked(let id, let snapshot, let header): checked(snapshot, id, header)
+        case .snapshotInstalled(let id): installed(id)
+        case .install(let seeds, let node, let cluster, let router):
             do {
+                self.cluster = cluster
                 try install(seeds, node: node, router: router)
             } catch {
                 fail(error)

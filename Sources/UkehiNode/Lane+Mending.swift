@@ -246,6 +246,13 @@ extension Lane {
         }
     }
 
+    /// A snapshot has replaced the log, and with it whatever could not be read.
+    func forgetHoles(_ region: Region) {
+        guard !region.holes.isEmpty else { return }
+        region.holes = []
+        holesChanged(region)
+    }
+
     private func holesChanged(_ region: Region) {
         let known = region.log.unreadable.count
         holes += region.holes.count - known

@@ -30,12 +30,16 @@ extension Lane {
             switch kind {
             case .requestEntries: answerPeer(messages[position].message, region)
             case .requestEntriesResponse: take(messages[position].message, region)
+            case .installSnapshot: consider(messages[position].message, region)
+            case .snapshotRequest: serve(messages[position].message, region)
+            case .snapshotChunk: take(chunk: messages[position].message, region)
             default: break
             }
-            // Those are no matter of the core's. A snapshot nothing here could store: the core alone
-            // would take it and acknowledge it.
+            // Those are no matter of the core's; of a snapshot it hears when all of it is here.
             switch kind {
-            case .requestEntries, .requestEntriesResponse, .installSnapshot: continue
+            case .requestEntries, .requestEntriesResponse, .installSnapshot, .snapshotRequest,
+                .snapshotChunk:
+                continue
             default: break
             }
             if isFull && kind == .appendEntries && !messages[position].message.entries.isEmpty {
@@ -67,6 +71,7 @@ extension Lane {
                 switch ready.messages[position].kind {
                 case .storageAppend: handToLog(ready.messages[position], region)
                 case .storageApply: handToApply(ready.messages[position], region)
+                case .installSnapshot: offer(ready.messages[position], region)
                 default: send(ready.messages[position], region)
                 }
             }
@@ -93,7 +98,11 @@ extension Lane {
     // MARK: The log
 
     /// Adds what must become durable to this pass's log batch; its responses wait for that.
-    private func handToLog(_ message: Message, _ region: Region) {
+    func handToLog(_ message: Message, _ region: Region) {
+        if waitsForReset(message, region) { return }
+        if let snapshot = message.snapshot {
+            return beginReplacement(by: snapshot, message, region)
+        }
         let hasVote = isNewVote(message, region)
         #if BugBank
             if PlantedBug.acknowledgesBeforeDurable.isPlanted {
@@ -112,10 +121,7 @@ extension Lane {
             }
             return
         }
-        if message.term > .zero {
-            region.persistedTerm = message.term
-            region.persistedVote = message.vote
-        }
+        persist(votesOf: message, region)
         // The batch carries the commit index as of now (DESIGN 4).
         batch.append(
             region: region.id,
@@ -124,6 +130,13 @@ extension Lane {
         wait(
             InFlightBatch.Item(
                 region: region, entries: message.entries, responses: message.responses))
+    }
+
+    /// Term and vote go with the batch in hand.
+    func persist(votesOf message: Message, _ region: Region) {
+        guard message.term > .zero else { return }
+        region.persistedTerm = message.term
+        region.persistedVote = message.vote
     }
 
     /// Whether term or vote are not what the log was last given.
@@ -141,13 +154,16 @@ extension Lane {
                 return HardState(term: region.persistedTerm, commit: region.raft.committed)
             }
         #endif
+        // While a snapshot waits to be installed, what it commits is not in the log.
+        let commit =
+            region.replacement == nil || region.replacement?.stage == .resetting
+            ? region.raft.committed : min(region.raft.committed, region.log.lastIndex)
         return HardState(
-            term: region.persistedTerm, vote: region.persistedVote,
-            commit: region.raft.committed)
+            term: region.persistedTerm, vote: region.persistedVote, commit: commit)
     }
 
     /// Keeps responses back until this pass's batch is durable.
-    private func wait(_ item: InFlightBatch.Item) {
+    func wait(_ item: InFlightBatch.Item) {
         item.region.appendsInFlight += 1
         batchItems.append(item)
     }
@@ -187,6 +203,7 @@ extension Lane {
                 let region = item.region
                 region.appendsInFlight -= 1
                 invariant(region.appendsInFlight >= 0, "an append of \(region.id) ended twice")
+                if let reset = item.reset { finishReplacement(region, reset) }
                 region.log.append(item.entries)
                 if !item.entries.isEmpty {
                     observer?.durable(region: region.id, entries: item.entries)

@@ -49,6 +49,8 @@ struct InFlightBatch {
         var region: Region
         var entries: [Entry]
         var responses: [Message]
+        /// The log is reset to this before the entries follow.
+        var reset: (index: LogIndex, term: Term)?
     }
     var ticket: Ticket
     var items: [Item]
@@ -68,6 +70,7 @@ package final class Lane: @unchecked Sendable {
     let readWorker: any Worker
     /// Flushes, purges, and what else takes long.
     let maintenanceWorker: any Worker
+    let snapshotWork: SnapshotWork
     /// Gone once the node is: a pass that is still queued then tells nobody.
     weak var host: (any LaneHost)?
     /// Looks on, in simulations; nil in production.
@@ -107,6 +110,9 @@ package final class Lane: @unchecked Sendable {
     var holes = 0
     /// Reads for peers whose logs are damaged, under way on the read thread.
     var peerReads = 0
+    var snapshots = SnapshotTraffic()
+    /// Which one the node is of; set before any region is open.
+    var cluster = ClusterID(high: 0, low: 0)
     var packer = EntryPacker()
     var contexts = ByteWriter(chunkCapacity: 4096)
     /// Of reads that wait for a quorum, to be applied, or for the read thread.
@@ -125,7 +131,8 @@ package final class Lane: @unchecked Sendable {
     package init(
         index: Int, options: NodeOptions, executor: any LaneExecutor, clock: any NodeClock,
         log: WriteAheadLog, applier: Applier, transport: Transport, applyWorker: any Worker,
-        readWorker: any Worker, maintenanceWorker: any Worker, host: any LaneHost,
+        readWorker: any Worker, maintenanceWorker: any Worker, snapshotWork: SnapshotWork,
+        host: any LaneHost,
         observer: (any NodeObserver)? = nil, rare: RarePaths = .off, logger: Logger
     ) {
         self.index = index
@@ -139,6 +146,7 @@ package final class Lane: @unchecked Sendable {
         self.applyWorker = applyWorker
         self.readWorker = readWorker
         self.maintenanceWorker = maintenanceWorker
+        self.snapshotWork = snapshotWork
         self.host = host
         self.observer = observer
         self.rare = rare

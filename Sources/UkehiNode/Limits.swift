@@ -38,6 +38,12 @@ package enum Limits {
     package static let maxBootstrapBytes = 8 << 20
     /// Ticks until another peer is asked for damaged entries that the last one did not give.
     package static let ticksPerRequestOfEntries: UInt64 = 10
+    /// Snapshots that a node makes for others at once, and takes from others (RULES 49).
+    package static let maxSnapshotsAtOnce = 2
+    /// Chunks of one incoming snapshot in memory, waiting to be written.
+    package static let maxUnwrittenChunks = 4
+    /// Ticks of silence after which a part of a snapshot is asked for again.
+    package static let ticksPerSnapshotRequest: UInt64 = 10
     /// Reads for peers whose logs are damaged that a lane has under way; further ones are not answered.
     package static let maxPeerReads = 8
     /// Log bytes that a node may hold un-acknowledged before its regions refuse proposals.

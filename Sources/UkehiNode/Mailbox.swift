@@ -22,8 +22,18 @@ package enum LaneEvent: Sendable {
     case readDone([DeferredReply])
     /// Flushed applied indexes, as asked of the state store.
     case flushed([(region: RegionID, applied: LogIndex)])
+    /// A snapshot for a peer was made, or could not be.
+    case snapshotMade(RegionID, PeerID, MadeSnapshot?)
+    /// A chunk of one was read; nil: it cannot be.
+    case snapshotRead(RegionID, PeerID, UInt64, Bytes?)
+    /// A chunk of one that a region gets was written, or could not be.
+    case snapshotWritten(RegionID, UInt64, Bool)
+    /// All of one was checked; nil: it is refused.
+    case snapshotChecked(RegionID, UInt64, SnapshotHeader?)
+    /// The store's part of a region is a snapshot's now.
+    case snapshotInstalled(RegionID)
     /// Regions to open, with the router that finds them.
-    case install([RegionSeed], node: NodeID, router: Router)
+    case install([RegionSeed], node: NodeID, cluster: ClusterID, router: Router)
     /// A purge waits for records of its own to become durable.
     case purgeAgain
     /// Entries of these regions hold the log's oldest segment back.

@@ -66,6 +66,9 @@ package final class NodeCore: @unchecked Sendable {
     private let applyWorkers: [any Worker]
     private let bootWorker: any Worker
     private let maintenanceWorker: any Worker
+    private let makingWorker: any Worker
+    private let takingWorker: any Worker
+    private let snapshotFiles: SnapshotFiles
     private let onFailure: @Sendable (NodeError) -> Void
 
     struct State {
@@ -133,13 +136,20 @@ package final class NodeCore: @unchecked Sendable {
         readWorker = environment.makeWorker("ukehi-read")
         bootWorker = environment.makeWorker("ukehi-boot")
         maintenanceWorker = environment.makeWorker("ukehi-maintain")
+        makingWorker = environment.makeWorker("ukehi-snapshot")
+        takingWorker = environment.makeWorker("ukehi-install")
+        snapshotFiles = SnapshotFiles(fileSystem, directory: directory + "/snapshots")
+        let snapshotWork = SnapshotWork(
+            files: snapshotFiles, makingWorker: makingWorker, takingWorker: takingWorker,
+            outgoing: SnapshotSlots(Limits.maxSnapshotsAtOnce),
+            incoming: SnapshotSlots(Limits.maxSnapshotsAtOnce), random: environment.random)
         applyWorkers = (0..<options.laneCount).map { environment.makeWorker("ukehi-apply-\($0)") }
         lanes = (0..<options.laneCount).map { index in
             Lane(
                 index: index, options: options, executor: executors[index],
                 clock: environment.clock, log: log, applier: applier, transport: transport,
                 applyWorker: applyWorkers[index], readWorker: readWorker,
-                maintenanceWorker: maintenanceWorker, host: self,
+                maintenanceWorker: maintenanceWorker, snapshotWork: snapshotWork, host: self,
                 observer: environment.observer, rare: environment.rarePaths, logger: logger)
         }
     }
@@ -280,6 +290,8 @@ package final class NodeCore: @unchecked Sendable {
         readWorker.stop()
         bootWorker.stop()
         maintenanceWorker.stop()
+        makingWorker.stop()
+        takingWorker.stop()
         log.stop()
         applier.close()
         lock.release()
@@ -366,12 +378,15 @@ package final class NodeCore: @unchecked Sendable {
     private func open(_ record: ClusterRecord, isNew: Bool) {
         do {
             guard let node = state.withLock({ $0.identity.node }) else { return }
+            let marks = try unfinished()
             var seeds: [RegionSeed] = []
             for (position, born) in record.regions.enumerated() where born.peer(on: node) != nil {
                 // The position spreads the first leaders over the nodes.
                 let preferred = record.nodes[position % record.nodes.count].node
-                seeds.append(
-                    try seed(born, node: node, isNew: isNew, isPreferred: preferred == node))
+                var seed = try seed(born, node: node, isNew: isNew, isPreferred: preferred == node)
+                try finish(marks, &seed, node)
+                try seed.check()
+                seeds.append(seed)
             }
             let routes = seeds.filter { !$0.descriptor.isSystem }.map {
                 Router.Route(
@@ -386,7 +401,7 @@ package final class NodeCore: @unchecked Sendable {
             }
             for lane in lanes {
                 let own = seeds.filter { self.lane(of: $0.descriptor.region) == lane.index }
-                lane.post(.install(own, node: node, router: router))
+                lane.post(.install(own, node: node, cluster: record.cluster, router: router))
                 executors[lane.index].startTicks(
                     everyNanoseconds: UInt64(options.tickMilliseconds) * 1_000_000, lane: lane)
             }
@@ -436,6 +451,43 @@ package final class NodeCore: @unchecked Sendable {
             lastIndex: found.lastIndex, compactedTerm: found.compactedTerm,
             terms: found.terms, damaged: found.damaged, applied: applied,
             campaignsFirst: false)
+    }
+
+    /// Marks of snapshots whose installation an earlier life of the process did not end.
+    private func unfinished() throws(NodeError) -> [SnapshotMark] {
+        do {
+            return try snapshotFiles.prepare()
+        } catch {
+            throw NodeError(error, directory: directory)
+        }
+    }
+
+    /// Goes on with a region's installation where it was ended (RULES 48).
+    private func finish(
+        _ marks: [SnapshotMark], _ seed: inout RegionSeed, _ node: NodeID
+    ) throws(NodeError) {
+        let region = seed.descriptor.region
+        let peer = seed.descriptor.peer(on: node)?.peer
+        for mark in marks where mark.region == region {
+            if mark.peer == peer, mark.index > seed.applied {
+                do {
+                    try snapshotFiles.install(mark, with: applier)
+                    seed.applied = mark.index
+                } catch let error as StateError {
+                    throw NodeError(error)
+                } catch {
+                    // Nothing was replaced: the region is what it was, and is sent another one.
+                    logger.error(
+                        "a snapshot cannot be installed",
+                        metadata: ["region": "\(region)", "reason": "\(error)"])
+                }
+            }
+            if seed.applied == mark.index, seed.needsReset(to: mark) {
+                seed.reset(to: mark)
+            } else {
+                snapshotFiles.remove(mark)
+            }
+        }
     }
 
     /// The lane that owns a region; lane numbers never leave the node.

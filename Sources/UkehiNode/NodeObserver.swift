@@ -9,6 +9,8 @@ package protocol NodeObserver: AnyObject, Sendable {
     func opened(_ peer: PeerStatus, term: (LogIndex) -> Term?)
     /// Entries are durable on this node; they supersede what they overlap.
     func durable(region: RegionID, entries: [Entry])
+    /// A snapshot stands for the log up to and with this entry now, durably.
+    func replaced(region: RegionID, index: LogIndex, term: Term)
     /// Entries are committed and go to the state machine; this peer is in `term` now.
     func committed(region: RegionID, entries: [Entry], term: Term)
 }

@@ -28,6 +28,16 @@ package struct NodeOptions: Sendable {
     package var initialRanges: [KeyRange]
     /// Applied entries between compactions of a region's log.
     package var compactionInterval: Int
+    /// Applied entries that a region's log keeps for peers that lag; one that lags further gets a snapshot.
+    package var maxLogEntries: Int
+    /// The same in bytes, near enough.
+    package var maxLogBytes: Int
+    /// Whether peers that lag further are left behind at all.
+    package var compactsPastLagging = true
+    /// Bytes of snapshots that a lane sends in a second.
+    package var snapshotBytesPerSecond = 128 << 20
+    /// Bytes of a snapshot in one message.
+    package var snapshotChunkBytes = 512 << 10
     /// Log bytes above which the state store is asked to flush.
     package var maxUnflushedLogBytes: Int
     package var laneCount: Int
@@ -41,6 +51,8 @@ package struct NodeOptions: Sendable {
         heartbeatIntervalMilliseconds = 100
         initialRanges = StaticRanges.ranges(count: 16)
         compactionInterval = 1000
+        maxLogEntries = 10_000
+        maxLogBytes = 64 << 20
         maxUnflushedLogBytes = 256 << 20
         laneCount = 1
     }

@@ -90,6 +90,8 @@ final class Region {
     var pinsLog = false
     /// A compaction entry that this leader proposed and has not applied yet.
     var proposedCompaction: LogIndex = .zero
+    /// State and log are being replaced by a snapshot.
+    var replacement: Replacement?
     /// Entries that the log holds and cannot read, ascending by when they were found.
     var holes: [Hole] = []
     /// Ticks during which this peer campaigns ahead of the others: in a new cluster, so that leaders
@@ -127,9 +129,21 @@ final class Region {
         .rejected(.notLeader(descriptor.info(leader: leaderNode)))
     }
 
-    /// What can be compacted now without leaving any peer behind: the least index that every peer
-    /// holds and this one has applied (RULES 40).
-    func compactableIndex() -> LogIndex {
+    /// What every peer holds and this one has applied.
+    func commonIndex() -> LogIndex {
         min(applied, raft.lowestMatch ?? applied)
+    }
+
+    /// What can be compacted now (RULES 40): what every peer holds and this one has applied; and past that
+    /// what a lagging peer is no longer waited for, since a snapshot brings it on sooner.
+    func compactableIndex(_ options: NodeOptions) -> LogIndex {
+        let common = commonIndex()
+        guard common < applied, options.compactsPastLagging else { return common }
+        var kept = UInt64(options.maxLogEntries)
+        if let index = log.index(before: options.maxLogBytes) {
+            kept = min(kept, applied > index ? applied - index : 0)
+        }
+        guard applied - common > kept else { return common }
+        return LogIndex(applied.rawValue - kept)
     }
 }

@@ -36,6 +36,11 @@ package final class RegionLog: LogStorage {
     private var fetchInFlight = false
     /// Entries that are on disk and cannot be read now: nobody is sent to fetch them.
     var unreadable: [ClosedRange<LogIndex>] = []
+    /// What a peer is told that the log can bring on no more; nil: no snapshot can be made now.
+    var makeOffer: (() -> Snapshot?)?
+    /// Where in the log so many bytes had been appended since it was opened; ascending.
+    private var marks = Deque<(index: LogIndex, bytes: UInt64)>()
+    private var appendedBytes: UInt64 = 0
     /// How often the core wanted to send a snapshot; see ``snapshot()``.
     package private(set) var snapshotsAsked = 0
 
@@ -109,9 +114,9 @@ package final class RegionLog: LogStorage {
     }
 
     package override func snapshot() throws(LogStorageError) -> Snapshot {
-        // The log is compacted only behind every peer, so nobody needs a snapshot to catch up.
         snapshotsAsked += 1
-        throw .snapshotTemporarilyUnavailable
+        guard let snapshot = makeOffer?() else { throw .snapshotTemporarilyUnavailable }
+        return snapshot
     }
 
     // MARK: What became durable
@@ -131,11 +136,45 @@ package final class RegionLog: LogStorage {
             last = entry.index
             cache.append(entry)
             cachedBytes += entry.data.count
+            appendedBytes += UInt64(entry.recordBytes)
+        }
+        if appendedBytes >= (marks.last?.bytes ?? 0) + Self.bytesPerMark {
+            marks.append((last, appendedBytes))
+            if marks.count > Self.maxMarks { marks.removeFirst() }
         }
         // Where applying lags, what comes in must not pile up: it is read back when its turn comes.
         while cachedBytes > Limits.maxUnappliedCachedBytes, let oldest = cache.popFirst() {
             cachedBytes -= oldest.data.count
         }
+    }
+
+    private static let bytesPerMark: UInt64 = 256 << 10
+    private static let maxMarks = 4096
+
+    /// The last entry that has at least so many bytes behind it, near enough; nil: none is known to.
+    func index(before byteCount: Int) -> LogIndex? {
+        guard appendedBytes >= UInt64(byteCount) else { return nil }
+        let limit = appendedBytes - UInt64(byteCount)
+        var found: LogIndex?
+        while let mark = marks.first, mark.bytes <= limit {
+            found = mark.index
+            guard marks.count > 1, marks[1].bytes <= limit else { break }
+            marks.removeFirst()
+        }
+        return found
+    }
+
+    /// A snapshot stands for everything up to `index`: the log is empty and goes on behind it.
+    package func reset(index: LogIndex, term: Term) {
+        first = index + 1
+        last = index
+        compactedTerm = term
+        runs = []
+        cache.removeAll()
+        cachedBytes = 0
+        fetched = []
+        wantedFetch = nil
+        marks.removeAll()
     }
 
     private func truncateSuffix(from index: LogIndex) {

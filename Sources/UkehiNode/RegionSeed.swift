@@ -16,10 +16,48 @@ package struct RegionSeed: Sendable {
     package var terms: [TermRun]
     /// Entries that the log holds and cannot read.
     package var damaged: [DamagedEntries] = []
+    /// A snapshot that the store has and the log does not know of yet: the log is to be reset.
+    package var replaced: SnapshotMark?
     /// What the state store holds of it.
     package var applied: LogIndex
     /// Whether this peer should be its new region's first leader.
     package var campaignsFirst: Bool
+}
+
+extension RegionSeed {
+    /// Whether the log ends before a snapshot that the store has, or has another entry there.
+    func needsReset(to mark: SnapshotMark) -> Bool {
+        if mark.index > lastIndex { return true }
+        if mark.index + 1 < firstIndex { return false }
+        if mark.index + 1 == firstIndex { return compactedTerm != mark.term }
+        return terms.last { $0.start <= mark.index }?.term != mark.term
+    }
+
+    /// The log is taken to be empty behind a snapshot; the lane makes it so.
+    mutating func reset(to mark: SnapshotMark) {
+        replaced = mark
+        firstIndex = mark.index + 1
+        lastIndex = mark.index
+        compactedTerm = mark.term
+        terms = []
+        damaged = []
+        // A peer that had voted in the snapshot's term, and whose vote is lost, has told nobody of it.
+        if hardState.term < mark.term { hardState = HardState(term: mark.term) }
+        hardState.commit = mark.index
+    }
+
+    /// The log always reaches what was applied: state is applied only from durable entries, and what a
+    /// snapshot brought past them has its mark.
+    func check() throws(NodeError) {
+        guard applied <= lastIndex, applied + 1 >= firstIndex else {
+            throw NodeError(
+                code: .corrupted,
+                message: "Region \(descriptor.region): the state store has applied "
+                    + "\(applied), the log holds \(firstIndex) to \(lastIndex). "
+                    + "Log and state are of different times; restore both from one backup, or "
+                    + "remove this node and join it anew.")
+        }
+    }
 }
 
 extension Lane {
@@ -38,6 +76,8 @@ extension Lane {
             regions[region.id] = region
             orderedRegions.append(region)
             markDirty(region)
+            region.log.makeOffer = { [unowned self, unowned region] in offer(region) }
+            if let mark = seed.replaced { finish(mark, seed.hardState, region) }
             observer?.opened(status(region)) { index in region.raft.term(at: index) }
             for damage in seed.damaged { found(damage) }
         }
@@ -45,16 +85,18 @@ extension Lane {
         routedRegions = router.routes.map { regions[$0.region] }
     }
 
+    /// Step 3 of an installation that an earlier life of the process did not end.
+    private func finish(_ mark: SnapshotMark, _ hardState: HardState, _ region: Region) {
+        region.replacement = Replacement(
+            stage: .resetting, index: mark.index, term: mark.term, mark: mark, held: [])
+        batch.reset(
+            region: region.id, index: mark.index, term: mark.term, hardState: hardState)
+        wait(
+            InFlightBatch.Item(
+                region: region, entries: [], responses: [], reset: (mark.index, mark.term)))
+    }
+
     private func open(_ seed: RegionSeed, _ own: PeerDescriptor) throws(NodeError) -> Region {
-        // The log always reaches what was applied: state is applied only from durable entries.
-        guard seed.applied <= seed.lastIndex, seed.applied + 1 >= seed.firstIndex else {
-            throw NodeError(
-                code: .corrupted,
-                message: "Region \(seed.descriptor.region): the state store has applied "
-                    + "\(seed.applied), the log holds \(seed.firstIndex) to \(seed.lastIndex). "
-                    + "Log and state are of different times; restore both from one backup, or "
-                    + "remove this node and join it anew.")
-        }
         var hardState = seed.hardState
         hardState.commit = max(hardState.commit, seed.applied)
         let log = RegionLog(

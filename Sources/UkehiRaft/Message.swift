@@ -35,6 +35,10 @@ public enum MessageKind: UInt8, Sendable, Hashable {
     case requestEntries = 24
     /// Some of those entries, the first at `index + 1`.
     case requestEntriesResponse = 25
+    /// A peer asks for a part of the snapshot that it was offered. Between the layers above, as the next.
+    case snapshotRequest = 30
+    /// A part of a snapshot; with `reject`: there is none any more.
+    case snapshotChunk = 31
 }
 
 extension MessageKind {

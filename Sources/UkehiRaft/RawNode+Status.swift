@@ -100,6 +100,15 @@ extension RawNode {
         return lowest
     }
 
+    /// How far a member is known to hold the log; nil if it is none, or this node does not lead.
+    public func match(of peer: PeerID) -> LogIndex? {
+        for progress in core.tracker.peers where progress.id == peer { return progress.match }
+        return nil
+    }
+
+    /// Whether a snapshot has been taken that the storage does not have yet.
+    public var isRestoring: Bool { core.log.snapshot != nil }
+
     /// What is to be durable, and what the layer above is told: several facts for one look.
     package var hardState: HardState { core.hardState }
     package var softState: SoftState { core.softState }

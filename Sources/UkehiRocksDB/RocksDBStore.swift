@@ -24,6 +24,8 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
     // Safety: RocksDB's handle is thread-safe, the option objects are not changed after `init`, and
     // no call follows `close`.
     let database: OpaquePointer
+    let directory: String
+    let options: RocksDBOptions
     let writeOptions: OpaquePointer
     private let readOptions: OpaquePointer
     private let cacheOptions: OpaquePointer
@@ -40,6 +42,9 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
     package init(
         directory: String, options: RocksDBOptions = RocksDBOptions(), isReadOnly: Bool = false
     ) throws(StateError) {
+        self.directory = directory
+        self.options = options
+        if !isReadOnly { Self.removeLeftovers(of: directory) }
         let effect = "The state store in \(directory) was not opened."
         let made = options.make()
         defer { rocksdb_options_destroy(made) }
@@ -104,7 +109,7 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
 
     // MARK: Reads
 
-    private func options(_ tier: ReadTier) -> OpaquePointer {
+    private func readOptions(_ tier: ReadTier) -> OpaquePointer {
         tier == .cacheOnly ? cacheOptions : readOptions
     }
 
@@ -170,7 +175,7 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
     package func get(
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer, tier: ReadTier
     ) throws(StateError) -> StoredValue? {
-        try stored(space, key, options(tier))
+        try stored(space, key, readOptions(tier))
     }
 
     package func openView(tier: ReadTier) throws(StateError) -> any StateView {

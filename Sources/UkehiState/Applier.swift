@@ -124,6 +124,34 @@ open class Applier: @unchecked Sendable {
         fatalError("an applier knows what is flushed")
     }
 
+    /// Whether the region's state can be written as a snapshot, and replaced by one.
+    package func givesSnapshots(of region: RegionID) -> Bool { false }
+
+    /// Writes the region's state as applied at one moment between now and the return; `begin` is given
+    /// that state and returns what takes its pairs. Takes long: off the lane.
+    ///
+    /// - Throws: ``StateError`` if the store cannot be read, ``SnapshotError``, or what `begin` throws.
+    ///   What was written by then is no snapshot.
+    package func writeSnapshot(
+        of region: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
+    ) throws {
+        fatalError("an applier writes snapshots of what it says it does")
+    }
+
+    /// Replaces the region's state by a snapshot's, at once and durably where the store is durable
+    /// (RULES 48). Nothing is applied to the region or read of it meanwhile. Takes long: off the lane.
+    ///
+    /// - Parameter snapshot: A whole snapshot of this region, read from its beginning.
+    /// - Returns: The state as it is now.
+    /// - Throws: ``SnapshotError`` if the file cannot be read to its end, ``StateError`` if the store
+    ///   failed. The region then has its old state, or in memory none that counts.
+    @discardableResult
+    package func install(
+        _ snapshot: SnapshotFileReader, region: RegionID
+    ) throws -> RegionState {
+        fatalError("an applier installs snapshots of what it says it does")
+    }
+
     /// Starts making what is applied durable.
     package func requestFlush() {}
 

@@ -311,6 +311,22 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             region: id, applied: state.applied, high: digest.high, low: digest.low)
     }
 
+    // MARK: Snapshots
+
+    package override func givesSnapshots(of region: RegionID) -> Bool { true }
+
+    package override func writeSnapshot(
+        of region: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
+    ) throws {
+        try write(region, to: begin)
+    }
+
+    package override func install(
+        _ snapshot: SnapshotFileReader, region: RegionID
+    ) throws -> RegionState {
+        try replace(region, by: snapshot)
+    }
+
     // MARK: Durability
 
     package override func flushedAppliedIndex(region id: RegionID) -> LogIndex {

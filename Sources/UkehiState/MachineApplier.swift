@@ -166,6 +166,21 @@ package final class MachineApplier: Applier, @unchecked Sendable {
         }
     }
 
+    /// The system region's alone, so far.
+    package override func givesSnapshots(of region: RegionID) -> Bool { regions[region] == nil }
+
+    package override func writeSnapshot(
+        of region: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
+    ) throws {
+        try system.writeSnapshot(of: region, to: begin)
+    }
+
+    package override func install(
+        _ snapshot: SnapshotFileReader, region: RegionID
+    ) throws -> RegionState {
+        try system.install(snapshot, region: region)
+    }
+
     package override func flushedAppliedIndex(region: RegionID) -> LogIndex { .zero }
     package override func close() { system.close() }
 }

@@ -74,6 +74,10 @@ package protocol StateStore: AnyObject, Sendable {
     func regionState(_ region: RegionID) throws(StateError) -> Bytes?
     /// The region's state as a crash now would leave it at least.
     func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes?
+    /// Begins to replace all that the store holds of a region; nothing changes until it is finished.
+    func makeIngestion(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) throws(StateError) -> any StateIngestion
     /// Starts making everything committed so far durable; returns before it is.
     func requestFlush() throws(StateError)
     /// Called between attempts to commit a batch that was ``StateError/Code/stalled``: waits.
@@ -104,6 +108,22 @@ package protocol StoreBatch: AnyObject {
     /// Ends the batch after a failed read. An in-memory store may keep what was written: the caller
     /// stops the node.
     func discard()
+}
+
+/// The keys and the state that replace a region's, whatever it had (RULES 48). Used by one thread, while
+/// nobody applies to the region or reads it; ends with `finish` or `abandon`.
+package protocol StateIngestion: AnyObject {
+    /// Adds a pair of the region's range; keys ascend.
+    func put(
+        _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, version: UInt64,
+        expiresAt: UInt64
+    ) throws(StateError)
+    /// The region is what was put, and `state`. In a store that survives a crash all of it is durable
+    /// when this returns, and after a crash before that none of it is there.
+    func finish(_ state: RegionState) throws(StateError)
+    /// Forgets what was put. The region is as it was where the store survives a crash; in one that does
+    /// not it may be empty.
+    func abandon()
 }
 
 /// A consistent view of a store. An in-memory store is locked until `close`: keep it short.

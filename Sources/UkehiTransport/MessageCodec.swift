@@ -40,7 +40,7 @@ package enum MessageCodec {
         case .appendEntries, .appendEntriesResponse, .requestVote, .requestVoteResponse,
             .installSnapshot, .heartbeat, .heartbeatResponse, .transferLeader, .timeoutNow,
             .readIndex, .readIndexResponse, .requestPreVote, .requestPreVoteResponse,
-            .requestEntries, .requestEntriesResponse:
+            .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk:
             true
         case .hup, .beat, .propose, .unreachable, .snapshotStatus, .checkQuorum, .storageAppend,
             .storageAppendResponse, .storageApply, .storageApplyResponse, .forgetLeader:

@@ -20,6 +20,9 @@ private final class UnwillingStore: StateStore, @unchecked Sendable {
     func openView(tier: ReadTier) throws(StateError) -> any StateView { inner.openView(tier: tier) }
     func regionState(_ region: RegionID) throws(StateError) -> Bytes? { inner.regionState(region) }
     func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes? { nil }
+    func makeIngestion(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) throws(StateError) -> any StateIngestion { inner.makeIngestion(of: region, space, range) }
     func requestFlush() throws(StateError) {}
     func relieveStall() {
         relieved += 1

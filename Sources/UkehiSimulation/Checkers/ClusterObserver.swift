@@ -49,6 +49,10 @@ final class ClusterObserver {
     private var passes: UInt64 = 0
     /// After so many passes all peers are looked at, not only those that were touched.
     var fullLookEvery: UInt64 = 64
+    /// Whether peers that lag may be left behind by the log, and be sent snapshots.
+    var mayLeaveBehind = false
+    /// Logs that a snapshot has replaced.
+    private(set) var replacements = 0
     private(set) var elections = 0
     private(set) var committedEntries = 0
     let log: EventLog
@@ -86,6 +90,9 @@ final class ClusterObserver {
         }
         func durable(region: RegionID, entries: [Entry]) {
             observer.durable(number, region, entries)
+        }
+        func replaced(region: RegionID, index: LogIndex, term: Term) {
+            observer.replaced(number, region, index, term)
         }
         func committed(region: RegionID, entries: [Entry], term: Term) {
             observer.committed(number, region, entries, by: term)
@@ -160,6 +167,20 @@ final class ClusterObserver {
         for entry in entries {
             checkMatching(node, region, entry, after: record.durable.last ?? .zero)
             record.durable.append(entry.term)
+        }
+    }
+
+    /// A snapshot is as good as the entries it stands for: they were committed before.
+    private func replaced(_ node: Int, _ region: RegionID, _ index: LogIndex, _ term: Term) {
+        replacements += 1
+        guard let truth = committed[region], truth[index]?.term == term else {
+            return fail(
+                region,
+                "node-\(node + 1) took a snapshot that ends with \(index) of term \(term), which "
+                    + "nobody has committed")
+        }
+        record(node, region).durable = (1...index.rawValue).map {
+            truth[LogIndex($0)]?.term ?? .zero
         }
     }
 
@@ -250,7 +271,7 @@ final class ClusterObserver {
         lane.forEachPeer { peer, _ in
             guard let record = records[node][peer.region] else { return }
             if record.term != peer.term || record.committed != peer.committed
-                || record.wasLeader != peer.isLeader || peer.snapshotsAsked > 0
+                || record.wasLeader != peer.isLeader || (peer.snapshotsAsked > 0 && !mayLeaveBehind)
             {
                 fail(peer.region, "node-\(node + 1) has changed and was not marked as touched")
             }
@@ -260,7 +281,7 @@ final class ClusterObserver {
     /// How one peer stands after a pass.
     func passed(node: Int, _ peer: PeerStatus, _ term: (LogIndex) -> Term?) {
         guard let record = records[node][peer.region] else { return }
-        if peer.snapshotsAsked > 0 {
+        if peer.snapshotsAsked > 0, !mayLeaveBehind {
             fail(peer.region, "node-\(node + 1) has compacted what another peer needs")
         }
         guard

@@ -65,6 +65,7 @@ public final class SimulatedCluster {
                 enabledPercent: options.rarePercent)
         self.rarePaths = rarePaths
         observer = ClusterObserver(world: world, nodes: options.nodes, log: log)
+        observer.mayLeaveBehind = options.leavesBehind
         network = SimulatedNetwork(world: world, nodes: options.nodes, random: fork())
         network.behaviour.latency = options.networkLatency
         network.behaviour.reorders = options.reordersPackets

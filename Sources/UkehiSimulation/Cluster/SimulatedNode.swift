@@ -133,6 +133,10 @@ final class SimulatedNode: @unchecked Sendable {
         nodeOptions.compactionInterval = options.compactionInterval
         nodeOptions.maxUnflushedLogBytes = options.maxUnflushedLogBytes
         nodeOptions.raft = options.raft
+        nodeOptions.compactsPastLagging = options.leavesBehind
+        nodeOptions.maxLogEntries = options.maxLogEntries
+        nodeOptions.maxLogBytes = options.maxLogBytes
+        nodeOptions.snapshotChunkBytes = options.snapshotChunkBytes
         var walOptions = WALOptions()
         walOptions.segmentBytes = options.segmentBytes
         walOptions.maxGroupsInFlight = options.groupsInFlight

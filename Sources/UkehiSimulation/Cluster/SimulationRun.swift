@@ -26,6 +26,8 @@ package struct SimulationResult: Sendable {
     package var refusedNodes = 0
     /// Damaged bodies that nodes wrote again from their peers' entries.
     package var mendedBodies = 0
+    /// Regions on nodes that a snapshot has replaced.
+    package var snapshotsInstalled = 0
     /// How often each point in the code was asked, and took its rare path.
     package var rarePaths: [(path: RarePath, asked: UInt64, taken: UInt64)] = []
 }
@@ -130,6 +132,7 @@ package final class SimulationRun {
             committedEntries: cluster.observer.committedEntries, undecided: undecided,
             refusedNodes: lostNodes,
             mendedBodies: cluster.nodes.reduce(0) { $0 + $1.mendedBodies },
+            snapshotsInstalled: cluster.observer.replacements,
             rarePaths: cluster.rarePaths.counts)
     }
 

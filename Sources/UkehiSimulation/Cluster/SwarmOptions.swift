@@ -73,6 +73,11 @@ package struct SwarmOptions: Sendable {
     package var repairsDamage = true
     /// How fast full segments are checked in the background; 0: they are not.
     package var scrubBytesPerSecond = 0
+    /// Whether peers that lag are left behind by the log, and get snapshots.
+    package var leavesBehind = true
+    package var maxLogEntries = 10_000
+    package var maxLogBytes = 64 << 20
+    package var snapshotChunkBytes = 512 << 10
     /// Whether the disks have an fallocate.
     package var allocates = true
     /// What a power cut may tear a write into.
@@ -126,6 +131,19 @@ package struct SwarmOptions: Sendable {
         if scenario == .rot, !faultKinds.contains(.rot) { faultKinds.append(.rot) }
         faultEveryMilliseconds = pick([200, 500, 1000, 3000])
         drawRest(seed)
+        drawSnapshots(seed)
+    }
+
+    /// Drawn apart again.
+    private mutating func drawSnapshots(_ seed: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x534e_4150)
+        func pick<T>(_ choices: [T]) -> T {
+            choices[Int(random.next() % UInt64(choices.count))]
+        }
+        leavesBehind = pick([true, true, true, false])
+        maxLogEntries = pick([1, 4, 16, 64, 10_000])
+        maxLogBytes = pick([4 << 10, 64 << 20])
+        snapshotChunkBytes = pick([256, 4096, 512 << 10])
     }
 
     /// Drawn apart, so that the choices above stay those of the seed.
@@ -185,6 +203,11 @@ package struct SwarmOptions: Sendable {
         words.append(repairsDamage ? "damage repaired" : "damage refused")
         words.append(
             scrubBytesPerSecond > 0 ? "\(scrubBytesPerSecond >> 10) KiB/s checked" : "no checks")
+        words.append(
+            leavesBehind
+                ? "snapshots past \(maxLogEntries) entries or \(maxLogBytes >> 10) KiB in chunks of "
+                    + "\(snapshotChunkBytes) B"
+                : "no snapshots")
         if !zeroesAhead { words.append("nothing zeroed") }
         if !allocates { words.append("no fallocate") }
         return words.joined(separator: ", ")

@@ -35,6 +35,24 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         case delete(StoreSpace, Bytes)
         case deleteRange(StoreSpace, Bytes, Bytes)
         case region(RegionID, RegionState)
+
+        func write(to batch: any StoreBatch) {
+            switch self {
+            case .put(let space, let key, let value, let version, let expiresAt):
+                key.withUnsafeBytes { key in
+                    value.withUnsafeBytes { value in
+                        batch.put(space, key, value, version: version, expiresAt: expiresAt)
+                    }
+                }
+            case .delete(let space, let key):
+                key.withUnsafeBytes { batch.delete(space, $0) }
+            case .deleteRange(let space, let lower, let upper):
+                lower.withUnsafeBytes { lower in
+                    upper.withUnsafeBytes { batch.deleteRange(space, lower, $0) }
+                }
+            case .region(let region, let state): batch.putRegionState(region, state)
+            }
+        }
     }
 
     // Safety: all of it is behind `lock`, but for the two stores, which have their own.
@@ -59,6 +77,9 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer, tier: ReadTier
     ) -> StoredValue? { current.get(space, key, tier: tier) }
     package func openView(tier: ReadTier) -> any StateView { current.openView(tier: tier) }
+    package func makeIngestion(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) -> any StateIngestion { CrashModelIngestion(self, region, space, range) }
     package func regionState(_ region: RegionID) -> Bytes? { current.regionState(region) }
     package func flushedRegionState(_ region: RegionID) -> Bytes? { durable.regionState(region) }
     package func relieveStall() {}
@@ -101,6 +122,23 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         }
     }
 
+    /// Durable at once, past batches of other regions that are not: those it overlaps go first, as
+    /// RocksDB flushes a memtable that an ingested file overlaps.
+    fileprivate func ingest(_ changes: [Change], of region: RegionID) {
+        lock.withLock {
+            let last = pending.lastIndex { batch in
+                batch.contains { if case .region(region, _) = $0 { true } else { false } }
+            }
+            if let last { flush(last + 1) }
+            for store in [durable, live] {
+                let batch = store.makeBatch()
+                batch.begin()
+                for change in changes { change.write(to: batch) }
+                batch.discard()
+            }
+        }
+    }
+
     // MARK: Behind the lock
 
     fileprivate func commit(_ changes: [Change]) {
@@ -120,23 +158,7 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         guard count > 0 else { return }
         let batch = durable.makeBatch()
         batch.begin()
-        for change in pending[..<count].joined() {
-            switch change {
-            case .put(let space, let key, let value, let version, let expiresAt):
-                key.withUnsafeBytes { key in
-                    value.withUnsafeBytes { value in
-                        batch.put(space, key, value, version: version, expiresAt: expiresAt)
-                    }
-                }
-            case .delete(let space, let key):
-                key.withUnsafeBytes { batch.delete(space, $0) }
-            case .deleteRange(let space, let lower, let upper):
-                lower.withUnsafeBytes { lower in
-                    upper.withUnsafeBytes { batch.deleteRange(space, lower, $0) }
-                }
-            case .region(let region, let state): batch.putRegionState(region, state)
-            }
-        }
+        for change in pending[..<count].joined() { change.write(to: batch) }
         batch.discard()  // The memory store has written through; this lets its lock go.
         pending.removeFirst(count)
         asked = max(0, asked - count)
@@ -219,4 +241,37 @@ private final class CrashModelBatch: StoreBatch {
         inner = nil
         changes = []
     }
+}
+
+/// Keeps a region's new content until it is whole.
+private final class CrashModelIngestion: StateIngestion {
+    private let store: CrashModelStore
+    private let region: RegionID
+    private let space: StoreSpace
+    private var changes: [CrashModelStore.Change]
+
+    init(_ store: CrashModelStore, _ region: RegionID, _ space: StoreSpace, _ range: KeyRange) {
+        self.store = store
+        self.region = region
+        self.space = space
+        changes = [.deleteRange(space, range.lower, range.upper)]
+    }
+
+    func put(
+        _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, version: UInt64,
+        expiresAt: UInt64
+    ) {
+        changes.append(
+            .put(
+                space, Bytes(copying: key), Bytes(copying: value), version: version,
+                expiresAt: expiresAt))
+    }
+
+    func finish(_ state: RegionState) {
+        changes.append(.region(region, state))
+        store.ingest(changes, of: region)
+        changes = []
+    }
+
+    func abandon() { changes = [] }
 }

@@ -48,6 +48,10 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
         lock.withLock { regions[region]?.encoded() }
     }
 
+    package func makeIngestion(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) -> any StateIngestion { MemoryIngestion(self, region, space, range) }
+
     /// Writes everything to another store's open batch.
     func copyAll(to batch: any StoreBatch) {
         lock.withLock {
@@ -122,6 +126,52 @@ private final class MemoryBatch: StoreBatch {
         guard isOpen else { return }
         isOpen = false
         store.lock.unlock()
+    }
+}
+
+/// Replaces a region's keys piece by piece: nobody looks at them meanwhile, and a crash loses all.
+private final class MemoryIngestion: StateIngestion {
+    private static let pairsPerTurn = 256
+    private let store: MemoryStore
+    private let region: RegionID
+    private let space: StoreSpace
+    private let batch: MemoryBatch
+    private var pairs = 0
+
+    init(_ store: MemoryStore, _ region: RegionID, _ space: StoreSpace, _ range: KeyRange) {
+        self.store = store
+        self.region = region
+        self.space = space
+        batch = MemoryBatch(store)
+        batch.begin()
+        store.regions[region] = nil
+        range.lower.withUnsafeBytes { lower in
+            range.upper.withUnsafeBytes { batch.deleteRange(space, lower, $0) }
+        }
+        batch.commit()
+    }
+
+    func put(
+        _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, version: UInt64,
+        expiresAt: UInt64
+    ) {
+        // Other regions get their turn in between.
+        if pairs == 0 { batch.begin() }
+        batch.put(space, key, value, version: version, expiresAt: expiresAt)
+        pairs += 1
+        if pairs == Self.pairsPerTurn { abandon() }
+    }
+
+    func finish(_ state: RegionState) {
+        if pairs == 0 { batch.begin() }
+        batch.putRegionState(region, state)
+        batch.commit()
+        pairs = 0
+    }
+
+    func abandon() {
+        batch.discard()
+        pairs = 0
     }
 }
 

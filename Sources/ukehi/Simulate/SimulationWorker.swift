@@ -61,6 +61,7 @@ enum SimulationWorker {
             ("undecided_histories", .int(result.undecided)),
             ("refused_nodes", .int(result.refusedNodes)),
             ("mended_bodies", .int(result.mendedBodies)),
+            ("snapshots_installed", .int(result.snapshotsInstalled)),
             (
                 "rare_paths",
                 .object(

@@ -1,0 +1,257 @@
+// A leader's side of a transfer: offered by the core, made when the peer asks, given out in chunks.
+//
+// Nothing is made before the peer has said that it takes it (RULES 49). The file stays until the peer
+// has it, gives up, or is silent for too long; whether this node still leads meanwhile does not matter,
+// since what a snapshot holds is committed. Of the log that the peer will need behind it nothing is
+// compacted meanwhile (``SnapshotTraffic/floor(of:)``).
+
+import Logging
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+
+/// A snapshot's file that is ready to be sent.
+package struct MadeSnapshot: Sendable {
+    var path: String
+    var file: any File
+    var id: UInt64
+    var bytes: UInt64
+    var index: LogIndex
+}
+
+extension Lane {
+    /// What a peer is told that needs entries which the log has no more: the state as applied now. Its
+    /// snapshot is made later, and may be of a later index.
+    func offer(_ region: Region) -> Snapshot? {
+        guard region.applied > .zero, applier.givesSnapshots(of: region.id),
+            let term = try? region.log.term(at: region.applied)
+        else { return nil }
+        return Snapshot(
+            index: region.applied, term: term, configuration: region.descriptor.configuration)
+    }
+
+    /// The core wants a peer to have a snapshot.
+    func offer(_ message: Message, _ region: Region) {
+        guard let index = message.snapshot?.index else { return }
+        if let position = snapshots.outgoing(region.id, message.to) {
+            snapshots.outgoing[position].heardAt = ticks
+        } else {
+            snapshots.outgoing.append(
+                OutgoingSnapshot(
+                    region: region.id, peer: message.to, floor: index, heardAt: ticks))
+        }
+        send(message, region)
+    }
+
+    /// A peer wants a part of a snapshot, has all of it, or wants none.
+    func serve(_ message: Message, _ region: Region) {
+        guard message.to == region.peer, let request = SnapshotRequest(message.context) else {
+            return
+        }
+        guard let position = snapshots.outgoing(region.id, message.from) else {
+            return refuse(request, from: message.from, region)
+        }
+        snapshots.outgoing[position].heardAt = ticks
+        switch (request.verdict, snapshots.outgoing[position].stage) {
+        case (.hasIt, .made): taken(position, region)
+        case (.hasIt, _): break
+        case (.givesUp, _): giveUp(position)
+        case (.goesOn, .offered):
+            guard snapshotWork.outgoing.take() else { return }
+            snapshots.outgoing[position].stage = .making
+            make(region, for: message.from)
+        case (.goesOn, .making): break
+        case (.goesOn, .made(_, let id, _)):
+            guard request.snapshot == 0 || request.snapshot == id else {
+                return refuse(request, from: message.from, region)
+            }
+            snapshots.outgoing[position].wanted = request
+            giveWanted(position)
+        case (.goesOn, .taken): giveUp(position)
+        }
+    }
+
+    private func refuse(_ request: SnapshotRequest, from peer: PeerID, _ region: Region) {
+        guard request.verdict == .goesOn else { return }
+        send(
+            Message(
+                kind: .snapshotChunk, to: peer, from: region.peer, term: region.raft.term,
+                reject: true, context: SnapshotRequest(snapshot: request.snapshot).encoded()),
+            region)
+    }
+
+    // MARK: Making it
+
+    private func make(_ region: Region, for peer: PeerID) {
+        let id = snapshotWork.random.next() | 1
+        let path = snapshotWork.files.outgoing(region.id, peer, id)
+        let descriptor = region.descriptor
+        let cluster = cluster
+        let applier = applier
+        let lane = self
+        let files = snapshotWork.files
+        logger.info(
+            "a snapshot is made for a peer that lags",
+            metadata: ["region": "\(region.id)", "peer": "\(peer)"])
+        snapshotWork.makingWorker.run {
+            var writer: SnapshotFileWriter?
+            do {
+                var index = LogIndex.zero
+                try applier.writeSnapshot(of: descriptor.region) { state in
+                    index = state.applied
+                    let header = SnapshotHeader(
+                        snapshot: id, cluster: cluster, region: descriptor.region,
+                        isSystem: descriptor.isSystem, range: descriptor.range,
+                        members: descriptor.snapshotMembers, state: state)
+                    let made = try SnapshotFileWriter(
+                        files.fileSystem, path: path, header, state: state)
+                    writer = made
+                    return made.encoder
+                }
+                _ = try writer?.finish()
+                let file = try files.fileSystem.open(path, .read)
+                let bytes = try file.size()
+                lane.post(
+                    .snapshotMade(
+                        descriptor.region, peer,
+                        MadeSnapshot(path: path, file: file, id: id, bytes: bytes, index: index)))
+            } catch {
+                writer?.abandon()
+                files.remove(path)
+                lane.logger.error(
+                    "a snapshot was not made",
+                    metadata: ["region": "\(descriptor.region)", "reason": "\(error)"])
+                lane.post(.snapshotMade(descriptor.region, peer, nil))
+            }
+        }
+    }
+
+    /// The file is there, or could not be made.
+    func made(_ id: RegionID, for peer: PeerID, _ snapshot: MadeSnapshot?) {
+        guard let position = snapshots.outgoing(id, peer),
+            case .making = snapshots.outgoing[position].stage
+        else {
+            // Nobody waits for it any more; its slot was given back with the wish.
+            if let snapshot { discard(snapshot.file, snapshot.path) }
+            return
+        }
+        guard let snapshot else { return giveUp(position) }
+        snapshots.outgoing[position].path = snapshot.path
+        snapshots.outgoing[position].floor = snapshot.index
+        snapshots.outgoing[position].stage = .made(
+            snapshot.file, snapshot.id, bytes: snapshot.bytes)
+        snapshots.outgoing[position].wanted = SnapshotRequest(
+            snapshot: snapshot.id, room: UInt32(options.snapshotChunkBytes))
+        giveWanted(position)
+    }
+
+    private func discard(_ file: any File, _ path: String) {
+        let files = snapshotWork.files
+        // Behind a read of it that may be under way.
+        readWorker.run {
+            file.close()
+            files.remove(path)
+        }
+    }
+
+    // MARK: Giving it out
+
+    /// Reads the chunk that was asked for last, if one may be sent now.
+    private func giveWanted(_ position: Int) {
+        let snapshot = snapshots.outgoing[position]
+        guard let request = snapshot.wanted, !snapshot.isReading, snapshots.budget > 0,
+            case .made(let file, let id, let total) = snapshot.stage, request.offset < total
+        else { return }
+        let count = min(
+            UInt64(request.room), UInt64(options.snapshotChunkBytes), total - request.offset)
+        guard count > 0 else { return }
+        snapshots.outgoing[position].wanted = nil
+        snapshots.outgoing[position].isReading = true
+        snapshots.budget -= Int(count)
+        let lane = self
+        let (region, peer) = (snapshot.region, snapshot.peer)
+        readWorker.run {
+            var chunk: SnapshotChunk?
+            do throws(FileError) {
+                let bytes = try Bytes(count: Int(count)) { (room) throws(FileError) in
+                    try file.read(into: room, at: request.offset)
+                }
+                if bytes.count == Int(count) {
+                    chunk = SnapshotChunk(
+                        snapshot: id, totalBytes: total, offset: request.offset, bytes: bytes)
+                }
+            } catch {
+                lane.logger.error(
+                    "a snapshot cannot be read back",
+                    metadata: ["region": "\(region)", "reason": "\(error)"])
+            }
+            lane.post(.snapshotRead(region, peer, id, chunk?.encoded()))
+        }
+    }
+
+    /// A chunk is read; it goes out.
+    func read(_ chunk: Bytes?, of id: UInt64, _ region: RegionID, for peer: PeerID) {
+        guard let position = snapshots.outgoing(region, peer), let region = regions[region],
+            case .made(_, id, _) = snapshots.outgoing[position].stage
+        else { return }
+        snapshots.outgoing[position].isReading = false
+        guard let chunk else { return giveUp(position) }
+        send(
+            Message(
+                kind: .snapshotChunk, to: peer, from: region.peer, term: region.raft.term,
+                context: chunk), region)
+        giveWanted(position)
+    }
+
+    // MARK: Its end
+
+    private func taken(_ position: Int, _ region: Region) {
+        drop(fileOf: position)
+        snapshots.outgoing[position].stage = .taken
+        region.raft.reportSnapshot(snapshots.outgoing[position].peer, ok: true)
+        markDirty(region)
+    }
+
+    /// The core goes back to probing, and offers again where that is still needed.
+    private func giveUp(_ position: Int) {
+        drop(fileOf: position)
+        let snapshot = snapshots.outgoing.remove(at: position)
+        guard let region = regions[snapshot.region] else { return }
+        region.raft.reportSnapshot(snapshot.peer, ok: false)
+        markDirty(region)
+    }
+
+    private func drop(fileOf position: Int) {
+        let snapshot = snapshots.outgoing[position]
+        if snapshot.holdsSlot { snapshotWork.outgoing.give() }
+        if case .made(let file, _, _) = snapshot.stage { discard(file, snapshot.path) }
+    }
+
+    /// Once a tick while there are any: gives what the rate allows, forgets those not heard of.
+    func tendOutgoing() {
+        let perTick = options.snapshotBytesPerSecond / max(1, 1000 / options.tickMilliseconds)
+        snapshots.budget = min(snapshots.budget + perTick, max(perTick, 1))
+        for position in snapshots.outgoing.indices.reversed() {
+            let snapshot = snapshots.outgoing[position]
+            guard let region = regions[snapshot.region] else {
+                giveUp(position)
+                continue
+            }
+            if case .taken = snapshot.stage {
+                let match = region.raft.match(of: snapshot.peer) ?? .zero
+                if match >= snapshot.floor || !region.isLeader || isSilent(snapshot.heardAt) {
+                    snapshots.outgoing.remove(at: position)
+                }
+            } else if isSilent(snapshot.heardAt) {
+                giveUp(position)
+            } else {
+                giveWanted(position)
+            }
+        }
+    }
+
+    func isSilent(_ heardAt: UInt64) -> Bool {
+        ticks - heardAt > UInt64(4 * options.electionTimeoutMilliseconds / options.tickMilliseconds)
+    }
+}

@@ -1,0 +1,190 @@
+// The snapshots that a lane sends and gets, and what bounds them.
+
+import UkehiBase
+package import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+
+/// How many snapshots a node makes and takes at once, over all its lanes (RULES 49). Any thread.
+package final class SnapshotSlots: @unchecked Sendable {
+    // Safety: `free` is behind `lock`.
+    private let lock = Lock()
+    private var free: Int
+
+    package init(_ count: Int) { free = count }
+
+    /// Whether there was one; it is to be given back.
+    func take() -> Bool {
+        lock.withLock {
+            guard free > 0 else { return false }
+            free -= 1
+            return true
+        }
+    }
+    func give() { lock.withLock { free += 1 } }
+}
+
+/// What a lane's snapshots are made with.
+package struct SnapshotWork: Sendable {
+    package var files: SnapshotFiles
+    /// Makes those for others.
+    package var makingWorker: any Worker
+    /// Writes, checks and installs those from others.
+    package var takingWorker: any Worker
+    package var outgoing: SnapshotSlots
+    package var incoming: SnapshotSlots
+    package var random: any RandomSource
+}
+
+/// A snapshot for a peer of one of the lane's regions.
+struct OutgoingSnapshot {
+    enum Stage {
+        /// The peer was told that there is one.
+        case offered
+        case making
+        /// The file, its id and its length.
+        case made(any File, UInt64, bytes: UInt64)
+        /// The peer has it, and has not yet acknowledged what is in it.
+        case taken
+    }
+    let region: RegionID
+    let peer: PeerID
+    var stage = Stage.offered
+    /// The peer's log will go on behind this: the region's log is not compacted past it (RULES 13).
+    var floor: LogIndex
+    var path = ""
+    /// The tick at which the peer was last heard of.
+    var heardAt: UInt64
+    /// What it asked for and was not given yet.
+    var wanted: SnapshotRequest?
+    var isReading = false
+
+    var holdsSlot: Bool {
+        switch stage {
+        case .making, .made: true
+        case .offered, .taken: false
+        }
+    }
+}
+
+/// A snapshot that one of the lane's regions gets from a peer.
+struct IncomingSnapshot {
+    enum Stage {
+        case receiving
+        /// Everything is here, and being checked.
+        case checking
+        /// It is whole; waits for a leader to be installed under.
+        case held(SnapshotHeader)
+        /// Its core has taken it: the region's replacement goes on by itself.
+        case given
+    }
+    let region: RegionID
+    let peer: PeerID
+    var stage = Stage.receiving
+    /// Zero until the first chunk tells.
+    var id: UInt64 = 0
+    var totalBytes: UInt64 = 0
+    /// Where the next chunk begins.
+    var next: UInt64 = 0
+    /// Chunks handed to the worker and not written yet.
+    var unwritten = 0
+    let staging: StagingFile
+    /// The tick at which something came of it, and at which something was asked for last.
+    var heardAt: UInt64
+    var askedAt: UInt64
+}
+
+/// The file that an incoming snapshot is gathered in.
+final class StagingFile: @unchecked Sendable {
+    // Safety: used on the worker that takes snapshots, one piece of work at a time.
+    let path: String
+    private let fileSystem: any FileSystem
+    private var file: (any File)?
+
+    init(_ fileSystem: any FileSystem, path: String) {
+        self.fileSystem = fileSystem
+        self.path = path
+    }
+
+    func write(_ bytes: Bytes, at offset: UInt64) throws(FileError) {
+        if file == nil {
+            if fileSystem.exists(path) { try fileSystem.remove(path) }
+            file = try fileSystem.open(path, .createNew)
+        }
+        // Not through Bytes' own call: it knows no typed errors.
+        let result = bytes.withUnsafeBytes { raw in
+            Result { () throws(FileError) in try file?.write(raw, at: offset) }
+        }
+        try result.get()
+    }
+
+    /// Makes it durable and checks all of it (RULES 48).
+    func check() throws(SnapshotError) -> SnapshotHeader {
+        guard let file else { throw SnapshotError(.truncated, "The snapshot is empty.") }
+        do throws(FileError) {
+            try file.sync()
+        } catch {
+            throw SnapshotError(error, doing: "The snapshot was not kept")
+        }
+        let reader = try SnapshotFileReader(file)
+        while try reader.next() != nil {}
+        file.close()
+        self.file = nil
+        return reader.header
+    }
+
+    func discard() {
+        file?.close()
+        file = nil
+        try? fileSystem.remove(path)
+    }
+}
+
+/// A lane's share of the node's snapshots.
+struct SnapshotTraffic {
+    /// In the order in which they were offered.
+    var outgoing: [OutgoingSnapshot] = []
+    /// In the order in which they were begun.
+    var incoming: [IncomingSnapshot] = []
+    /// Bytes that may be sent until the next tick; may be overdrawn by a chunk.
+    var budget = 0
+
+    var isIdle: Bool { outgoing.isEmpty && incoming.isEmpty }
+
+    func outgoing(_ region: RegionID, _ peer: PeerID) -> Int? {
+        outgoing.firstIndex { $0.region == region && $0.peer == peer }
+    }
+    func incoming(_ region: RegionID) -> Int? { incoming.firstIndex { $0.region == region } }
+
+    /// How far the region's log may go, for those who will need what is behind it.
+    func floor(of region: RegionID) -> LogIndex? {
+        var floor: LogIndex?
+        for snapshot in outgoing where snapshot.region == region {
+            floor = min(floor ?? snapshot.floor, snapshot.floor)
+        }
+        return floor
+    }
+}
+
+extension SnapshotHeader {
+    /// The membership as Raft's core takes it.
+    var configuration: ConfigurationState {
+        func peers(_ role: SnapshotMember.Roles) -> [PeerID] {
+            members.filter { $0.roles.contains(role) }.map(\.peer)
+        }
+        return ConfigurationState(
+            voters: peers(.voter), learners: peers(.learner),
+            votersOutgoing: peers(.outgoingVoter), learnersNext: peers(.nextLearner),
+            autoLeave: leavesJoint)
+    }
+}
+
+extension RegionDescriptor {
+    /// The members as a snapshot's header names them.
+    var snapshotMembers: [SnapshotMember] {
+        peers.map {
+            SnapshotMember(
+                peer: $0.peer, node: $0.node, roles: $0.role == .voter ? [.voter] : [.learner])
+        }
+    }
+}
