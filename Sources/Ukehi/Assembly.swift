@@ -145,6 +145,12 @@ extension Configuration {
         options.heartbeatIntervalMilliseconds = raft.heartbeatIntervalMilliseconds
         options.initialRanges = StaticRanges.ranges(count: sharding.shardCount)
         options.compactionInterval = raft.snapshotInterval
+        options.maxLogEntries = raft.maxLogEntries
+        options.maxLogBytes = raft.maxLogMegabytes << 20
+        // A lane's share.
+        options.snapshotBytesPerSecond =
+            raft.snapshotMegabytesPerSecond == 0
+            ? 1 << 40 : max(1 << 20, (raft.snapshotMegabytesPerSecond << 20) / laneCount)
         options.maxUnflushedLogBytes = raft.maxUnflushedLogMegabytes << 20
         options.laneCount = laneCount
         return options

@@ -83,6 +83,10 @@ package struct Setting: Sendable {
             "raft", "snapshot_interval", .integer(\.raft.snapshotInterval, 10...10_000_000),
             "applied entries between compactions of a region's log"),
         Setting(
+            "raft", "snapshot_mb_per_second",
+            .integer(\.raft.snapshotMegabytesPerSecond, 0...65_536),
+            "how fast snapshots go to peers that lag; 0: as fast as they take them"),
+        Setting(
             "raft", "max_unflushed_log_mb",
             .integer(\.raft.maxUnflushedLogMegabytes, 1...65_536),
             "log that may depend on an unflushed state store"),

@@ -40,6 +40,9 @@ public struct Configuration: Hashable, Sendable {
         public var maxLogMegabytes = 64
         /// `raft.snapshot_interval`: applied entries between compactions of a region's log.
         public var snapshotInterval = 1000
+        /// `raft.snapshot_mb_per_second`: how fast a node sends snapshots to peers that lag; 0: as fast
+        /// as they take them.
+        public var snapshotMegabytesPerSecond = 128
         /// `raft.max_unflushed_log_mb`: the state store is flushed when more log than this depends
         /// on it.
         public var maxUnflushedLogMegabytes = 256

@@ -84,7 +84,10 @@ extension Lane {
         if !applier.appliesInline { isApplying = false }
         for item in batch.items {
             guard let region = regions[item.region], let last = item.entries.last else { continue }
-            for entry in item.entries { applyBytes -= entry.recordBytes }
+            for entry in item.entries {
+                applyBytes -= entry.recordBytes
+                region.appliedBytes += UInt64(entry.recordBytes)
+            }
             invariant(
                 last.index > region.applied,
                 "\(region.id) applied \(last.index) after \(region.applied)")

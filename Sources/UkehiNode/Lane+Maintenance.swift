@@ -43,6 +43,7 @@ extension Lane {
             expire(region, now)
             proposeCompaction(region)
             if rare.isOn { meddle(region) }
+            if let keeper = snapshotWork.keeper { keep(region, keeper) }
         }
         if orderedRegions.contains(where: { $0.compactionTarget >= $0.log.firstIndex }) {
             askFlushed()
@@ -161,14 +162,37 @@ extension Lane {
         }
     }
 
+    /// State that is in memory only is written as a snapshot once the group agreed to compact, so many
+    /// entries came since the last one, and as much log as makes it worth while; or it was waited for
+    /// that long.
+    private func keep(_ region: Region, _ keeper: SnapshotKeeper) {
+        let kept = keeper.index(of: region.id)
+        guard region.compactionTarget >= region.log.firstIndex, region.compactionTarget > kept,
+            region.replacement == nil, applier.givesSnapshots(of: region.id)
+        else { return region.waitsToBeKept = 0 }
+        region.waitsToBeKept += 1
+        let isDue =
+            region.applied - kept >= UInt64(options.compactionInterval)
+            && region.appliedBytes >= keeper.worthwhileBytes(of: region.id)
+        guard isDue || region.waitsToBeKept > Limits.secondsUntilKept else { return }
+        region.waitsToBeKept = 0
+        region.appliedBytes = 0
+        keeper.keep(region.descriptor, of: cluster)
+    }
+
     /// Asks the state store, off the lane, what of each region is flushed (the flush barrier: log
     /// goes only when the state that replaces it is durable; DESIGN 5, RULES 40).
     private func askFlushed() {
         let ids = orderedRegions.filter { $0.compactionTarget >= $0.log.firstIndex }.map(\.id)
         let applier = applier
+        let keeper = snapshotWork.keeper
         let lane = self
         maintenanceWorker.run {
-            lane.post(.flushed(ids.map { ($0, applier.flushedAppliedIndex(region: $0)) }))
+            lane.post(
+                .flushed(
+                    ids.map {
+                        ($0, keeper?.index(of: $0) ?? applier.flushedAppliedIndex(region: $0))
+                    }))
         }
     }
 

@@ -40,6 +40,8 @@ package enum Limits {
     package static let ticksPerRequestOfEntries: UInt64 = 10
     /// Snapshots that a node makes for others at once, and takes from others (RULES 49).
     package static let maxSnapshotsAtOnce = 2
+    /// Seconds after which a region's state in memory is written though little came since the last time.
+    package static let secondsUntilKept = 30
     /// Chunks of one incoming snapshot in memory, waiting to be written.
     package static let maxUnwrittenChunks = 4
     /// Ticks of silence after which a part of a snapshot is asked for again.

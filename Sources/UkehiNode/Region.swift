@@ -90,6 +90,10 @@ final class Region {
     var pinsLog = false
     /// A compaction entry that this leader proposed and has not applied yet.
     var proposedCompaction: LogIndex = .zero
+    /// Log bytes applied since the state was last written as a snapshot to be kept.
+    var appliedBytes: UInt64 = 0
+    /// Seconds for which its log could be compacted if its state were kept.
+    var waitsToBeKept = 0
     /// State and log are being replaced by a snapshot.
     var replacement: Replacement?
     /// Entries that the log holds and cannot read, ascending by when they were found.

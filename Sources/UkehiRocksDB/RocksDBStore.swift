@@ -182,6 +182,20 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
         try RocksDBView(self, cacheOnly: tier == .cacheOnly)
     }
 
+    package var survivesRestart: Bool { true }
+
+    package func openLongView(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) throws(StateError) -> any LongView {
+        let view = try openView(tier: .any)
+        do throws(StateError) {
+            return try view.long(of: region, space, range)
+        } catch {
+            view.close()
+            throw error
+        }
+    }
+
     package func regionState(_ region: RegionID) throws(StateError) -> Bytes? {
         try regionState(region, readOptions)
     }

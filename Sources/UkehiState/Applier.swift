@@ -124,6 +124,12 @@ open class Applier: @unchecked Sendable {
         fatalError("an applier knows what is flushed")
     }
 
+    /// Whether what is flushed is there after a restart; otherwise snapshots are kept in its place.
+    package var survivesRestart: Bool { false }
+
+    /// What a snapshot of the region holds.
+    package func content(of region: RegionID) -> SnapshotContent { .keyValue }
+
     /// Whether the region's state can be written as a snapshot, and replaced by one.
     package func givesSnapshots(of region: RegionID) -> Bool { false }
 

@@ -8,11 +8,12 @@ extension KeyValueApplier {
         _ id: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
     ) throws {
         let region = try regions.find(id)
-        let view = try store.openView(tier: .any)
+        let view = try store.openLongView(
+            of: id, region.space, KeyRange(lower: region.lower, upper: region.upper))
         defer { view.close() }
-        let encoder = try begin(state(of: region, in: view))
+        let encoder = try begin(state(of: region, stored: view.regionState))
         var failure: SnapshotError?
-        try view.scan(region.space, from: region.lower, to: region.upper) { entry in
+        try view.scan { entry in
             do throws(SnapshotError) {
                 try encoder.append(entry)
                 return true

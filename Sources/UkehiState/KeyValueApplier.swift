@@ -285,7 +285,14 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     func state(
         of region: OpenRegion, in view: any StateView
     ) throws(StateError) -> RegionState {
-        guard let stored = try view.regionState(region.id) else {
+        try state(of: region, stored: try view.regionState(region.id))
+    }
+
+    /// The region's state from its bytes in a store, if there are any yet.
+    func state(
+        of region: OpenRegion, stored: Bytes?
+    ) throws(StateError) -> RegionState {
+        guard let stored else {
             var state = region.published
             state = RegionState(epoch: state.epoch)
             return state
@@ -313,6 +320,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
 
     // MARK: Snapshots
 
+    package override var survivesRestart: Bool { store.survivesRestart }
     package override func givesSnapshots(of region: RegionID) -> Bool { true }
 
     package override func writeSnapshot(

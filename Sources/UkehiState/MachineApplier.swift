@@ -2,7 +2,8 @@
 
 package import UkehiBase
 
-/// Runs one ``StateMachine`` per region. State is in memory: after a restart the log is replayed.
+/// Runs one ``StateMachine`` per region. State is in memory: after a restart the last snapshot that was
+/// kept is restored, and the log replayed from there.
 ///
 /// The system region is a key-value region in memory, as with every applier.
 package final class MachineApplier: Applier, @unchecked Sendable {
@@ -10,10 +11,12 @@ package final class MachineApplier: Applier, @unchecked Sendable {
     private final class Running: @unchecked Sendable {
         // Safety: `state` and the machine are used behind `lock`.
         let region: OpenRegion
-        let machine: any StateMachine
+        let range: KeyRange
+        var machine: any StateMachine
         let lock = Lock()
-        init(region: OpenRegion, machine: any StateMachine) {
+        init(region: OpenRegion, range: KeyRange, machine: any StateMachine) {
             self.region = region
+            self.range = range
             self.machine = machine
         }
     }
@@ -40,7 +43,7 @@ package final class MachineApplier: Applier, @unchecked Sendable {
         }
         let open = OpenRegion(
             id: region, space: .user, range: range, state: RegionState(epoch: epoch))
-        regions.insert(Running(region: open, machine: factory(region, range)), region)
+        regions.insert(Running(region: open, range: range, machine: factory(region, range)), region)
         return .zero
     }
 
@@ -166,19 +169,45 @@ package final class MachineApplier: Applier, @unchecked Sendable {
         }
     }
 
-    /// The system region's alone, so far.
-    package override func givesSnapshots(of region: RegionID) -> Bool { regions[region] == nil }
+    // MARK: Snapshots
+
+    package override func givesSnapshots(of region: RegionID) -> Bool { true }
+    package override var survivesRestart: Bool { false }
+
+    package override func content(of region: RegionID) -> SnapshotContent {
+        regions[region] == nil ? .keyValue : .machine
+    }
 
     package override func writeSnapshot(
-        of region: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
+        of id: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
     ) throws {
-        try system.writeSnapshot(of: region, to: begin)
+        guard let running = regions[id] else {
+            return try system.writeSnapshot(of: id, to: begin)
+        }
+        let (state, copy) = running.lock.withLock {
+            let copy = running.machine.copyForSnapshot()
+            return (running.region.working, copy)
+        }
+        if let copy { return try PieceWriter.write(copy, to: begin(state)) }
+        try running.lock.withLock {
+            try PieceWriter.write(running.machine, to: begin(running.region.working))
+        }
     }
 
     package override func install(
-        _ snapshot: SnapshotFileReader, region: RegionID
+        _ snapshot: SnapshotFileReader, region id: RegionID
     ) throws -> RegionState {
-        try system.install(snapshot, region: region)
+        guard let running = regions[id] else { return try system.install(snapshot, region: id) }
+        let machine = factory(id, running.range)
+        let reader = PieceReader(snapshot)
+        try machine.restore(from: reader)
+        let state = try reader.finish()
+        running.lock.withLock {
+            running.machine = machine
+            running.region.working = state
+            running.region.publish()
+        }
+        return state
     }
 
     package override func flushedAppliedIndex(region: RegionID) -> LogIndex { .zero }

@@ -38,8 +38,9 @@ public protocol SnapshotReader: AnyObject {
 
 /// Replicated state: one instance per region and node.
 ///
-/// The engine calls an instance from one thread at a time, never twice at once. After a restart it
-/// starts from a fresh instance and applies the log again.
+/// The engine calls an instance from one thread at a time, never twice at once. Its state is written as
+/// a snapshot every `raft.snapshot_interval` commands or so; after a restart a fresh instance is given
+/// the last one, and the log from there on.
 ///
 /// **Determinism.** Replicas apply the same commands in the same order and must reach the same
 /// state and give the same answers, byte for byte. So `apply` may depend on nothing but the state,
@@ -58,6 +59,15 @@ public protocol StateMachine: AnyObject, Sendable {
     /// Writes the whole state, in one order whatever order it was built in: replicas are compared
     /// by the digest of these bytes.
     func writeSnapshot(to writer: any SnapshotWriter)
-    /// Replaces the whole state by a snapshot.
+    /// Replaces the whole state by a snapshot. Called on a fresh instance, which is thrown away if this
+    /// throws.
     func restore(from reader: any SnapshotReader) throws
+    /// A copy of the state as it is now, whose ``writeSnapshot(to:)`` gives it whatever becomes of this
+    /// one. Cheap where the state is made of Swift's values, which copy when written. Nil, the default:
+    /// commands wait while a snapshot is written.
+    func copyForSnapshot() -> (any StateMachine)?
+}
+
+extension StateMachine {
+    public func copyForSnapshot() -> (any StateMachine)? { nil }
 }

@@ -70,6 +70,12 @@ package protocol StateStore: AnyObject, Sendable {
     ) throws(StateError) -> StoredValue?
     /// A consistent view of what is committed now.
     func openView(tier: ReadTier) throws(StateError) -> any StateView
+    /// A view for one long scan of a range, front to back, during which others go on.
+    func openLongView(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) throws(StateError) -> any LongView
+    /// Whether what is flushed is there after the process has ended.
+    var survivesRestart: Bool { get }
     /// The region's state as committed; nil for a region the store has never seen.
     func regionState(_ region: RegionID) throws(StateError) -> Bytes?
     /// The region's state as a crash now would leave it at least.
@@ -124,6 +130,42 @@ package protocol StateIngestion: AnyObject {
     /// Forgets what was put. The region is as it was where the store survives a crash; in one that does
     /// not it may be empty.
     func abandon()
+}
+
+/// A consistent view of one range, scanned once. Used by one thread.
+package protocol LongView: AnyObject {
+    /// The region's state, as when the view was opened.
+    var regionState: Bytes? { get }
+    /// Visits the range in key order until `visit` says false.
+    func scan(_ visit: (StoredEntry) -> Bool) throws(StateError)
+    func close()
+}
+
+extension StateView {
+    /// This view as one of a range, for stores whose views hold nobody up.
+    package func long(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) throws(StateError) -> any LongView {
+        LongStateView(self, try regionState(region), space, range)
+    }
+}
+
+private final class LongStateView: LongView {
+    private let view: any StateView
+    let regionState: Bytes?
+    private let space: StoreSpace
+    private let range: KeyRange
+
+    init(_ view: any StateView, _ state: Bytes?, _ space: StoreSpace, _ range: KeyRange) {
+        self.view = view
+        regionState = state
+        self.space = space
+        self.range = range
+    }
+    func scan(_ visit: (StoredEntry) -> Bool) throws(StateError) {
+        try view.scan(space, from: range.lower, to: range.upper, visit)
+    }
+    func close() { view.close() }
 }
 
 /// A consistent view of a store. An in-memory store is locked until `close`: keep it short.

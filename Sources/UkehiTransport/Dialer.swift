@@ -60,7 +60,8 @@ final class Dialer {
         let bound = NIOLoopBound(self, eventLoop: loop)
         let limits = limits
         let report = report
-        let pending = purpose == .bulk ? limits.bulkPendingBytes : limits.softPendingBytes
+        let pending =
+            purpose == .control ? limits.softPendingBytes : limits.bulkPendingBytes
         WireChannels.client(on: loop, limits: limits, pendingBytes: pending)
             .channelInitializer { channel in
                 // A name with several addresses may try several channels; one of them is adopted.

@@ -22,6 +22,8 @@ package enum ConnectionPurpose: UInt8, Sendable {
     case bulk = 2
     /// Requests and replies of one client.
     case client = 3
+    /// Parts of snapshots: nothing else waits behind them.
+    case snapshot = 4
 }
 
 /// Inclusive range of wire versions.

@@ -1,6 +1,8 @@
-// One lane's outgoing connections: to each other node one for control and one for bulk. Hot path.
+// One lane's outgoing connections: to each other node one for control, one for bulk and one for
+// snapshots. Hot path.
 //
 //   send(messages, node) ─┬─ appendEntries over 64 KiB of entries ──▶ bulk connection
+//                         ├─ parts of snapshots ────────────────────▶ snapshot connection
 //                         └─ everything else ───────────────────────▶ control connection
 //
 // Messages of one call become one frame (more, past `batchBytes`) and one write with one flush.
@@ -28,6 +30,7 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
         let node: NodeID
         var control: DialedSession?
         var bulk: DialedSession?
+        var snapshot: DialedSession?
         /// Regions whose appends stay on the bulk connection, and until when; mostly empty.
         var onBulk: [RegionID: NIODeadline] = [:]
         var isReported = false
@@ -46,6 +49,7 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
     // Reused between calls.
     private var controlBatch = Batch()
     private var bulkBatch = Batch()
+    private var snapshotBatch = Batch()
 
     /// Which of a call's messages go on one connection, and their sizes.
     private struct Batch {
@@ -67,7 +71,7 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
         loop.preconditionInEventLoop()
         guard !isStopped else { return }
         for address in addresses {
-            for purpose in [ConnectionPurpose.control, .bulk] {
+            for purpose in [ConnectionPurpose.control, .bulk, .snapshot] {
                 dialers.append(
                     Dialer(
                         address: address, purpose: purpose, loop: loop, limits: limits,
@@ -102,6 +106,7 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
             switch session.purpose {
             case .control: link.control = session
             case .bulk: link.bulk = session
+            case .snapshot: link.snapshot = session
             case .client: break
             }
             link.isReported = false
@@ -122,6 +127,8 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
     }
 
     private func remove(_ session: DialedSession, from link: Link) {
+        // Who waits for parts of a snapshot asks again: it is no news for anybody else.
+        if link.snapshot === session { link.snapshot = nil }
         guard link.control === session || link.bulk === session else { return }
         if link.control === session { link.control = nil }
         if link.bulk === session {
@@ -171,6 +178,10 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
         plan(messages, for: link)
         if !controlBatch.items.isEmpty { send(messages, controlBatch, on: link.control, of: link) }
         if !bulkBatch.items.isEmpty { send(messages, bulkBatch, on: link.bulk, of: link) }
+        if !snapshotBatch.items.isEmpty {
+            send(messages, snapshotBatch, on: link.snapshot, of: link)
+            snapshotBatch.items.removeAll(keepingCapacity: true)
+        }
         controlBatch.items.removeAll(keepingCapacity: true)
         bulkBatch.items.removeAll(keepingCapacity: true)
     }
@@ -180,7 +191,9 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
             let entryBytes = MessageCodec.entryBytes(of: messages[index].message)
             let bytes = MessageCodec.bytes(of: messages[index].message, entryBytes: entryBytes)
             let kind = messages[index].message.kind
-            if kind == .appendEntries
+            if kind == .snapshotChunk {
+                snapshotBatch.items.append((index, bytes))
+            } else if kind == .appendEntries
                 ? goesOnBulk(messages[index].region, entryBytes: entryBytes, link)
                 : entryBytes > limits.bulkEntryBytes
             {
@@ -211,7 +224,10 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
     ) {
         guard let session, session.carriesMessages, let wire = session.wire else {
             report.dropped(messages: batch.items.count)
-            tellUnreachable(link)
+            let areParts = batch.items.allSatisfy {
+                messages[$0.index].message.kind == .snapshotChunk
+            }
+            if !areParts { tellUnreachable(link) }
             return
         }
         var start = 0

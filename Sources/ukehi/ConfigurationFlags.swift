@@ -17,6 +17,7 @@ struct ConfigurationFlags: ParsableArguments {
     @Option(help: .key("raft.max_log_entries")) var raftMaxLogEntries: String?
     @Option(help: .key("raft.max_log_mb")) var raftMaxLogMb: String?
     @Option(help: .key("raft.snapshot_interval")) var raftSnapshotInterval: String?
+    @Option(help: .key("raft.snapshot_mb_per_second")) var raftSnapshotMbPerSecond: String?
     @Option(help: .key("raft.max_unflushed_log_mb")) var raftMaxUnflushedLogMb: String?
     @Option(help: .key("sharding.num_shards")) var shardingNumShards: String?
     @Option(help: .key("sharding.rebalance_threshold")) var shardingRebalanceThreshold: String?
@@ -42,6 +43,7 @@ struct ConfigurationFlags: ParsableArguments {
             "raft.heartbeat_interval_ms": raftHeartbeatIntervalMs,
             "raft.max_log_entries": raftMaxLogEntries, "raft.max_log_mb": raftMaxLogMb,
             "raft.snapshot_interval": raftSnapshotInterval,
+            "raft.snapshot_mb_per_second": raftSnapshotMbPerSecond,
             "raft.max_unflushed_log_mb": raftMaxUnflushedLogMb,
             "sharding.num_shards": shardingNumShards,
             "sharding.rebalance_threshold": shardingRebalanceThreshold,

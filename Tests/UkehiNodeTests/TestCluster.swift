@@ -53,6 +53,10 @@ final class HeldWorker: Worker, @unchecked Sendable {
     func release() {
         while !held.isEmpty { held.removeFirst()() }
     }
+    /// Takes the oldest piece out, undone.
+    func takeFirst() -> @Sendable () -> Void { held.removeFirst() }
+    /// The process is gone, and with it what it had still to do.
+    func forget() { held = [] }
     func stop() { release() }
 }
 
@@ -184,6 +188,8 @@ final class TestCluster {
     let options: (inout NodeOptions) -> Void
     /// Set before any member starts.
     var logOptions: (inout WALOptions) -> Void = { _ in }
+    /// Members whose logs write nothing until they are let go.
+    var heldLogs: Set<Int> = []
     /// Takes the place of some of a member's workers; nil: those do everything at once.
     var worker: @Sendable (_ member: Int, _ name: String) -> (any Worker)? = { _, _ in nil }
 
@@ -273,7 +279,7 @@ final class TestCluster {
                 lane.runPass()
                 moved = true
             }
-            for member in members {
+            for (number, member) in members.enumerated() where !heldLogs.contains(number) {
                 guard let log = member.core?.log else { continue }
                 while let work = log.takeWork() {
                     log.perform(work)

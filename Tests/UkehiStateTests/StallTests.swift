@@ -20,6 +20,10 @@ private final class UnwillingStore: StateStore, @unchecked Sendable {
     func openView(tier: ReadTier) throws(StateError) -> any StateView { inner.openView(tier: tier) }
     func regionState(_ region: RegionID) throws(StateError) -> Bytes? { inner.regionState(region) }
     func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes? { nil }
+    var survivesRestart: Bool { false }
+    func openLongView(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) throws(StateError) -> any LongView { inner.openLongView(of: region, space, range) }
     func makeIngestion(
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) throws(StateError) -> any StateIngestion { inner.makeIngestion(of: region, space, range) }

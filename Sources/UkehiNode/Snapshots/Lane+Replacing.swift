@@ -140,14 +140,29 @@ extension Lane {
             snapshots.incoming.remove(at: position)
             snapshotWork.incoming.give()
         }
-        if let mark = region.replacement?.mark {
-            let files = snapshotWork.files
-            snapshotWork.takingWorker.run { files.remove(mark) }
-        }
+        if let mark = region.replacement?.mark { finish(mark) }
         region.replacement = nil
         logger.info(
             "a snapshot has replaced the region's state",
             metadata: ["region": "\(region.id)", "index": "\(reset.index)"])
+    }
+
+    private func finish(_ mark: SnapshotMark) {
+        let work = snapshotWork
+        let lane = self
+        work.takingWorker.run {
+            guard let keeper = work.keeper else { return work.files.remove(mark) }
+            do throws(FileError) {
+                // The mark goes last: until then it is what the state is made of at a start.
+                try work.files.keep(mark)
+                keeper.took(mark.region, mark.index, rawBytes: 0)
+            } catch {
+                lane.fail(
+                    NodeError(
+                        code: .ioFailed,
+                        message: "A snapshot of region \(mark.region) was not kept: \(error)."))
+            }
+        }
     }
 
     /// What became of proposals that a snapshot stands for cannot be told any more (RULES 75).

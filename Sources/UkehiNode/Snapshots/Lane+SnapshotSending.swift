@@ -36,6 +36,10 @@ extension Lane {
         guard let index = message.snapshot?.index else { return }
         if let position = snapshots.outgoing(region.id, message.to) {
             snapshots.outgoing[position].heardAt = ticks
+            // It had one, and needs one again.
+            if case .taken = snapshots.outgoing[position].stage {
+                snapshots.outgoing[position].stage = .offered
+            }
         } else {
             snapshots.outgoing.append(
                 OutgoingSnapshot(
@@ -102,7 +106,8 @@ extension Lane {
                     index = state.applied
                     let header = SnapshotHeader(
                         snapshot: id, cluster: cluster, region: descriptor.region,
-                        isSystem: descriptor.isSystem, range: descriptor.range,
+                        isSystem: descriptor.isSystem,
+                        content: applier.content(of: descriptor.region), range: descriptor.range,
                         members: descriptor.snapshotMembers, state: state)
                     let made = try SnapshotFileWriter(
                         files.fileSystem, path: path, header, state: state)
@@ -240,8 +245,11 @@ extension Lane {
             }
             if case .taken = snapshot.stage {
                 let match = region.raft.match(of: snapshot.peer) ?? .zero
-                if match >= snapshot.floor || !region.isLeader || isSilent(snapshot.heardAt) {
+                if match >= snapshot.floor || !region.isLeader {
                     snapshots.outgoing.remove(at: position)
+                } else if isSilent(snapshot.heardAt) {
+                    // It came to nothing there.
+                    giveUp(position)
                 }
             } else if isSilent(snapshot.heardAt) {
                 giveUp(position)

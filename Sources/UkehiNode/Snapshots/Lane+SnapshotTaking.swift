@@ -150,7 +150,8 @@ extension Lane {
         else { return }
         guard let header, let region = regions[region], header.snapshot == id,
             header.region == region.id, header.cluster == cluster,
-            header.isSystem == region.descriptor.isSystem
+            header.isSystem == region.descriptor.isSystem,
+            header.content == applier.content(of: region.id)
         else { return forget(position) }
         snapshots.incoming[position].stage = .held(header)
         giveToCore(position, region)

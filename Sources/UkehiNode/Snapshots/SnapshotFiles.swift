@@ -1,6 +1,7 @@
 // The files of snapshots that a node makes for others and gets from them. Names are made of integers
 // only, whatever others say.
 //
+//   kept-REGION-INDEX    see SnapshotKeeper.swift
 //   out-REGION-PEER-ID       made for a peer; ends with the transfer
 //   in-REGION                what has come of one; ends with the transfer
 //   install-REGION-PEER-INDEX-TERM
@@ -10,6 +11,7 @@
 
 package import UkehiBase
 package import UkehiEnvironment
+import UkehiState
 
 /// A snapshot that is being installed, as its file's name says.
 package struct SnapshotMark: Hashable, Sendable {
@@ -45,7 +47,7 @@ package struct SnapshotMark: Hashable, Sendable {
 /// Paths in a node's directory of snapshots, and what is done to them. Blocking calls: off the lane.
 package struct SnapshotFiles: Sendable {
     package let fileSystem: any FileSystem
-    let directory: String
+    package let directory: String
 
     package init(_ fileSystem: any FileSystem, directory: String) {
         self.fileSystem = fileSystem
@@ -56,17 +58,32 @@ package struct SnapshotFiles: Sendable {
         "\(directory)/out-\(region.rawValue)-\(peer.rawValue)-\(id)"
     }
     func incoming(_ region: RegionID) -> String { "\(directory)/in-\(region.rawValue)" }
+    func kept(_ region: RegionID, _ index: LogIndex) -> String {
+        "\(directory)/kept-\(region.rawValue)-\(index.rawValue)"
+    }
+    /// The index in the name of a region's kept snapshot; nil if it is none.
+    static func keptIndex(_ name: String, _ region: RegionID) -> LogIndex? {
+        let start = "kept-\(region.rawValue)-"
+        guard name.hasPrefix(start), let index = UInt64(name.dropFirst(start.count)),
+            index < 1 << 62, name == "\(start)\(index)"
+        else { return nil }
+        return LogIndex(index)
+    }
     func path(_ mark: SnapshotMark) -> String { "\(directory)/\(mark.name)" }
 
     /// Makes the directory and removes what no transfer can go on with, marks excepted; returns those,
     /// ascending by region and index.
     func prepare() throws(FileError) -> [SnapshotMark] {
         try fileSystem.createDirectory(directory)
+        // A mark in a directory that a crash takes away is none.
+        try fileSystem.syncDirectory(SnapshotFileWriter.parent(of: directory))
         var marks: [SnapshotMark] = []
         for name in try fileSystem.list(directory) {
             if let mark = SnapshotMark(name: name) {
                 marks.append(mark)
-            } else if name.hasPrefix("out-") || name.hasPrefix("in-") {
+            } else if name.hasPrefix("out-") || name.hasPrefix("in-")
+                || name.hasSuffix(".partial")
+            {
                 try fileSystem.remove("\(directory)/\(name)")
             }
         }
@@ -76,6 +93,12 @@ package struct SnapshotFiles: Sendable {
     /// Step 1 of an installation: from now on it is repeated at each start until it is done.
     func mark(_ path: String, as mark: SnapshotMark) throws(FileError) {
         try fileSystem.rename(path, to: self.path(mark))
+        try fileSystem.syncDirectory(directory)
+    }
+
+    /// The last step where the state is in memory: what was installed is what is kept.
+    func keep(_ mark: SnapshotMark) throws(FileError) {
+        try fileSystem.rename(path(mark), to: kept(mark.region, mark.index))
         try fileSystem.syncDirectory(directory)
     }
 

@@ -34,6 +34,8 @@ package struct SnapshotWork: Sendable {
     package var outgoing: SnapshotSlots
     package var incoming: SnapshotSlots
     package var random: any RandomSource
+    /// Nil where the state survives the process by itself.
+    package var keeper: SnapshotKeeper?
 }
 
 /// A snapshot for a peer of one of the lane's regions.

@@ -181,7 +181,9 @@ final class SimulatedNode: @unchecked Sendable {
 
     private func makeApplier() -> Applier {
         switch state {
-        case .keyValue: KeyValueApplier(store: store, rarePaths: rarePaths)
+        case .keyValue:
+            KeyValueApplier(
+                store: options.forgetsState ? MemoryStore() : store, rarePaths: rarePaths)
         case .machine(let factory):
             MachineApplier(appliesInline: options.appliesInline, factory: factory)
         }

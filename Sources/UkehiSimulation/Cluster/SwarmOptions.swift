@@ -78,6 +78,8 @@ package struct SwarmOptions: Sendable {
     package var maxLogEntries = 10_000
     package var maxLogBytes = 64 << 20
     package var snapshotChunkBytes = 512 << 10
+    /// Whether the state is in memory only, and snapshots of it are kept.
+    package var forgetsState = false
     /// Whether the disks have an fallocate.
     package var allocates = true
     /// What a power cut may tear a write into.
@@ -144,6 +146,8 @@ package struct SwarmOptions: Sendable {
         maxLogEntries = pick([1, 4, 16, 64, 10_000])
         maxLogBytes = pick([4 << 10, 64 << 20])
         snapshotChunkBytes = pick([256, 4096, 512 << 10])
+        forgetsState = pick([false, false, false, true])
+        if forgetsState { appliesInline = true }
     }
 
     /// Drawn apart, so that the choices above stay those of the seed.
@@ -188,7 +192,7 @@ package struct SwarmOptions: Sendable {
     private var details: String {
         let drift = clockDriftPerMillion.map { abs($0) }.max() ?? 0
         var words = [
-            "state \(appliesInline ? "in memory" : "on disk")",
+            "state \(forgetsState ? "in snapshots" : appliesInline ? "in memory" : "on disk")",
             "lanes \(microseconds(laneLatency))", "workers \(microseconds(workerLatency))",
             "groups of \(maxGroupBytes >> 10) KiB", "compaction every \(compactionInterval)",
             "flush at \(maxUnflushedLogBytes >> 10) KiB and one in \(storeFlushesOneIn)",

@@ -77,6 +77,10 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer, tier: ReadTier
     ) -> StoredValue? { current.get(space, key, tier: tier) }
     package func openView(tier: ReadTier) -> any StateView { current.openView(tier: tier) }
+    package var survivesRestart: Bool { true }
+    package func openLongView(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) -> any LongView { current.openLongView(of: region, space, range) }
     package func makeIngestion(
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) -> any StateIngestion { CrashModelIngestion(self, region, space, range) }

@@ -14,10 +14,13 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     fileprivate let user = RadixTree()
     fileprivate let system = RadixTree()
     fileprivate var regions: [RegionID: RegionState] = [:]
+    /// Scans that stand still while the store goes on.
+    fileprivate var pinned: [PinnedRange] = []
 
     package init() {}
 
     package var isInMemory: Bool { true }
+    package var survivesRestart: Bool { false }
 
     fileprivate func tree(_ space: StoreSpace) -> RadixTree {
         switch space {
@@ -42,6 +45,16 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     package func openView(tier: ReadTier) -> any StateView {
         lock.lock()
         return MemoryView(self)
+    }
+
+    package func openLongView(
+        of region: RegionID, _ space: StoreSpace, _ range: KeyRange
+    ) -> any LongView {
+        let pin = PinnedRange(space, range.lower, range.upper)
+        return lock.withLock {
+            pinned.append(pin)
+            return MemoryLongView(self, pin, regions[region]?.encoded())
+        }
     }
 
     package func regionState(_ region: RegionID) -> Bytes? {
@@ -105,15 +118,23 @@ private final class MemoryBatch: StoreBatch {
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer,
         version: UInt64, expiresAt: UInt64
     ) {
-        store.tree(space).put(key, value, version: version, expiresAt: expiresAt)
+        let tree = store.tree(space)
+        for pin in store.pinned where pin.space == space { pin.willChange(key, in: tree) }
+        tree.put(key, value, version: version, expiresAt: expiresAt)
     }
     func delete(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) {
-        store.tree(space).remove(key)
+        let tree = store.tree(space)
+        for pin in store.pinned where pin.space == space { pin.willChange(key, in: tree) }
+        tree.remove(key)
     }
     func deleteRange(
         _ space: StoreSpace, _ lower: UnsafeRawBufferPointer, _ upper: UnsafeRawBufferPointer
     ) {
-        store.tree(space).removeRange(lower, upper)
+        let tree = store.tree(space)
+        for pin in store.pinned where pin.space == space {
+            pin.willRemove(lower, upper, in: tree)
+        }
+        tree.removeRange(lower, upper)
     }
     func get(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) -> StoredValue? {
         store.tree(space).find(key)?.stored
@@ -172,6 +193,31 @@ private final class MemoryIngestion: StateIngestion {
     func abandon() {
         batch.discard()
         pairs = 0
+    }
+}
+
+/// Holds the store's lock for a page at a time.
+private final class MemoryLongView: LongView {
+    private let store: MemoryStore
+    private let pin: PinnedRange
+    let regionState: Bytes?
+
+    init(_ store: MemoryStore, _ pin: PinnedRange, _ state: Bytes?) {
+        self.store = store
+        self.pin = pin
+        regionState = state
+    }
+
+    func scan(_ visit: (StoredEntry) -> Bool) {
+        var page = PinnedPage()
+        while pin.next != nil {
+            store.lock.withLock { pin.turn(&page, over: store.tree(pin.space)) }
+            guard page.visit(visit) else { return }
+        }
+    }
+
+    func close() {
+        store.lock.withLock { store.pinned.removeAll { $0 === pin } }
     }
 }
 

@@ -54,7 +54,7 @@ package final class SnapshotEncoder {
         headerChecksum = checksum
         compressor = ZstdCompressor(level: options.compressionLevel)
         self.sink = sink
-        order = SnapshotOrder(header.range, revision: state.revision)
+        order = SnapshotOrder(header.keyRange, revision: state.revision)
         raw = ByteWriter(chunkCapacity: options.frameBytes + 4096)
         totals = SnapshotFooter(header: checksum)
         SnapshotRecord.append(state, to: &raw)

@@ -69,7 +69,7 @@ package final class SnapshotFileReader {
         headerBytes = count
         offset = UInt64(count)
         totals = SnapshotFooter(header: headerChecksum)
-        order = SnapshotOrder(header.range, revision: nil)
+        order = SnapshotOrder(header.keyRange, revision: nil)
     }
 
     deinit { stored.deallocate() }
@@ -102,7 +102,7 @@ package final class SnapshotFileReader {
         guard let info = try nextInfo() else { return nil }
         pass(info)
         // Nothing is known of the keys before, nor of the region's revision.
-        order = SnapshotOrder(header.range, revision: nil)
+        order = SnapshotOrder(header.keyRange, revision: nil)
         return info
     }
 
@@ -205,7 +205,7 @@ package final class SnapshotFileReader {
                     header.agrees(with: decoded)
                 else { return "the region's state is unreadable or not the header's" }
                 state = decoded
-                order = SnapshotOrder(header.range, revision: decoded.revision)
+                order = SnapshotOrder(header.keyRange, revision: decoded.revision)
             case .pair(let entry):
                 guard !isStatePlace else { return "the region's state is missing" }
                 if let fault = order.fault(of: entry) { return fault }

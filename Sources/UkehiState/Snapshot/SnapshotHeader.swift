@@ -5,7 +5,7 @@
 //   12   version u32 = 1 | header bytes u32 | flags u32: 1 the system region
 //   24   snapshot id u64 | cluster 2 x u64 | region u64 | epoch: confVersion u64, version u64 |
 //        index u64 | term u64
-//   88   state format u32 = 1 | member flags u32: 1 leave the joint configuration by itself |
+//   88   content u32: 1 keys and values, 2 a state machine's pieces | member flags u32: 1 leave the joint configuration by itself |
 //        members u32 | lower bytes u32 | upper bytes u32 | 0 u32
 //   112  members, ascending: peer u64 | node u64 | roles u64; lower; upper
 
@@ -42,6 +42,14 @@ package struct SnapshotMember: Hashable, Sendable {
     }
 }
 
+/// What the pairs of a snapshot are.
+package enum SnapshotContent: UInt32, Hashable, Sendable {
+    /// Keys and values of the region's range.
+    case keyValue = 1
+    /// Pieces of what an embedder's state machine wrote: the value, under a number that grows.
+    case machine = 2
+}
+
 /// What a snapshot is of.
 package struct SnapshotHeader: Hashable, Sendable {
     /// Random, so that no two snapshots' frames pass for each other's.
@@ -49,6 +57,7 @@ package struct SnapshotHeader: Hashable, Sendable {
     package var cluster: ClusterID
     package var region: RegionID
     package var isSystem: Bool
+    package var content = SnapshotContent.keyValue
     package var range: KeyRange
     package var epoch: RegionEpoch
     /// Ascending by peer.
@@ -61,12 +70,14 @@ package struct SnapshotHeader: Hashable, Sendable {
 
     package init(
         snapshot: UInt64, cluster: ClusterID, region: RegionID, isSystem: Bool = false,
-        range: KeyRange, members: [SnapshotMember], leavesJoint: Bool = false, state: RegionState
+        content: SnapshotContent = .keyValue, range: KeyRange, members: [SnapshotMember],
+        leavesJoint: Bool = false, state: RegionState
     ) {
         self.snapshot = snapshot
         self.cluster = cluster
         self.region = region
         self.isSystem = isSystem
+        self.content = content
         self.range = range
         self.epoch = state.epoch
         self.members = members
@@ -77,8 +88,10 @@ package struct SnapshotHeader: Hashable, Sendable {
 }
 
 extension SnapshotHeader {
-    /// Key-value records and a region state; later state machines' own formats have other numbers.
-    static let stateFormat: UInt32 = 1
+    /// What the keys of the snapshot's pairs lie in.
+    var keyRange: KeyRange {
+        content == .machine ? KeyRange(lower: Bytes(), upper: Bytes()) : range
+    }
     private static let memberBytes = 24
     private static let maxMembers = 1024
 
@@ -123,7 +136,7 @@ extension SnapshotHeader {
         ] {
             writer.append(value)
         }
-        writer.append(Self.stateFormat)
+        writer.append(content.rawValue)
         writer.append(UInt32(leavesJoint ? 1 : 0))
         writer.append(UInt32(members.count))
         writer.append(UInt32(range.lower.count))
@@ -179,9 +192,9 @@ extension SnapshotHeader {
             guard raw.u32(at: 20) <= 1, raw.u32(at: 92) <= 1, raw.u32(at: 108) == 0 else {
                 throw .newer("its header has flags that this program does not know")
             }
-            guard raw.u32(at: 88) == stateFormat else {
+            guard let content = SnapshotContent(rawValue: raw.u32(at: 88)) else {
                 throw .newer(
-                    "its state is of format \(raw.u32(at: 88)), this program reads 1")
+                    "its state is of format \(raw.u32(at: 88)), this program reads 1 and 2")
             }
             let members = Int(raw.u32(at: 96))
             let lower = Int(raw.u32(at: 100))
@@ -201,6 +214,7 @@ extension SnapshotHeader {
                 snapshot: raw.u64(at: 24),
                 cluster: ClusterID(high: raw.u64(at: 32), low: raw.u64(at: 40)),
                 region: RegionID(raw.u64(at: 48)), isSystem: raw.u32(at: 20) == 1,
+                content: content,
                 range: KeyRange(lower: range.lower, upper: range.upper),
                 members: (0..<members).map { position in
                     let at = SnapshotFormat.fixedHeaderBytes + position * memberBytes

@@ -1,0 +1,144 @@
+// Snapshots in place of a store: of state that is in memory only, so that its log can be compacted and a
+// restart replays no more than what came since (decision 0021).
+//
+//   kept-REGION-INDEX    the region's state after the entry at INDEX, whole and durable
+//
+// The one before goes when the next is there. What is kept takes the place of what a store has flushed:
+// the log is compacted behind it (RULES 40).
+
+import Logging
+package import UkehiBase
+import UkehiEnvironment
+import UkehiState
+
+/// Keeps snapshots of a node's regions. Any thread; one snapshot of a region is made at a time.
+package final class SnapshotKeeper: @unchecked Sendable {
+    // Safety: what changes is behind `lock`.
+    private struct Kept {
+        /// Zero: none.
+        var index = LogIndex.zero
+        /// Before compression; zero until one was made by this process.
+        var rawBytes: UInt64 = 0
+        var isMaking = false
+    }
+    private let files: SnapshotFiles
+    private let applier: Applier
+    private let worker: any Worker
+    private let random: any RandomSource
+    private let logger: Logger
+    private let lock = Lock()
+    private var regions: [RegionID: Kept] = [:]
+
+    init(
+        files: SnapshotFiles, applier: Applier, worker: any Worker, random: any RandomSource,
+        logger: Logger
+    ) {
+        self.files = files
+        self.applier = applier
+        self.worker = worker
+        self.random = random
+        self.logger = logger
+    }
+
+    /// The index up to which a region's state survives the process.
+    package func index(of region: RegionID) -> LogIndex {
+        lock.withLock { regions[region]?.index ?? .zero }
+    }
+
+    /// Bytes of log after which a region's next one pays: twice what the last one was.
+    func worthwhileBytes(of region: RegionID) -> UInt64 {
+        lock.withLock { 2 * (regions[region]?.rawBytes ?? 0) }
+    }
+
+    /// Gives a region that was just opened the newest state that was kept of it, and returns its index.
+    ///
+    /// - Throws: ``NodeError`` if all that there are cannot be read: without them the log, which was
+    ///   compacted behind them, is not enough.
+    package func restore(_ region: RegionID) throws(NodeError) -> LogIndex {
+        let found = kept(of: region)
+        for (position, index) in found.enumerated() {
+            do {
+                let file = try files.fileSystem.open(files.kept(region, index), .read)
+                defer { file.close() }
+                let reader = try SnapshotFileReader(file)
+                guard reader.header.region == region, reader.header.index == index else {
+                    throw SnapshotError(.damaged, "It is another snapshot than its name says.")
+                }
+                try applier.install(reader, region: region)
+                let rawBytes = reader.totals.rawBytes
+                lock.withLock { regions[region] = Kept(index: index, rawBytes: rawBytes) }
+                // One that cannot be read must not pass for this index when it is made again.
+                for other in found where other != index { files.remove(files.kept(region, other)) }
+                return index
+            } catch {
+                logger.error(
+                    "a kept snapshot cannot be read",
+                    metadata: [
+                        "region": "\(region)", "index": "\(index)", "reason": "\(error)",
+                    ])
+                guard position < found.count - 1 else {
+                    throw NodeError(
+                        code: .corrupted,
+                        message: "The state of region \(region) cannot be read: \(error) Restore "
+                            + "\(files.kept(region, index)) from a backup, or remove this node and "
+                            + "join it anew.")
+                }
+            }
+        }
+        return .zero
+    }
+
+    /// Indexes of what is there, the newest first.
+    private func kept(of region: RegionID) -> [LogIndex] {
+        let names = (try? files.fileSystem.list(files.directory)) ?? []
+        return names.compactMap { SnapshotFiles.keptIndex($0, region) }.sorted(by: >)
+    }
+
+    /// Makes a snapshot of a region as it is about now, unless one is being made.
+    func keep(_ descriptor: RegionDescriptor, of cluster: ClusterID) {
+        let region = descriptor.region
+        let isFree = lock.withLock {
+            defer { regions[region, default: Kept()].isMaking = true }
+            return !(regions[region]?.isMaking ?? false)
+        }
+        guard isFree else { return }
+        worker.run { [self] in
+            var writer: SnapshotFileWriter?
+            do {
+                var index = LogIndex.zero
+                let id = random.next() | 1
+                try applier.writeSnapshot(of: region) { state in
+                    index = state.applied
+                    let header = SnapshotHeader(
+                        snapshot: id, cluster: cluster, region: region,
+                        isSystem: descriptor.isSystem, content: applier.content(of: region),
+                        range: descriptor.range, members: descriptor.snapshotMembers, state: state)
+                    let made = try SnapshotFileWriter(
+                        files.fileSystem, path: files.kept(region, index), header, state: state)
+                    writer = made
+                    return made.encoder
+                }
+                let footer = try writer?.finish()
+                took(region, index, rawBytes: footer?.rawBytes ?? 0)
+            } catch {
+                writer?.abandon()
+                lock.withLock { regions[region]?.isMaking = false }
+                // One of this very index is as good.
+                if (error as? SnapshotError)?.code == .exists { return }
+                logger.error(
+                    "a snapshot of a region was not kept",
+                    metadata: ["region": "\(region)", "reason": "\(error)"])
+            }
+        }
+    }
+
+    /// One is there and durable: those before it may go.
+    func took(_ region: RegionID, _ index: LogIndex, rawBytes: UInt64) {
+        let before = lock.withLock {
+            let before = regions[region]?.index ?? .zero
+            regions[region] = Kept(index: max(index, before), rawBytes: rawBytes)
+            return before
+        }
+        if before > .zero, index > before { files.remove(files.kept(region, before)) }
+    }
+}
