@@ -1,5 +1,7 @@
 // A region's content brought into RocksDB as files of its own.
 //
+// Each file is about as large as those that compactions make.
+//
 //   file 0     | delete lower..<k | pairs below k |
 //   file 1     | delete k..<m     | pairs from k on |
 //   ...
@@ -21,8 +23,8 @@ package import UkehiState
 #endif
 
 extension RocksDBStore {
-    /// Where files wait that are to enter the database: beside it, since it removes what it does not know.
-    static func ingestionDirectory(_ directory: String) -> String { directory + "-incoming" }
+    /// Where files wait that are to enter the database: on its volume, so that they need not be copied.
+    static func ingestionDirectory(_ directory: String) -> String { directory + "/incoming" }
 
     /// Removes what an ingestion that did not end left behind.
     static func removeLeftovers(of directory: String) {
@@ -46,8 +48,6 @@ extension RocksDBStore {
 
 /// Writes the files of one ingestion.
 final class RocksDBIngestion: StateIngestion {
-    /// Keys and values in one file: it is as large as those that compactions make.
-    private static let bytesPerFile = 64 << 20
     private static let effect = "A snapshot was not installed."
     private static let numbers = Atomic<UInt64>(0)
 
@@ -127,7 +127,7 @@ final class RocksDBIngestion: StateIngestion {
         _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, version: UInt64,
         expiresAt: UInt64
     ) throws(StateError) {
-        if bytesInFile >= Self.bytesPerFile {
+        if bytesInFile >= store.options.memtableBytes {
             try finishFile(before: key)
             lower = Bytes(copying: key)
             try openFile()

@@ -110,8 +110,27 @@ private final class Tally: StateMachine, @unchecked Sendable {
             writer.write(Bytes("=\(entry.count);"))
         }
     }
-    func restore(from reader: any SnapshotReader) throws { counts = [] }
+    func restore(from reader: any SnapshotReader) throws {
+        var text: [UInt8] = []
+        while let piece = try reader.read() { text += piece.array }
+        for entry in text.split(separator: UInt8(ascii: ";")) {
+            let parts = entry.split(separator: UInt8(ascii: "="))
+            guard parts.count == 2, let count = UInt64(String(decoding: parts[1], as: UTF8.self))
+            else { throw NotATally() }
+            counts.append((Bytes(Array(parts[0])), count))
+        }
+    }
+    /// Whether it can be copied; otherwise commands wait.
+    var isCopied = false
+    func copyForSnapshot() -> (any StateMachine)? {
+        guard isCopied else { return nil }
+        let copy = Tally()
+        copy.counts = counts
+        return copy
+    }
 }
+
+private struct NotATally: Error {}
 
 @Suite("embedders' state machines")
 struct MachineApplierTests {
@@ -130,6 +149,69 @@ struct MachineApplierTests {
             region: user, entries: [try entry(commands, index: index)], wantsResults: true)
         try applier.apply(&batch)
         return Array(batch.items[0].results[0])
+    }
+
+    /// A snapshot of the region; `meanwhile` runs when it has begun.
+    private func snapshot(
+        _ applier: MachineApplier, meanwhile: () throws -> Void = {}
+    ) throws -> MemoryFile {
+        let file = MemoryFile()
+        var made: SnapshotEncoder?
+        try applier.writeSnapshot(of: user) { state in
+            let header = SnapshotHeader(
+                snapshot: 3, cluster: ClusterID(high: 1, low: 2), region: user,
+                content: applier.content(of: user), range: KeyRange(lower: "", upper: "m"),
+                members: [SnapshotMember(peer: PeerID(1), node: NodeID(1), roles: [.voter])],
+                state: state)
+            try meanwhile()
+            let encoder = try SnapshotEncoder(header, state: state) { file.bytes += $0 }
+            made = encoder
+            return encoder
+        }
+        _ = try made?.finish()
+        return file
+    }
+
+    @Test("a machine's snapshot makes another one what it was", arguments: [false, true])
+    func snapshots(_ isCopied: Bool) throws {
+        let machine = Tally()
+        machine.isCopied = isCopied
+        let applier = MachineApplier { _, _ in machine }
+        _ = try applier.open(
+            region: user, system: false, range: KeyRange(lower: "", upper: "m"), epoch: epoch1)
+        // More than a piece, in pieces that end anywhere.
+        let long = Bytes(Array(repeating: UInt8(ascii: "n"), count: 70_000))
+        for number in 1...9 {
+            let body = Bytes("\(number)".utf8.map { $0 } + long.array)
+            _ = try run(applier, [.user(key: "a", body: body)], index: UInt64(number))
+        }
+        let digest = try applier.digest(region: user)
+        let file = try snapshot(applier) {
+            guard isCopied else { return }
+            _ = try run(applier, [.user(key: "a", body: "later")], index: 10)
+        }
+        let other = MachineApplier { _, _ in Tally() }
+        _ = try other.open(
+            region: user, system: false, range: KeyRange(lower: "", upper: "m"), epoch: epoch1)
+        let state = try other.install(try SnapshotFileReader(file), region: user)
+        #expect(state.applied == LogIndex(9))
+        #expect(try other.digest(region: user) == digest)
+        // And it goes on from there.
+        #expect(try run(other, [.user(key: "a", body: "later")], index: 10) == [.response("1@10")])
+    }
+
+    @Test("a machine that cannot read a snapshot is left as it was")
+    func unreadable() throws {
+        let applier = try applier()
+        _ = try run(applier, [.user(key: "a", body: "x;y")], index: 1)
+        let file = try snapshot(applier)
+        let other = try self.applier()
+        _ = try run(other, [.user(key: "a", body: "kept")], index: 1)
+        let digest = try other.digest(region: user)
+        #expect(throws: NotATally.self) {
+            _ = try other.install(try SnapshotFileReader(file), region: user)
+        }
+        #expect(try other.digest(region: user) == digest)
     }
 
     @Test("commands are answered, others refused, reads see them")

@@ -150,7 +150,7 @@ struct SnapshotHostileTests {
 
     @Test("a later version, and flags or states of one, are told from damage")
     func newer() {
-        for (offset, value) in [(12, 2), (20, 2), (88, 2), (92, 4), (108, 1)] as [(Int, UInt32)] {
+        for (offset, value) in [(12, 2), (20, 2), (88, 3), (92, 4), (108, 1)] as [(Int, UInt32)] {
             let found = failure { RawSnapshot.put(value, in: &$0.header, at: offset) }
             #expect(found?.code == .newerFormat, "header byte \(offset): \(found as Any)")
         }
