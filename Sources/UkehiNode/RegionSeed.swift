@@ -8,6 +8,8 @@ package import UkehiWAL
 
 /// A region about to be opened by its lane.
 package struct RegionSeed: Sendable {
+    package var birth: RegionBirth
+    /// As of `applied`.
     package var descriptor: RegionDescriptor
     package var hardState: HardState
     package var firstIndex: LogIndex

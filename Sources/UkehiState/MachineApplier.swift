@@ -8,10 +8,11 @@ package import UkehiBase
 package final class MachineApplier: Applier, @unchecked Sendable {
     // Safety: `regions` has its own lock, each machine its own.
     private final class Running: @unchecked Sendable {
-        // Safety: `state` and the machine are used behind `lock`.
+        // Safety: `region`'s state, the descriptor and the machine are used behind `lock`.
         let region: OpenRegion
         let machine: any StateMachine
         let lock = Lock()
+        var descriptor: Bytes?
         init(region: OpenRegion, machine: any StateMachine) {
             self.region = region
             self.machine = machine
@@ -65,7 +66,10 @@ package final class MachineApplier: Applier, @unchecked Sendable {
                 running.region.working.appliedTerm = entry.term
                 if item.wantsResults { results.endEntry() }
             }
-            if let epoch = item.epochAfter { running.region.working.epoch = epoch }
+            if let change = item.change {
+                running.region.working.epoch = change.epoch
+                running.descriptor = change.descriptor
+            }
             running.region.publish()
             item.results = results
         }
@@ -165,6 +169,26 @@ package final class MachineApplier: Applier, @unchecked Sendable {
                 region: id, applied: state.applied, high: digest.high, low: digest.low)
         }
     }
+
+    package override func descriptor(region: RegionID) throws(StateError) -> Bytes? {
+        guard let running = regions[region] else { return try system.descriptor(region: region) }
+        return running.lock.withLock { running.descriptor }
+    }
+
+    package override func epoch(region: RegionID) throws(StateError) -> RegionEpoch {
+        guard let running = regions[region] else { return try system.epoch(region: region) }
+        return running.lock.withLock { running.region.working.epoch }
+    }
+
+    package override func remove(
+        region: RegionID, system isSystem: Bool, range: KeyRange, keeping kept: [KeyRange]
+    ) throws(StateError) {
+        guard isSystem else { return regions.remove(region) }
+        try system.remove(region: region, system: true, range: range, keeping: kept)
+    }
+
+    /// There is nothing that a crash could leave.
+    package override func isRemovalFlushed(region: RegionID) -> Bool { true }
 
     package override func flushedAppliedIndex(region: RegionID) -> LogIndex { .zero }
     package override func close() { system.close() }

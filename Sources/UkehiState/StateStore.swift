@@ -3,6 +3,7 @@
 //
 //   0x00 name               the store's own facts: its format version
 //   0x01 region u64 (BE)    region state (RegionState.swift)
+//   0x01 region u64 (BE) 1  the region's descriptor, once an entry has changed it
 //   0x02 key                user keys
 //   0x03 key                keys of the system region
 //
@@ -72,6 +73,8 @@ package protocol StateStore: AnyObject, Sendable {
     func openView(tier: ReadTier) throws(StateError) -> any StateView
     /// The region's state as committed; nil for a region the store has never seen.
     func regionState(_ region: RegionID) throws(StateError) -> Bytes?
+    /// The region's descriptor as committed; nil while nothing has changed it.
+    func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes?
     /// The region's state as a crash now would leave it at least.
     func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes?
     /// Starts making everything committed so far durable; returns before it is.
@@ -98,6 +101,10 @@ package protocol StoreBatch: AnyObject {
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer
     ) throws(StateError) -> StoredValue?
     func putRegionState(_ region: RegionID, _ state: RegionState)
+    /// Under a key of its own: an ordinary batch writes the state alone.
+    func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes)
+    /// Removes the region's state and descriptor; its keys are not touched.
+    func removeRegion(_ region: RegionID)
     /// Makes the writes visible, all at once. After ``StateError/Code/stalled`` nothing was written
     /// and it may be called again; after any other error the batch is gone.
     func commit() throws(StateError)
@@ -109,6 +116,7 @@ package protocol StoreBatch: AnyObject {
 /// A consistent view of a store. An in-memory store is locked until `close`: keep it short.
 package protocol StateView: AnyObject {
     func regionState(_ region: RegionID) throws(StateError) -> Bytes?
+    func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes?
     func get(
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer
     ) throws(StateError) -> StoredValue?

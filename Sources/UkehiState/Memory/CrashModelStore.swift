@@ -35,6 +35,8 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         case delete(StoreSpace, Bytes)
         case deleteRange(StoreSpace, Bytes, Bytes)
         case region(RegionID, RegionState)
+        case descriptor(RegionID, Bytes)
+        case removeRegion(RegionID)
     }
 
     // Safety: all of it is behind `lock`, but for the two stores, which have their own.
@@ -60,6 +62,7 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
     ) -> StoredValue? { current.get(space, key, tier: tier) }
     package func openView(tier: ReadTier) -> any StateView { current.openView(tier: tier) }
     package func regionState(_ region: RegionID) -> Bytes? { current.regionState(region) }
+    package func regionDescriptor(_ region: RegionID) -> Bytes? { current.regionDescriptor(region) }
     package func flushedRegionState(_ region: RegionID) -> Bytes? { durable.regionState(region) }
     package func relieveStall() {}
 
@@ -135,6 +138,8 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
                     upper.withUnsafeBytes { batch.deleteRange(space, lower, $0) }
                 }
             case .region(let region, let state): batch.putRegionState(region, state)
+            case .descriptor(let region, let bytes): batch.putRegionDescriptor(region, bytes)
+            case .removeRegion(let region): batch.removeRegion(region)
             }
         }
         batch.discard()  // The memory store has written through; this lets its lock go.
@@ -206,6 +211,14 @@ private final class CrashModelBatch: StoreBatch {
     func putRegionState(_ region: RegionID, _ state: RegionState) {
         inner?.putRegionState(region, state)
         changes.append(.region(region, state))
+    }
+    func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
+        inner?.putRegionDescriptor(region, descriptor)
+        changes.append(.descriptor(region, descriptor))
+    }
+    func removeRegion(_ region: RegionID) {
+        inner?.removeRegion(region)
+        changes.append(.removeRegion(region))
     }
     func commit() throws(StateError) {
         // Noted before the live store lets readers in.

@@ -14,6 +14,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     fileprivate let user = RadixTree()
     fileprivate let system = RadixTree()
     fileprivate var regions: [RegionID: RegionState] = [:]
+    fileprivate var descriptors: [RegionID: Bytes] = [:]
 
     package init() {}
 
@@ -48,6 +49,10 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
         lock.withLock { regions[region]?.encoded() }
     }
 
+    package func regionDescriptor(_ region: RegionID) -> Bytes? {
+        lock.withLock { descriptors[region] }
+    }
+
     /// Writes everything to another store's open batch.
     func copyAll(to batch: any StoreBatch) {
         lock.withLock {
@@ -62,6 +67,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
             }
             for region in regions.keys.sorted() {
                 if let state = regions[region] { batch.putRegionState(region, state) }
+                if let bytes = descriptors[region] { batch.putRegionDescriptor(region, bytes) }
             }
         }
     }
@@ -75,6 +81,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
             user.removeAll()
             system.removeAll()
             regions = [:]
+            descriptors = [:]
         }
     }
 }
@@ -117,6 +124,13 @@ private final class MemoryBatch: StoreBatch {
     func putRegionState(_ region: RegionID, _ state: RegionState) {
         store.regions[region] = state
     }
+    func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
+        store.descriptors[region] = descriptor
+    }
+    func removeRegion(_ region: RegionID) {
+        store.regions[region] = nil
+        store.descriptors[region] = nil
+    }
     func commit() { discard() }
     func discard() {
         guard isOpen else { return }
@@ -133,6 +147,7 @@ private final class MemoryView: StateView {
     init(_ store: MemoryStore) { self.store = store }
 
     func regionState(_ region: RegionID) -> Bytes? { store.regions[region]?.encoded() }
+    func regionDescriptor(_ region: RegionID) -> Bytes? { store.descriptors[region] }
     func get(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) -> StoredValue? {
         store.tree(space).find(key)?.stored
     }
