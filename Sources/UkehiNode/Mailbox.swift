@@ -24,6 +24,10 @@ package enum LaneEvent: Sendable {
     case flushed([(region: RegionID, applied: LogIndex)])
     /// Regions to open, with the router that finds them.
     case install([RegionSeed], node: NodeID, router: Router)
+    /// Regions that this node had a peer of.
+    case graves([RegionTombstone])
+    /// What a region has left here is taken out of the state; whether for good.
+    case cleared(RegionID, isFlushed: Bool)
     /// A purge waits for records of its own to become durable.
     case purgeAgain
     /// Entries of these regions hold the log's oldest segment back.

@@ -12,27 +12,24 @@ extension NodeCore {
     func open(_ record: ClusterRecord, isNew: Bool) {
         do {
             guard let node = state.withLock({ $0.identity.node }) else { return }
-            var seeds: [RegionSeed] = []
-            for (position, born) in record.regions.enumerated() where born.peer(on: node) != nil {
-                // The position spreads the first leaders over the nodes.
-                let preferred = record.nodes[position % record.nodes.count].node
-                seeds.append(
-                    try seed(born, node: node, isNew: isNew, isPreferred: preferred == node))
-            }
-            let routes = seeds.filter { !$0.descriptor.isSystem }.map {
-                Router.Route(
-                    region: $0.descriptor.region, range: $0.descriptor.range,
-                    lane: lane(of: $0.descriptor.region))
-            }
-            let router = Router(routes)
-            let userRegions = seeds.map(\.descriptor).filter { !$0.isSystem }
-            state.withLock { state in
-                state.router = router
-                state.descriptors = userRegions.sorted { $0.range.lower < $1.range.lower }
+            let seeds = isNew ? try newSeeds(record, node) : try recoveredSeeds(record, node)
+            let graves = isNew ? [] : try clearGraves(keeping: seeds)
+            let router = state.withLock { state in
+                for seed in seeds { state.insert(seed.current) }
+                for born in record.regions where state.own(born.region) == nil {
+                    state.foreign[born.region] = born
+                }
+                for grave in graves {
+                    state.foreign[grave.last.region] = grave.last
+                    state.clearing[grave.last.region] = grave.last.range
+                }
+                return route(&state)
             }
             for lane in lanes {
                 let own = seeds.filter { self.lane(of: $0.descriptor.region) == lane.index }
+                let dead = graves.filter { self.lane(of: $0.last.region) == lane.index }
                 lane.post(.install(own, node: node, router: router))
+                if !dead.isEmpty { lane.post(.graves(dead)) }
                 executors[lane.index].startTicks(
                     everyNanoseconds: UInt64(options.tickMilliseconds) * 1_000_000, lane: lane)
             }
@@ -47,42 +44,108 @@ extension NodeCore {
         }
     }
 
-    private func seed(
-        _ born: RegionDescriptor, node: NodeID, isNew: Bool, isPreferred: Bool
-    ) throws(NodeError) -> RegionSeed {
-        let applied: LogIndex
-        do {
-            applied = try applier.open(
-                region: born.region, system: born.isSystem, range: born.range, epoch: born.epoch)
+    /// The table of this node's regions as it is now, made anew.
+    func route(_ state: inout State) -> Router {
+        state.router = Router(
+            state.descriptors.map {
+                Router.Route(region: $0.region, range: $0.range, lane: lane(of: $0.region))
+            }, generation: state.router.generation + 1)
+        return state.router
+    }
+
+    /// The regions of a cluster that has just come to be.
+    private func newSeeds(
+        _ record: ClusterRecord, _ node: NodeID
+    ) throws(NodeError) -> [RegionSeed] {
+        var seeds: [RegionSeed] = []
+        for (position, born) in record.regions.enumerated() where born.peer(on: node) != nil {
+            // The position spreads the first leaders over the nodes.
+            let preferred = record.nodes[position % record.nodes.count].node
+            seeds.append(try newSeed(RegionBirth(origin: born), campaigns: preferred == node))
+        }
+        return seeds
+    }
+
+    /// A region that holds nothing yet.
+    func newSeed(_ birth: RegionBirth, campaigns: Bool) throws(NodeError) -> RegionSeed {
+        RegionSeed(
+            birth: birth, descriptor: birth.origin, hardState: .empty, firstIndex: LogIndex(1),
+            lastIndex: .zero, compactedTerm: .zero, terms: [], applied: try open(birth),
+            campaignsFirst: campaigns)
+    }
+
+    private func open(_ birth: RegionBirth) throws(NodeError) -> LogIndex {
+        do throws(StateError) {
+            return try applier.open(
+                region: birth.region, system: birth.origin.isSystem, range: birth.origin.range,
+                epoch: birth.origin.epoch)
         } catch {
             throw NodeError(error)
         }
-        if isNew {
-            return RegionSeed(
-                birth: RegionBirth(origin: born), descriptor: born, hardState: .empty,
-                firstIndex: LogIndex(1), lastIndex: .zero,
-                compactedTerm: .zero, terms: [], applied: applied, campaignsFirst: isPreferred)
+    }
+
+    /// The regions that the log says are here.
+    private func recoveredSeeds(
+        _ record: ClusterRecord, _ node: NodeID
+    ) throws(NodeError) -> [RegionSeed] {
+        for born in record.regions where born.peer(on: node) != nil {
+            // What began here is here, or has left a tombstone.
+            let found = recovered.first { $0.region == born.region }
+            guard found?.birth != nil || found?.tombstone != nil else {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "The log has lost region \(born.region), of which this node is a "
+                        + "member. It must not vote as if it had never been. Restore the log, or "
+                        + "remove this node and join it anew.")
+            }
         }
-        guard let found = recovered.first(where: { $0.region == born.region }),
-            let birth = found.birth
-        else {
-            throw NodeError(
-                code: .corrupted,
-                message: "The log has lost region \(born.region), of which this node is a member. "
-                    + "It must not vote as if it had never been. Restore the log, or remove this "
-                    + "node and join it anew.")
+        var seeds: [RegionSeed] = []
+        for found in recovered {
+            guard let bytes = found.birth else { continue }
+            guard let birth = try? RegionBirth.decode(bytes), birth.region == found.region,
+                birth.naming.peer(on: node) != nil
+            else {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "The birth record of region \(found.region) cannot be read.")
+            }
+            let applied = try open(birth)
+            seeds.append(
+                RegionSeed(
+                    birth: birth, descriptor: try descriptor(of: birth),
+                    hardState: found.hardState, firstIndex: found.firstIndex,
+                    lastIndex: found.lastIndex, compactedTerm: found.compactedTerm,
+                    terms: found.terms, damaged: found.damaged, applied: applied,
+                    campaignsFirst: false))
         }
-        guard let decoded = try? RegionBirth.decode(birth) else {
-            throw NodeError(
-                code: .corrupted,
-                message: "The birth record of region \(born.region) cannot be read.")
+        return seeds
+    }
+
+    /// Regions that were here; what they left is cleared away again, since a crash may have brought it
+    /// back.
+    private func clearGraves(keeping seeds: [RegionSeed]) throws(NodeError) -> [RegionTombstone] {
+        let live = seeds.filter { !$0.descriptor.isSystem }.map(\.descriptor.range)
+        var graves: [RegionTombstone] = []
+        for found in recovered {
+            guard let bytes = found.tombstone else { continue }
+            guard let tombstone = try? RegionTombstone.decode(bytes),
+                tombstone.last.region == found.region
+            else {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "The tombstone of region \(found.region) cannot be read.")
+            }
+            let last = tombstone.last
+            do throws(StateError) {
+                try applier.remove(
+                    region: last.region, system: last.isSystem, range: last.range,
+                    keeping: last.isSystem ? [] : live)
+            } catch {
+                throw NodeError(error)
+            }
+            graves.append(tombstone)
         }
-        return RegionSeed(
-            birth: decoded, descriptor: try descriptor(of: decoded), hardState: found.hardState,
-            firstIndex: found.firstIndex,
-            lastIndex: found.lastIndex, compactedTerm: found.compactedTerm,
-            terms: found.terms, damaged: found.damaged, applied: applied,
-            campaignsFirst: false)
+        return graves
     }
 
     /// The region as of what the state store has applied: what an entry made of it, or as it was born.
