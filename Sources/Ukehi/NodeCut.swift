@@ -60,8 +60,7 @@ package enum NodeCut {
             var batch = log.newBatch()
             for found in regions {
                 guard let birth = found.birth else { continue }
-                var reader = ByteReader(birth)
-                let born = try RegionDescriptor.decode(from: &reader)
+                let born = try RegionBirth.decode(birth).origin
                 let applied = try applier.open(
                     region: born.region, system: born.isSystem, range: born.range,
                     epoch: born.epoch)

@@ -123,8 +123,7 @@ package struct NodeExport {
         var sources: [Source] = []
         for found in regions {
             guard let birth = found.birth else { continue }
-            var reader = ByteReader(birth)
-            guard let descriptor = try? RegionDescriptor.decode(from: &reader) else {
+            guard let descriptor = try? RegionBirth.decode(birth).origin else {
                 throw NodeError(
                     code: .corrupted,
                     message: "The birth record of region \(found.region) cannot be read.")
@@ -188,7 +187,7 @@ package struct NodeExport {
         _ source: Source, of cluster: ClusterID, from store: KeyValueApplier, to path: String,
         _ before: UInt64
     ) throws -> Exported {
-        let descriptor = source.descriptor
+        var descriptor = source.descriptor
         var writer: SnapshotFileWriter?
         var header: SnapshotHeader?
         var state: RegionState?
@@ -196,7 +195,9 @@ package struct NodeExport {
             _ = try store.open(
                 region: descriptor.region, system: false, range: descriptor.range,
                 epoch: descriptor.epoch)
-            try store.writeSnapshot(of: descriptor.region) { found in
+            try store.writeSnapshot(of: descriptor.region) { found, stored in
+                // The log knows the region as it was born, the store as it has become.
+                if let stored { descriptor = try RegionDescriptor.decode(stored) }
                 // Members are as of an epoch, too: those of another one would be a wrong quorum.
                 guard found.epoch == descriptor.epoch else {
                     throw NodeError(
@@ -221,6 +222,12 @@ package struct NodeExport {
         } catch {
             writer?.abandon()
             if let error = error as? StateError { throw NodeError(error) }
+            if error is DecodeError {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "Region \(descriptor.region): its descriptor in the state store "
+                        + "cannot be read.")
+            }
             throw error
         }
     }
@@ -232,8 +239,7 @@ extension RegionDescriptor {
             snapshot: SystemRandomSource().next(), cluster: cluster, region: region,
             isSystem: isSystem, range: range,
             members: peers.map {
-                SnapshotMember(
-                    peer: $0.peer, node: $0.node, roles: $0.role == .voter ? .voter : .learner)
-            }, state: state)
+                SnapshotMember(peer: $0.peer, node: $0.node, roles: $0.roles)
+            }, leavesJoint: leavesJoint, state: state)
     }
 }

@@ -139,12 +139,24 @@ final class RequestEngine: Sendable {
         if local != nil, request.anyReplica { return .local }
         if case .topology = request.operation { return anyone() }
         let known: (leader: NodeID, address: String?)? = cache.withLock { cache in
-            guard let leader = cache.region(of: request.key)?.leader else { return nil }
-            return (leader, cache.address(of: leader))
+            guard let region = cache.region(of: request.key) else { return nil }
+            if let leader = region.leader { return (leader, cache.address(of: leader)) }
+            // Nobody is known to lead it: whoever holds it knows more than others.
+            guard let node = holder(of: region) else { return nil }
+            return (node, cache.address(of: node))
         }
         guard let known else { return anyone() }
         if let local, local.nodeID == known.leader { return .local }
         return known.address.map { .remote($0) } ?? anyone()
+    }
+
+    /// A node that holds the region, another one each time; nil: where one begins does.
+    private func holder(of region: RegionInfo) -> NodeID? {
+        guard !region.nodes.isEmpty else { return nil }
+        if let own = local?.nodeID, region.nodes.contains(own) { return nil }
+        if local == nil, region.nodes.count >= endpoints.count { return nil }
+        let position = turn.wrappingAdd(1, ordering: .relaxed).oldValue
+        return region.nodes[Int(position.magnitude % UInt(region.nodes.count))]
     }
 
     private func anyone() -> Target {

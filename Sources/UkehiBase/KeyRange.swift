@@ -31,6 +31,19 @@ public struct KeyRange: Hashable, Sendable, CustomStringConvertible {
             && (upper.isEmpty || (!other.upper.isEmpty && other.upper <= upper))
     }
 
+    /// What is left of the range without `others`, ascending.
+    public func subtracting(_ others: [KeyRange]) -> [KeyRange] {
+        var left: [KeyRange] = []
+        var start = lower
+        for other in others.filter(overlaps).sorted(by: { $0.lower < $1.lower }) {
+            if start < other.lower { left.append(KeyRange(lower: start, upper: other.lower)) }
+            if other.upper.isEmpty { return left }
+            start = max(start, other.upper)
+        }
+        if upper.isEmpty || start < upper { left.append(KeyRange(lower: start, upper: upper)) }
+        return left
+    }
+
     /// Boundary lengths only: keys never appear in logs.
     public var description: String {
         "[\(lower.count) B key ..< \(upper.isEmpty ? "end" : "\(upper.count) B key"))"

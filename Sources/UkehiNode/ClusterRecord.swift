@@ -6,6 +6,7 @@
 //   node   | node u64 | incarnation u64 | name (len u32, bytes) | address (len u32, bytes) |
 
 package import UkehiBase
+import UkehiState
 
 /// A node as the cluster knows it.
 package struct NodeRecord: Hashable, Sendable {
@@ -153,7 +154,7 @@ extension ClusterRecord {
             }
             guard members.isSuperset(of: region.peers.map(\.node)),
                 Set(region.peers.map(\.node)).count == region.peers.count,
-                region.peers.contains(where: { $0.role == .voter })
+                region.peers.contains(where: { $0.roles == .voter })
             else { return "region \(region.region) has no possible peers" }
             for peer in region.peers {
                 guard peer.peer.rawValue < nextID, peers.insert(peer.peer).inserted else {

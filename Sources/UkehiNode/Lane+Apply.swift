@@ -17,14 +17,18 @@ extension Lane {
         observer?.committed(
             region: region.id, entries: message.entries, term: region.raft.term)
         var bytes = 0
+        var hasChange = false
         for entry in message.entries {
             bytes += entry.recordBytes
-            if case .compactLog(let index)? = EntryPayload.admin(of: entry.data) {
+            if entry.kind != .normal {
+                hasChange = true
+            } else if case .compactLog(let index)? = EntryPayload.admin(of: entry.data) {
                 // Of what stands behind it an entry can know nothing.
                 region.compactionTarget = max(region.compactionTarget, min(index, entry.index))
             }
         }
         applyBytes += bytes
+        if hasChange { return handChanges(message.entries, region) }
         applyBatch.append(
             region: region.id, entries: message.entries, wantsResults: !region.proposals.isEmpty)
     }
@@ -83,15 +87,15 @@ extension Lane {
     func completeApply(_ batch: ApplyBatch) {
         if !applier.appliesInline { isApplying = false }
         for item in batch.items {
+            for entry in item.entries { applyBytes -= entry.recordBytes }
             guard let region = regions[item.region], let last = item.entries.last else { continue }
-            for entry in item.entries {
-                applyBytes -= entry.recordBytes
-                region.appliedBytes += UInt64(entry.recordBytes)
-            }
+            for entry in item.entries { region.appliedBytes += UInt64(entry.recordBytes) }
             invariant(
                 last.index > region.applied,
                 "\(region.id) applied \(last.index) after \(region.applied)")
             region.applied = last.index
+            // Before the core hears that the entry is applied: it then leaves a joint configuration.
+            if last.kind != .normal { applyChange(at: last.index, region) }
             // As the core's own storageApply message asks to be answered.
             step(
                 Message(
@@ -100,7 +104,11 @@ extension Lane {
             answer(item, region)
             serveApplied(region)
             trimCache(region)
-            if region.replacement != nil { goOnReplacing(region) }
+            if region.isRemoved {
+                leave(region, as: region.descriptor)
+            } else if region.replacement != nil {
+                goOnReplacing(region)
+            }
         }
     }
 
@@ -138,7 +146,7 @@ extension Lane {
             for (waiter, result) in zip(proposal.waiters, results) where !waiter.isAnswered {
                 if case .staleEpoch = result {
                     // The range changed between proposing and applying: nothing ran.
-                    let current = [region.descriptor.info(leader: region.leaderNode)]
+                    let current = [region.info]
                     reply(
                         .failed(.rejected(.staleEpoch(current: current))), waiter.sink, waiter.tag)
                 } else {

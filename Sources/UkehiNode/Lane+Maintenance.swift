@@ -30,6 +30,7 @@ extension Lane {
             tendOutgoing()
             tendIncoming()
         }
+        if ticks % Limits.ticksPerIntroduction == 0 { keepMembersInformed() }
         if holes > 0, ticks % Limits.ticksPerRequestOfEntries == 0 { askAgain() }
         let ticksPerSecond = UInt64(max(1, 1000 / options.tickMilliseconds))
         if ticks % ticksPerSecond == 0 || rare.takes(.maintainedEarly) { maintain() }
@@ -53,6 +54,7 @@ extension Lane {
             let lane = self
             maintenanceWorker.run { lane.purge() }
         }
+        if !remains.isEmpty { askCleared() }
         if index == 0 { flushBehind() }
     }
 
@@ -177,7 +179,7 @@ extension Lane {
         guard isDue || region.waitsToBeKept > Limits.secondsUntilKept else { return }
         region.waitsToBeKept = 0
         region.appliedBytes = 0
-        keeper.keep(region.descriptor, of: cluster)
+        keeper.keep(region.birth.origin, of: cluster)
     }
 
     /// Asks the state store, off the lane, what of each region is flushed (the flush barrier: log
@@ -256,7 +258,7 @@ extension Lane {
         case .snapshotWritten(let id, let snapshot, let isWritten):
             written(snapshot, id, isWritten)
         case .snapshotChecked(let id, let snapshot, let header): checked(snapshot, id, header)
-        case .snapshotInstalled(let id): installed(id)
+        case .snapshotInstalled(let descriptor): installed(descriptor)
         case .install(let seeds, let node, let cluster, let router):
             do {
                 self.cluster = cluster
@@ -264,6 +266,8 @@ extension Lane {
             } catch {
                 fail(error)
             }
+        case .graves(let graves): remember(graves)
+        case .cleared(let id, let isFlushed): cleared(id, isFlushed: isFlushed)
         case .purgeAgain:
             wantsPurge = true
         case .pinned(let ids):
@@ -278,20 +282,24 @@ extension Lane {
         isStopped = true
         mailbox.close()
         let stopped = RequestError.rejected(Lane.stopping)
-        for region in orderedRegions {
-            for write in region.pendingWrites { reply(.failed(stopped), write.sink, write.tag) }
-            region.pendingWrites = []
-            while let proposal = region.proposals.popFirst() {
-                for waiter in proposal.waiters where !waiter.isAnswered {
-                    reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
-                }
-            }
-            var reads = region.pendingReads
-            while let round = region.roundsInFlight.popFirst() { reads += round.reads }
-            while let round = region.roundsToApply.popFirst() { reads += round.reads }
-            region.pendingReads = []
-            for read in reads { reply(.failed(stopped), read.sink, read.tag) }
-        }
+        for region in orderedRegions { dismiss(region, stopped) }
         flushSinks()
+    }
+
+    /// Answers everybody who waits for a region that nothing is done for any more.
+    func dismiss(_ region: Region, _ reason: RequestError) {
+        for write in region.pendingWrites { reply(.failed(reason), write.sink, write.tag) }
+        region.pendingWrites = []
+        region.pendingWriteBytes = 0
+        while let proposal = region.proposals.popFirst() {
+            for waiter in proposal.waiters where !waiter.isAnswered {
+                reply(.failed(.outcomeUnknown), waiter.sink, waiter.tag)
+            }
+        }
+        var reads = region.pendingReads
+        while let round = region.roundsInFlight.popFirst() { reads += round.reads }
+        while let round = region.roundsToApply.popFirst() { reads += round.reads }
+        region.pendingReads = []
+        for read in reads { reply(.failed(reason), to: read) }
     }
 }

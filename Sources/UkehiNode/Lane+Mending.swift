@@ -77,19 +77,17 @@ extension Lane {
         guard let position = region.holes.firstIndex(where: { $0.progress == .asking }) else {
             return
         }
-        let others = region.outboxSlots.count
-        guard region.holes[position].deniedBy.count < others else {
+        let others = region.outboxSlots.map(\.peer).filter {
+            !region.holes[position].deniedBy.contains($0)
+        }
+        guard !others.isEmpty else {
             return giveUp(
                 region, position,
                 "no other peer has them any more; this node's peer of the region "
                     + "stands still: move it to another node")
         }
-        var next: PeerID
-        repeat {
-            region.holes[position].asked = (region.holes[position].asked + 1) % others
-            next = region.outboxSlots[region.holes[position].asked].peer
-        } while region.holes[position].deniedBy.contains(next)
-        ask(next, for: region.holes[position], region)
+        region.holes[position].asked = (region.holes[position].asked + 1) % others.count
+        ask(others[region.holes[position].asked], for: region.holes[position], region)
     }
 
     private func ask(_ peer: PeerID, for hole: Hole, _ region: Region) {

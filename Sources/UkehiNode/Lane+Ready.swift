@@ -14,34 +14,34 @@ import UkehiWAL
 extension Lane {
     /// Messages from one peer node.
     func receive(_ delivery: PeerDelivery) {
-        guard let slot = outboxes.firstIndex(where: { $0.node == delivery.from }) else { return }
+        let slot = outbox(of: delivery.from)
         // A full log cannot take more: dropped appends are sent again (RULES 70).
         let isFull =
             batch.encodedBytes > Limits.maxUnsubmittedBytes || rare.takes(.appendsDropped)
         let messages = delivery.messages
         // By position: a message has references, which a copy would count.
         for position in messages.indices {
+            guard let region = regions[messages[position].region] else {
+                receiveForNobody(messages[position], slot)
+                continue
+            }
             // A node speaks only for its own peers, and of the region as it is (RULES 18).
-            guard let region = regions[messages[position].region],
-                region.slot(of: messages[position].message.from) == slot,
-                region.descriptor.epoch == messages[position].epoch
+            guard
+                region.slot(of: messages[position].message.from) == slot
+                    && region.descriptor.epoch == messages[position].epoch
+                    || admits(messages[position], region, slot)
             else { continue }
             let kind = messages[position].message.kind
-            switch kind {
-            case .requestEntries: answerPeer(messages[position].message, region)
-            case .requestEntriesResponse: take(messages[position].message, region)
-            case .installSnapshot: consider(messages[position].message, region)
-            case .snapshotRequest: serve(messages[position].message, region)
-            case .snapshotChunk: take(chunk: messages[position].message, region)
-            default: break
-            }
-            // Those are no matter of the core's; of a snapshot it hears when all of it is here.
-            switch kind {
-            case .requestEntries, .requestEntriesResponse, .installSnapshot, .snapshotRequest,
-                .snapshotChunk:
+            if kind.isAboveCores {
+                receiveAboveCore(messages[position], region, slot)
                 continue
-            default: break
             }
+            // Of a snapshot the core hears when all of it is here.
+            if kind == .installSnapshot {
+                consider(messages[position].message, region)
+                continue
+            }
+            if kind == .appendEntries || kind == .heartbeat { region.heardTick = ticks }
             if isFull && kind == .appendEntries && !messages[position].message.entries.isEmpty {
                 continue
             }
@@ -92,7 +92,7 @@ extension Lane {
         }
         guard let slot = region.slot(of: message.to) else { return }
         outboxes[slot].messages.append(
-            RegionMessage(region: region.id, epoch: region.descriptor.epoch, message: message))
+            RegionMessage(region: region.id, epoch: region.statedEpoch, message: message))
     }
 
     // MARK: The log
@@ -175,11 +175,13 @@ extension Lane {
         if batch.isEmpty {
             // Only responses, behind what is in flight already.
             invariant(!inFlight.isEmpty, "responses wait for a batch that does not exist")
-            inFlight.append(InFlightBatch(ticket: lastTicket, items: batchItems))
+            inFlight.append(
+                InFlightBatch(ticket: lastTicket, items: batchItems, turns: batchTurns))
         } else {
             do throws(WALError) {
                 lastTicket = try log.submit(&batch, lane: index)
-                inFlight.append(InFlightBatch(ticket: lastTicket, items: batchItems))
+                inFlight.append(
+                    InFlightBatch(ticket: lastTicket, items: batchItems, turns: batchTurns))
                 isDiskFull = false
             } catch {
                 switch error.code {
@@ -191,6 +193,7 @@ extension Lane {
                 }
             }
         }
+        if !batchTurns.isEmpty { batchTurns = [] }
         batchItems = []
         batchItems.reserveCapacity(orderedRegions.count < 256 ? orderedRegions.count : 256)
     }
@@ -203,6 +206,7 @@ extension Lane {
                 let region = item.region
                 region.appendsInFlight -= 1
                 invariant(region.appendsInFlight >= 0, "an append of \(region.id) ended twice")
+                if region.isClosed { continue }
                 if let reset = item.reset { finishReplacement(region, reset) }
                 region.log.append(item.entries)
                 if !item.entries.isEmpty {
@@ -211,6 +215,7 @@ extension Lane {
                 for response in item.responses { send(response, region) }
                 markDirty(region)
             }
+            for turn in next.turns { completeTurn(turn) }
         }
     }
 

@@ -100,15 +100,14 @@ extension Lane {
                     request.sink, request.tag)
                 return nil
             }
-            // Equality, not order (RULES 22).
-            guard region.descriptor.epoch == expected.epoch,
+            // Equality, not order; of the range alone, since other members hold the same keys (RULES 22).
+            guard region.descriptor.epoch.version == expected.epoch.version,
                 region.descriptor.range.contains(request.key)
             else {
                 reply(
                     .failed(
                         .rejected(
-                            .staleEpoch(current: [region.descriptor.info(leader: region.leaderNode)]
-                            ))
+                            .staleEpoch(current: [region.info]))
                     ), request.sink, request.tag)
                 return nil
             }
@@ -117,9 +116,10 @@ extension Lane {
         guard let position = router.position(for: request.key), position < routedRegions.count,
             let region = routedRegions[position], !rare.takes(.routeUnknown)
         else {
-            reply(
-                .failed(.rejected(.unavailable("No region of this node holds the key."))),
-                request.sink, request.tag)
+            let answer =
+                host?.elsewhere(request.key)
+                ?? .unavailable("No region of this node holds the key.")
+            reply(.failed(.rejected(answer)), request.sink, request.tag)
             return nil
         }
         return region
@@ -129,7 +129,7 @@ extension Lane {
         guard let position = router.position(for: key), position < routedRegions.count,
             let region = routedRegions[position]
         else { return [] }
-        return [region.descriptor.info(leader: region.leaderNode)]
+        return [region.info]
     }
 
     /// Log or apply queue are behind: new writes are refused until they catch up.

@@ -17,7 +17,7 @@ import DequeModule
 package import Logging
 package import UkehiBase
 package import UkehiEnvironment
-import UkehiRaft
+package import UkehiRaft
 package import UkehiState
 package import UkehiWAL
 
@@ -37,6 +37,23 @@ package protocol LaneExecutor: AnyObject, Sendable {
 package protocol LaneHost: AnyObject, Sendable {
     /// A group of this node has another leader now; any thread may ask for topology afterwards.
     func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool)
+    /// A region of this node has other members now.
+    func membersChanged(_ descriptor: RegionDescriptor)
+    /// Whether a region may come to be here: no other one of this node has any of its keys, nor is any being
+    /// cleared away (RULES 19). True reserves them.
+    func admits(_ birth: RegionBirth) -> Bool
+    /// A region's birth is durable: it is to be opened.
+    func born(_ birth: RegionBirth)
+    /// A region is closed on its lane: its peer here is no member any more.
+    func left(_ last: RegionDescriptor)
+    /// Ranges of this node's regions, in whose keys nothing else may be cleared away.
+    func liveRanges() -> [KeyRange]
+    /// What a region has left here is cleared away, and no crash brings it back.
+    func cleared(_ region: RegionID)
+    /// Where a key is that no region of this node holds.
+    func elsewhere(_ key: Bytes) -> RequestError.Rejection
+    /// A node asks for ids, or is given some.
+    func received(idMessage: Message, from node: NodeID)
     /// Entries of these regions, of any lane, hold the log's oldest segment back.
     func pinned(_ regions: [RegionID])
     /// The node cannot go on: log or state store failed.
@@ -52,8 +69,14 @@ struct InFlightBatch {
         /// The log is reset to this before the entries follow.
         var reset: (index: LogIndex, term: Term)?
     }
+    /// A region that begins or ends with the batch.
+    enum Turn {
+        case born(RegionBirth)
+        case left(RegionTombstone)
+    }
     var ticket: Ticket
     var items: [Item]
+    var turns: [Turn] = []
 }
 
 package final class Lane: @unchecked Sendable {
@@ -71,6 +94,8 @@ package final class Lane: @unchecked Sendable {
     /// Flushes, purges, and what else takes long.
     let maintenanceWorker: any Worker
     let snapshotWork: SnapshotWork
+    /// Known once regions are open.
+    var node: NodeID?
     /// Gone once the node is: a pass that is still queued then tells nobody.
     weak var host: (any LaneHost)?
     /// Looks on, in simulations; nil in production.
@@ -95,6 +120,14 @@ package final class Lane: @unchecked Sendable {
     var ready = Ready()
     var batch: LogBatch
     var batchItems: [InFlightBatch.Item] = []
+    var batchTurns: [InFlightBatch.Turn] = []
+    /// Regions whose births are on their way to disk, or which are being opened.
+    var arriving: Set<RegionID> = []
+    /// Of regions that this node had a peer of (RULES 20).
+    var tombstones: [RegionID: RegionTombstone] = [:]
+    /// Regions whose remains are still there; no peer of them can come to be before they are cleared away
+    /// for good.
+    var remains: [RegionID: Remains] = [:]
     var inFlight = Deque<InFlightBatch>()
     var lastTicket: Ticket = 0
     /// The log volume has no room: writes are refused until a batch is taken again.
@@ -357,6 +390,7 @@ package final class Lane: @unchecked Sendable {
                 continue
             }
             region.isDirty = false
+            if region.isClosed { continue }
             // One that an earlier pass left here was shown since.
             region.isTouched = true
             if !region.pendingWrites.isEmpty { proposePending(region) }

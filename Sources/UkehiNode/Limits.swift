@@ -46,6 +46,14 @@ package enum Limits {
     package static let maxUnwrittenChunks = 4
     /// Ticks of silence after which a part of a snapshot is asked for again.
     package static let ticksPerSnapshotRequest: UInt64 = 10
+    /// Ticks between introductions of a peer that has not answered yet.
+    package static let ticksPerIntroduction: UInt64 = 10
+    /// Ticks after which a peer that hears no leader asks whether it is still a member, again and again.
+    package static let ticksPerInquiry: UInt64 = 200
+    /// Entries that a learner may lack when it is to vote, and a voter when it is counted on.
+    package static let maxPromotionLag: UInt64 = 1000
+    /// Peers of newer configurations that one peer answers before it knows them.
+    package static let maxStrangers = 16
     /// Reads for peers whose logs are damaged that a lane has under way; further ones are not answered.
     package static let maxPeerReads = 8
     /// Log bytes that a node may hold un-acknowledged before its regions refuse proposals.

@@ -31,9 +31,13 @@ package enum LaneEvent: Sendable {
     /// All of one was checked; nil: it is refused.
     case snapshotChecked(RegionID, UInt64, SnapshotHeader?)
     /// The store's part of a region is a snapshot's now.
-    case snapshotInstalled(RegionID)
+    case snapshotInstalled(RegionDescriptor)
     /// Regions to open, with the router that finds them.
     case install([RegionSeed], node: NodeID, cluster: ClusterID, router: Router)
+    /// Regions that this node had a peer of.
+    case graves([RegionTombstone])
+    /// What a region has left here is taken out of the state; whether for good.
+    case cleared(RegionID, isFlushed: Bool)
     /// A purge waits for records of its own to become durable.
     case purgeAgain
     /// Entries of these regions hold the log's oldest segment back.

@@ -15,8 +15,17 @@ extension NodeCore {
                 nodes: record.nodes.map {
                     NodeAddress(node: $0.node, name: $0.name, address: $0.address)
                 },
-                regions: state.descriptors.map { $0.info(leader: state.leaders[$0.region]) })
+                regions: state.knownRegions)
         }
+    }
+
+    /// Who holds a key that no region of this node does, as far as it knows; asked once a request is here.
+    package func elsewhere(_ key: Bytes) -> RequestError.Rejection {
+        let holder = state.withLock { state in
+            state.foreign.values.first { !$0.isSystem && $0.range.contains(key) }
+        }
+        guard let holder else { return .unavailable("No region of this node holds the key.") }
+        return .notLeader(holder.info(leader: nil))
     }
 
     /// This node's id; nil before it is part of a cluster.

@@ -64,7 +64,7 @@ package final class NodeCore: @unchecked Sendable {
     private let lock: any FileLock
     private let readWorker: any Worker
     private let applyWorkers: [any Worker]
-    private let bootWorker: any Worker
+    let bootWorker: any Worker
     private let maintenanceWorker: any Worker
     private let makingWorker: any Worker
     private let takingWorker: any Worker
@@ -80,6 +80,12 @@ package final class NodeCore: @unchecked Sendable {
         var router = Router([])
         /// Ascending by range; user regions of this node.
         var descriptors: [RegionDescriptor] = []
+        /// The system region, if this node has a peer of it.
+        var system: RegionDescriptor?
+        /// Regions that this node has no peer of, as it last knew them.
+        var foreign: [RegionID: RegionDescriptor] = [:]
+        /// Ranges of regions that are gone from here, while their keys are being cleared away.
+        var clearing: [RegionID: KeyRange] = [:]
         var leaders: [RegionID: NodeID] = [:]
         var isStarted = false
         var isStopping = false
@@ -506,8 +512,7 @@ extension NodeCore: TransportEvents {
                 state.withLock { $0.router }.route(for: request.key)?.lane
             }
         guard let target else {
-            let reason = "No region of this node holds the key."
-            request.sink.reply(.failed(.rejected(.unavailable(reason))), tag: request.tag)
+            request.sink.reply(.failed(.rejected(elsewhere(request.key))), tag: request.tag)
             return request.sink.flush()
         }
         lanes[target].submit(request)

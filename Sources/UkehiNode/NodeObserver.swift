@@ -7,6 +7,10 @@ import UkehiRaft
 package protocol NodeObserver: AnyObject, Sendable {
     /// A region was opened with this log; `terms` gives the term of each index in it.
     func opened(_ peer: PeerStatus, term: (LogIndex) -> Term?)
+    /// The region's peer on this node is a member no more, and gone with its log.
+    func closed(region: RegionID, peer: PeerID)
+    /// A peer has applied a change of members; `index` is its entry.
+    func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex)
     /// Entries are durable on this node; they supersede what they overlap.
     func durable(region: RegionID, entries: [Entry])
     /// A snapshot stands for the log up to and with this entry now, durably.

@@ -47,13 +47,31 @@ struct ReadRound {
     var reads: [PendingRead]
 }
 
+/// A membership change that was handed on to be applied.
+struct HandedChange {
+    var index: LogIndex
+    /// The change and what it makes of the region; nil: it is void, here as on every replica.
+    var outcome: (change: ConfigurationChange, next: RegionDescriptor)?
+}
+
 final class Region {
-    let descriptor: RegionDescriptor
+    /// How it came to be here.
+    let birth: RegionBirth
+    /// As of `applied`.
+    var descriptor: RegionDescriptor
+    /// As of `handedToApply`: what the changes between will make of it.
+    var handedDescriptor: RegionDescriptor
+    var handedChanges = Deque<HandedChange>()
     let peer: PeerID
     var raft: RawNode
     let log: RegionLog
-    /// Where each other peer lives: index into the lane's outboxes.
-    let outboxSlots: [(peer: PeerID, slot: Int)]
+    /// Where each other peer lives: index into the lane's outboxes. Members first; behind them peers
+    /// of a newer configuration, whom this one has to answer before it knows them (RULES 18).
+    var outboxSlots: [(peer: PeerID, slot: Int)]
+    /// It is a member no more and goes: nothing is done for it.
+    var isClosed = false
+    /// The lane's tick at which a leader was last heard.
+    var heardTick: UInt64 = 0
 
     var id: RegionID { descriptor.region }
 
@@ -103,11 +121,14 @@ final class Region {
     var firstCampaigns: Int
 
     init(
-        descriptor: RegionDescriptor, peer: PeerID, raft: consuming RawNode, log: RegionLog,
+        birth: RegionBirth, descriptor: RegionDescriptor, peer: PeerID, raft: consuming RawNode,
+        log: RegionLog,
         hardState: HardState, outboxSlots: [(peer: PeerID, slot: Int)], applied: LogIndex,
         firstCampaigns: Int
     ) {
+        self.birth = birth
         self.descriptor = descriptor
+        handedDescriptor = descriptor
         self.peer = peer
         self.raft = raft
         self.log = log
@@ -119,18 +140,47 @@ final class Region {
         self.firstCampaigns = firstCampaigns
     }
 
-    /// The outbox of another peer's node; nil for a peer that is no member.
+    /// The outbox of another peer's node; nil for a peer that is not known.
     func slot(of peer: PeerID) -> Int? {
         for entry in outboxSlots where entry.peer == peer { return entry.slot }
         return nil
     }
 
     /// The leader's node as far as this peer knows.
-    var leaderNode: NodeID? { leader == .none ? nil : descriptor.node(of: leader) }
+    var leaderNode: NodeID? {
+        guard leader != .none else { return nil }
+        return descriptor.node(of: leader) ?? birth.introduction?.node(of: leader)
+    }
+
+    /// The newest configuration that this peer knows to be in force: a new one has been told of a newer
+    /// one than it has applied, namely one that it is in.
+    var knownConfVersion: UInt64 {
+        max(descriptor.epoch.confVersion, birth.naming.epoch.confVersion)
+    }
+
+    /// What its messages say of the region (RULES 18).
+    var statedEpoch: RegionEpoch {
+        RegionEpoch(confVersion: knownConfVersion, version: descriptor.epoch.version)
+    }
+
+    /// Whether this peer is known to be no member any more. One that still replays what was before it
+    /// became one is not.
+    var isRemoved: Bool {
+        descriptor.epoch.confVersion >= birth.naming.epoch.confVersion
+            && descriptor.member(peer) == nil
+    }
+
+    /// What clients are told of it: the newest that is known here.
+    var info: RegionInfo {
+        let newest =
+            birth.naming.epoch.confVersion > descriptor.epoch.confVersion
+            ? birth.naming : descriptor
+        return newest.info(leader: leaderNode)
+    }
 
     /// How a client that asked the wrong node is sent on.
     var notLeader: RequestError {
-        .rejected(.notLeader(descriptor.info(leader: leaderNode)))
+        .rejected(.notLeader(info))
     }
 
     /// What every peer holds and this one has applied.

@@ -8,6 +8,8 @@ package import UkehiWAL
 
 /// A region about to be opened by its lane.
 package struct RegionSeed: Sendable {
+    package var birth: RegionBirth
+    /// As of `applied`.
     package var descriptor: RegionDescriptor
     package var hardState: HardState
     package var firstIndex: LogIndex
@@ -63,15 +65,13 @@ extension RegionSeed {
 extension Lane {
     /// Opens regions, and the router that finds them. On the lane's thread.
     func install(_ seeds: [RegionSeed], node: NodeID, router: Router) throws(NodeError) {
-        self.router = router
+        if router.generation >= self.router.generation { self.router = router }
+        self.node = node
+        var removed: [Region] = []
         for seed in seeds {
-            guard let own = seed.descriptor.peer(on: node) else { continue }
+            guard let own = seed.birth.naming.peer(on: node) else { continue }
+            arriving.remove(seed.descriptor.region)
             guard regions[seed.descriptor.region] == nil else { continue }
-            for other in seed.descriptor.peers where other.node != node {
-                if !outboxes.contains(where: { $0.node == other.node }) {
-                    outboxes.append((other.node, []))
-                }
-            }
             let region = try open(seed, own)
             regions[region.id] = region
             orderedRegions.append(region)
@@ -80,9 +80,12 @@ extension Lane {
             if let mark = seed.replaced { finish(mark, seed.hardState, region) }
             observer?.opened(status(region)) { index in region.raft.term(at: index) }
             for damage in seed.damaged { found(damage) }
+            if region.isRemoved { removed.append(region) }
         }
         orderedRegions.sort { $0.id < $1.id }
-        routedRegions = router.routes.map { regions[$0.region] }
+        routedRegions = self.router.routes.map { regions[$0.region] }
+        // The process ended between its last entry and its tombstone.
+        for region in removed { leave(region, as: region.descriptor) }
     }
 
     /// Step 3 of an installation that an earlier life of the process did not end.
@@ -138,15 +141,12 @@ extension Lane {
                 code: .corrupted,
                 message: "Region \(seed.descriptor.region) cannot be opened: \(error).")
         }
-        let slots = seed.descriptor.peers.compactMap { peer -> (peer: PeerID, slot: Int)? in
-            guard let slot = outboxes.firstIndex(where: { $0.node == peer.node }) else {
-                return nil
-            }
-            return (peer.peer, slot)
-        }
-        return Region(
-            descriptor: seed.descriptor, peer: own.peer, raft: raft, log: log,
-            hardState: hardState, outboxSlots: slots, applied: seed.applied,
+        let region = Region(
+            birth: seed.birth, descriptor: seed.descriptor, peer: own.peer, raft: raft, log: log,
+            hardState: hardState, outboxSlots: [], applied: seed.applied,
             firstCampaigns: seed.descriptor.peers.count == 1 ? 1 : seed.campaignsFirst ? 9 : 0)
+        region.heardTick = ticks
+        findContacts(of: region)
+        return region
     }
 }

@@ -21,7 +21,12 @@ package final class Router: Sendable {
     /// Ascending by range.
     package let routes: [Route]
 
-    package init(_ unsorted: [Route]) {
+    /// Of two tables of a node, the one with the higher number is the newer one: they are made and handed
+    /// to lanes by more than one thread.
+    package let generation: UInt64
+
+    package init(_ unsorted: [Route], generation: UInt64 = 0) {
+        self.generation = generation
         let routes = unsorted.sorted { $0.range.lower < $1.range.lower }
         for (left, right) in zip(routes, routes.dropFirst()) {
             invariant(

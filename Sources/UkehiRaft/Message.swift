@@ -39,6 +39,17 @@ public enum MessageKind: UInt8, Sendable, Hashable {
     case snapshotRequest = 30
     /// A part of a snapshot; with `reject`: there is none any more.
     case snapshotChunk = 31
+    // Of the layers above, too:
+    /// A leader to a node that shall have a peer of the region: what it is to begin with, in `context`.
+    case introducePeer = 32
+    /// To a peer that is a member no more; the region as its sender has it, in `context`.
+    case peerIsGone = 33
+    /// A peer that has heard nothing for long asks whether it is still a member.
+    case askMembership = 34
+    /// A node asks for `index` ids that nobody has; `commit` tells its requests apart.
+    case requestIDs = 35
+    /// The first of the ids asked for, in `index`; `reject`: there are none here.
+    case requestIDsResponse = 36
 }
 
 extension MessageKind {
@@ -48,6 +59,17 @@ extension MessageKind {
         switch self {
         case .hup, .beat, .unreachable, .snapshotStatus, .checkQuorum, .storageAppend,
             .storageAppendResponse, .storageApply, .storageApplyResponse, .forgetLeader:
+            true
+        default: false
+        }
+    }
+
+    /// Said by the layer above a core to the layer above another; a core refuses it.
+    public var isAboveCores: Bool {
+        switch self {
+        case .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk,
+            .introducePeer, .peerIsGone, .askMembership,
+            .requestIDs, .requestIDsResponse:
             true
         default: false
         }

@@ -85,6 +85,24 @@ final class RocksDBBatch: StoreBatch {
         }
     }
 
+    func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
+        StoreLayout.descriptorKey(region) { key in
+            descriptor.withUnsafeBytes { value in
+                rocksdb_writebatch_put(
+                    batch, key.characters, key.count, value.characters, value.count)
+            }
+        }
+    }
+
+    func removeRegion(_ region: RegionID) {
+        StoreLayout.regionKey(region) { key in
+            rocksdb_writebatch_delete(batch, key.characters, key.count)
+        }
+        StoreLayout.descriptorKey(region) { key in
+            rocksdb_writebatch_delete(batch, key.characters, key.count)
+        }
+    }
+
     func commit() throws(StateError) {
         try checked("Committed entries were not applied.") {
             rocksdb_write(store.database, store.writeOptions, batch, $0)

@@ -5,7 +5,7 @@
 //   file 0     | delete lower..<k | pairs below k |
 //   file 1     | delete k..<m     | pairs from k on |
 //   ...
-//   last file  | the region's state |
+//   last file  | the region's state, its descriptor |
 //
 // All of them enter the database in one step: one edit of its manifest makes all of it true, the range
 // deletions of what was there included (DESIGN.md section 6). A range deletion and the pairs of one file
@@ -141,22 +141,26 @@ final class RocksDBIngestion: StateIngestion {
         bytesInFile += prefixed.count + stored.count
     }
 
-    func finish(_ state: RegionState) throws(StateError) {
+    func finish(_ state: RegionState, descriptor: Bytes) throws(StateError) {
         try upper.withUnsafeBytes { upper throws(StateError) in try finishFile(before: upper) }
         try openFile()
-        let encoded = state.encoded()
-        try encoded.withUnsafeBytes { value throws(StateError) in
-            try StoreLayout.regionKey(region) { key in
-                Result { () throws(StateError) in
-                    try checked(Self.effect) {
-                        rocksdb_sstfilewriter_put(
-                            writer, key.characters, key.count, value.characters, value.count, $0)
-                    }
-                }
-            }.get()
-        }
+        try StoreLayout.regionKey(region) { key in
+            Result { () throws(StateError) in try put(key, state.encoded()) }
+        }.get()
+        try StoreLayout.descriptorKey(region) { key in
+            Result { () throws(StateError) in try put(key, descriptor) }
+        }.get()
         try finishFile()
         try ingest()
+    }
+
+    private func put(_ key: UnsafeRawBufferPointer, _ value: Bytes) throws(StateError) {
+        try value.withUnsafeBytes { value throws(StateError) in
+            try checked(Self.effect) {
+                rocksdb_sstfilewriter_put(
+                    writer, key.characters, key.count, value.characters, value.count, $0)
+            }
+        }
     }
 
     private func ingest() throws(StateError) {

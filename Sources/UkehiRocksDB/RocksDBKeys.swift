@@ -19,6 +19,17 @@ enum StoreLayout {
         }
     }
 
+    /// The key of a region's descriptor: right behind that of its state.
+    static func descriptorKey<R>(_ region: RegionID, _ body: (UnsafeRawBufferPointer) -> R) -> R {
+        withUnsafeTemporaryAllocation(byteCount: 10, alignment: 1) { key in
+            key[0] = regionPrefix
+            key.storeBytes(
+                of: region.rawValue.bigEndian, toByteOffset: 1, as: UInt64.self)
+            key[9] = 0x01
+            return body(UnsafeRawBufferPointer(key))
+        }
+    }
+
     /// Takes a stored value apart; nil if it is too short to be one.
     @inline(__always)
     static func split(

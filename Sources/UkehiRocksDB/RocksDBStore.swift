@@ -200,6 +200,10 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
         try regionState(region, readOptions)
     }
 
+    package func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes? {
+        try regionDescriptor(region, readOptions)
+    }
+
     package func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes? {
         try regionState(region, flushedOptions)
     }
@@ -208,6 +212,16 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
         _ region: RegionID, _ options: OpaquePointer
     ) throws(StateError) -> Bytes? {
         try StoreLayout.regionKey(region) { key in
+            Result { () throws(StateError) in
+                try read(key, options) { Bytes(copying: $0) }
+            }
+        }.get()
+    }
+
+    func regionDescriptor(
+        _ region: RegionID, _ options: OpaquePointer
+    ) throws(StateError) -> Bytes? {
+        try StoreLayout.descriptorKey(region) { key in
             Result { () throws(StateError) in
                 try read(key, options) { Bytes(copying: $0) }
             }

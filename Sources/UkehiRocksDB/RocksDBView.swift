@@ -28,6 +28,10 @@ final class RocksDBView: StateView {
         try store.regionState(region, options)
     }
 
+    func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes? {
+        try store.regionDescriptor(region, options)
+    }
+
     func get(
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer
     ) throws(StateError) -> StoredValue? {

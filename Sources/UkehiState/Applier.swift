@@ -34,25 +34,37 @@ package struct ApplyResults: Sendable {
     }
 }
 
+/// A region's members, or its range, as a committed entry leaves them.
+package struct RegionChange: Hashable, Sendable {
+    package var epoch: RegionEpoch
+    /// The region's descriptor; what it says is not the state's business.
+    package var descriptor: Bytes
+
+    package init(epoch: RegionEpoch, descriptor: Bytes) {
+        self.epoch = epoch
+        self.descriptor = descriptor
+    }
+}
+
 /// Consecutive committed entries of one region.
 package struct ApplyItem: Sendable {
     package var region: RegionID
     package var entries: [Entry]
     /// Whether somebody here waits for results; otherwise `results` stays empty.
     package var wantsResults: Bool
-    /// The region's epoch once the item is applied, stored with it; nil: as it was. A membership
-    /// change is the last entry of its item.
-    package var epochAfter: RegionEpoch?
+    /// What the item's last entry makes of the region, stored in the same atomic write as the applied
+    /// index (RULES 39); nil: the region stays as it was.
+    package var change: RegionChange?
     /// Filled by apply: one group per entry if `wantsResults`.
     package var results = ApplyResults()
 
     package init(
-        region: RegionID, entries: [Entry], wantsResults: Bool, epochAfter: RegionEpoch? = nil
+        region: RegionID, entries: [Entry], wantsResults: Bool, change: RegionChange? = nil
     ) {
         self.region = region
         self.entries = entries
         self.wantsResults = wantsResults
-        self.epochAfter = epochAfter
+        self.change = change
     }
 }
 
@@ -64,12 +76,11 @@ package struct ApplyBatch: Sendable {
     package var isEmpty: Bool { items.isEmpty }
 
     package mutating func append(
-        region: RegionID, entries: [Entry], wantsResults: Bool, epochAfter: RegionEpoch? = nil
+        region: RegionID, entries: [Entry], wantsResults: Bool, change: RegionChange? = nil
     ) {
         items.append(
             ApplyItem(
-                region: region, entries: entries, wantsResults: wantsResults,
-                epochAfter: epochAfter))
+                region: region, entries: entries, wantsResults: wantsResults, change: change))
     }
     package mutating func removeAll(keepingCapacity: Bool) {
         items.removeAll(keepingCapacity: keepingCapacity)
@@ -95,6 +106,32 @@ open class Applier: @unchecked Sendable {
         region: RegionID, system: Bool, range: KeyRange, epoch: RegionEpoch
     ) throws(StateError) -> LogIndex {
         fatalError("an applier opens regions")
+    }
+
+    /// The region's descriptor as of its applied index; nil while nothing has changed it since the
+    /// region began. The region is open.
+    package func descriptor(region: RegionID) throws(StateError) -> Bytes? {
+        fatalError("an applier keeps descriptors")
+    }
+
+    /// The region's epoch as of its applied index. The region is open.
+    package func epoch(region: RegionID) throws(StateError) -> RegionEpoch {
+        fatalError("an applier keeps epochs")
+    }
+
+    /// Takes a region that is gone from this node out of the state: its keys in `range` but for those
+    /// in `kept`, which are other regions' now (RULES 20), and what is kept of it beside them, all in
+    /// one atomic write. Can be repeated; does nothing where there is no state of the region. It must
+    /// not be applied to meanwhile, and is open no more.
+    package func remove(
+        region: RegionID, system: Bool, range: KeyRange, keeping kept: [KeyRange]
+    ) throws(StateError) {
+        fatalError("an applier removes regions")
+    }
+
+    /// Whether a crash could bring back what ``remove(region:system:range:keeping:)`` took away.
+    package func isRemovalFlushed(region: RegionID) -> Bool {
+        fatalError("an applier knows what is flushed")
     }
 
     /// Applies every item, in order, the applied indexes in the same atomic write as the data.
@@ -134,12 +171,13 @@ open class Applier: @unchecked Sendable {
     package func givesSnapshots(of region: RegionID) -> Bool { false }
 
     /// Writes the region's state as applied at one moment between now and the return; `begin` is given
-    /// that state and returns what takes its pairs. Takes long: off the lane.
+    /// that state, and the descriptor of that moment unless it is still the first one, and returns what
+    /// takes its pairs. Takes long: off the lane.
     ///
     /// - Throws: ``StateError`` if the store cannot be read, ``SnapshotError``, or what `begin` throws.
     ///   What was written by then is no snapshot.
     package func writeSnapshot(
-        of region: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
+        of region: RegionID, to begin: (RegionState, _ descriptor: Bytes?) throws -> SnapshotEncoder
     ) throws {
         fatalError("an applier writes snapshots of what it says it does")
     }
@@ -147,13 +185,15 @@ open class Applier: @unchecked Sendable {
     /// Replaces the region's state by a snapshot's, at once and durably where the store is durable
     /// (RULES 48). Nothing is applied to the region or read of it meanwhile. Takes long: off the lane.
     ///
-    /// - Parameter snapshot: A whole snapshot of this region, read from its beginning.
+    /// - Parameters:
+    ///   - snapshot: A whole snapshot of this region, read from its beginning.
+    ///   - descriptor: The region as its header has it.
     /// - Returns: The state as it is now.
     /// - Throws: ``SnapshotError`` if the file cannot be read to its end, ``StateError`` if the store
     ///   failed. The region then has its old state, or in memory none that counts.
     @discardableResult
     package func install(
-        _ snapshot: SnapshotFileReader, region: RegionID
+        _ snapshot: SnapshotFileReader, region: RegionID, descriptor: Bytes
     ) throws -> RegionState {
         fatalError("an applier installs snapshots of what it says it does")
     }

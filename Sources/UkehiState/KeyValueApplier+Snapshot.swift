@@ -5,13 +5,14 @@ import UkehiBase
 
 extension KeyValueApplier {
     func write(
-        _ id: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
+        _ id: RegionID, to begin: (RegionState, Bytes?) throws -> SnapshotEncoder
     ) throws {
         let region = try regions.find(id)
         let view = try store.openLongView(
             of: id, region.space, KeyRange(lower: region.lower, upper: region.upper))
         defer { view.close() }
-        let encoder = try begin(state(of: region, stored: view.regionState))
+        let encoder = try begin(
+            state(of: region, stored: view.regionState), view.regionDescriptor)
         var failure: SnapshotError?
         try view.scan { entry in
             do throws(SnapshotError) {
@@ -25,7 +26,9 @@ extension KeyValueApplier {
         if let failure { throw failure }
     }
 
-    func replace(_ id: RegionID, by snapshot: SnapshotFileReader) throws -> RegionState {
+    func replace(
+        _ id: RegionID, by snapshot: SnapshotFileReader, _ descriptor: Bytes
+    ) throws -> RegionState {
         let region = try regions.find(id)
         invariant(
             snapshot.header.region == id,
@@ -42,8 +45,9 @@ extension KeyValueApplier {
                 }
             }
             // The reader has seen to it that there is one.
-            guard let state else { throw StateError(.corrupted, "A snapshot has no state.") }
-            try ingestion.finish(state)
+            guard var state else { throw StateError(.corrupted, "A snapshot has no state.") }
+            state.hasDescriptor = true
+            try ingestion.finish(state, descriptor: descriptor)
             region.working = state
             region.publish()
             return state

@@ -159,7 +159,11 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             state.appliedTerm = entry.term
             if item.wantsResults { results.endEntry() }
         }
-        if let epoch = item.epochAfter { state.epoch = epoch }
+        if let change = item.change {
+            state.epoch = change.epoch
+            state.hasDescriptor = true
+            batch.putRegionDescriptor(item.region, change.descriptor)
+        }
         region.working = state
         batch.putRegionState(item.region, state)
         #if BugBank
@@ -324,15 +328,67 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     package override func givesSnapshots(of region: RegionID) -> Bool { true }
 
     package override func writeSnapshot(
-        of region: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
+        of region: RegionID, to begin: (RegionState, Bytes?) throws -> SnapshotEncoder
     ) throws {
         try write(region, to: begin)
     }
 
     package override func install(
-        _ snapshot: SnapshotFileReader, region: RegionID
+        _ snapshot: SnapshotFileReader, region: RegionID, descriptor: Bytes
     ) throws -> RegionState {
-        try replace(region, by: snapshot)
+        try replace(region, by: snapshot, descriptor)
+    }
+
+    // MARK: Membership
+
+    package override func descriptor(region: RegionID) throws(StateError) -> Bytes? {
+        let stored = try store.regionDescriptor(region)
+        guard (stored != nil) == (try regions.find(region).published.hasDescriptor) else {
+            throw StateError(
+                .corrupted,
+                "The state of region \(region) is unreadable: it goes with a descriptor that is not "
+                    + "there.")
+        }
+        return stored
+    }
+
+    package override func epoch(region id: RegionID) throws(StateError) -> RegionEpoch {
+        try regions.find(id).published.epoch
+    }
+
+    package override func remove(
+        region: RegionID, system: Bool, range: KeyRange, keeping kept: [KeyRange]
+    ) throws(StateError) {
+        regions.remove(region)
+        // A region that has applied nothing has no keys either.
+        guard try store.regionState(region) != nil else { return }
+        let batch = takeBatch()
+        batch.begin()
+        for part in range.subtracting(kept) {
+            part.lower.withUnsafeBytes { lower in
+                part.upper.withUnsafeBytes { upper in
+                    batch.deleteRange(system ? .system : .user, lower, upper)
+                }
+            }
+        }
+        batch.removeRegion(region)
+        do throws(StateError) {
+            try commit(batch, mayWait: true)
+        } catch {
+            batch.discard()
+            throw error
+        }
+        poolLock.withLock { pool.append(batch) }
+    }
+
+    package override func isRemovalFlushed(region: RegionID) -> Bool {
+        guard !rare.takes(.flushedUnknown) else { return false }
+        do throws(StateError) {
+            return try store.flushedRegionState(region) == nil
+        } catch {
+            // Keeps the region from coming back; the next write or read reports it.
+            return false
+        }
     }
 
     // MARK: Durability

@@ -15,6 +15,7 @@ package final class LogDigestApplier: Applier, @unchecked Sendable {
         let id: RegionID
         let lock = Lock()
         var state: RegionState
+        var descriptor: Bytes?
         var digest = StateDigest()
         init(id: RegionID, epoch: RegionEpoch) {
             self.id = id
@@ -58,7 +59,10 @@ package final class LogDigestApplier: Applier, @unchecked Sendable {
                 chain.state.applied = entry.index
                 if item.wantsResults { results.endEntry() }
             }
-            if let epoch = item.epochAfter { chain.state.epoch = epoch }
+            if let change = item.change {
+                chain.state.epoch = change.epoch
+                chain.descriptor = change.descriptor
+            }
             item.results = results
         }
     }
@@ -111,6 +115,26 @@ package final class LogDigestApplier: Applier, @unchecked Sendable {
                 low: chain.digest.low)
         }
     }
+
+    package override func descriptor(region: RegionID) throws(StateError) -> Bytes? {
+        guard let chain = regions[region] else { return try system.descriptor(region: region) }
+        return chain.lock.withLock { chain.descriptor }
+    }
+
+    package override func epoch(region: RegionID) throws(StateError) -> RegionEpoch {
+        guard let chain = regions[region] else { return try system.epoch(region: region) }
+        return chain.lock.withLock { chain.state.epoch }
+    }
+
+    package override func remove(
+        region: RegionID, system isSystem: Bool, range: KeyRange, keeping kept: [KeyRange]
+    ) throws(StateError) {
+        guard isSystem else { return regions.remove(region) }
+        try system.remove(region: region, system: true, range: range, keeping: kept)
+    }
+
+    /// There is nothing that a crash could leave.
+    package override func isRemovalFlushed(region: RegionID) -> Bool { true }
 
     package override func flushedAppliedIndex(region: RegionID) -> LogIndex { .zero }
     package override func close() { system.close() }

@@ -9,11 +9,12 @@ package import UkehiBase
 package final class MachineApplier: Applier, @unchecked Sendable {
     // Safety: `regions` has its own lock, each machine its own.
     private final class Running: @unchecked Sendable {
-        // Safety: `state` and the machine are used behind `lock`.
+        // Safety: `region`'s state, the descriptor and the machine are used behind `lock`.
         let region: OpenRegion
         let range: KeyRange
         var machine: any StateMachine
         let lock = Lock()
+        var descriptor: Bytes?
         init(region: OpenRegion, range: KeyRange, machine: any StateMachine) {
             self.region = region
             self.range = range
@@ -68,7 +69,10 @@ package final class MachineApplier: Applier, @unchecked Sendable {
                 running.region.working.appliedTerm = entry.term
                 if item.wantsResults { results.endEntry() }
             }
-            if let epoch = item.epochAfter { running.region.working.epoch = epoch }
+            if let change = item.change {
+                running.region.working.epoch = change.epoch
+                running.descriptor = change.descriptor
+            }
             running.region.publish()
             item.results = results
         }
@@ -179,36 +183,61 @@ package final class MachineApplier: Applier, @unchecked Sendable {
     }
 
     package override func writeSnapshot(
-        of id: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
+        of id: RegionID, to begin: (RegionState, Bytes?) throws -> SnapshotEncoder
     ) throws {
         guard let running = regions[id] else {
             return try system.writeSnapshot(of: id, to: begin)
         }
-        let (state, copy) = running.lock.withLock {
+        let (state, descriptor, copy) = running.lock.withLock {
             let copy = running.machine.copyForSnapshot()
-            return (running.region.working, copy)
+            return (running.region.working, running.descriptor, copy)
         }
-        if let copy { return try PieceWriter.write(copy, to: begin(state)) }
+        if let copy { return try PieceWriter.write(copy, to: begin(state, descriptor)) }
         try running.lock.withLock {
-            try PieceWriter.write(running.machine, to: begin(running.region.working))
+            try PieceWriter.write(
+                running.machine, to: begin(running.region.working, running.descriptor))
         }
     }
 
     package override func install(
-        _ snapshot: SnapshotFileReader, region id: RegionID
+        _ snapshot: SnapshotFileReader, region id: RegionID, descriptor: Bytes
     ) throws -> RegionState {
-        guard let running = regions[id] else { return try system.install(snapshot, region: id) }
+        guard let running = regions[id] else {
+            return try system.install(snapshot, region: id, descriptor: descriptor)
+        }
         let machine = factory(id, running.range)
         let reader = PieceReader(snapshot)
         try machine.restore(from: reader)
-        let state = try reader.finish()
+        var state = try reader.finish()
+        state.hasDescriptor = true
         running.lock.withLock {
             running.machine = machine
+            running.descriptor = descriptor
             running.region.working = state
             running.region.publish()
         }
         return state
     }
+
+    package override func descriptor(region: RegionID) throws(StateError) -> Bytes? {
+        guard let running = regions[region] else { return try system.descriptor(region: region) }
+        return running.lock.withLock { running.descriptor }
+    }
+
+    package override func epoch(region: RegionID) throws(StateError) -> RegionEpoch {
+        guard let running = regions[region] else { return try system.epoch(region: region) }
+        return running.lock.withLock { running.region.working.epoch }
+    }
+
+    package override func remove(
+        region: RegionID, system isSystem: Bool, range: KeyRange, keeping kept: [KeyRange]
+    ) throws(StateError) {
+        guard isSystem else { return regions.remove(region) }
+        try system.remove(region: region, system: true, range: range, keeping: kept)
+    }
+
+    /// There is nothing that a crash could leave.
+    package override func isRemovalFlushed(region: RegionID) -> Bool { true }
 
     package override func flushedAppliedIndex(region: RegionID) -> LogIndex { .zero }
     package override func close() { system.close() }

@@ -1,11 +1,13 @@
 // What a store keeps of each region beside its keys, written in the same batch as the data it
 // describes (RULES 39).
 //
-//   state | version u8 = 1 | flags u8 = 0 | 0 u16 | 0 u32 | applied index u64 | applied term u64 |
+//   state | version u8 = 1 | flags u8 | 0 u16 | 0 u32 | applied index u64 | applied term u64 |
 //         | revision u64 | logged time u64 | epoch: confVersion u64, version u64 |
 //
-// Little-endian. Flags name sections that follow in the order of their bits (sessions will be one);
-// none exists yet, unknown ones are refused.
+// Little-endian. Flags name what else there is of the region: sections that follow in the order of
+// their bits (sessions will be one), or what lies under a key of its own. Unknown ones are refused.
+//
+//   1  the region's descriptor, under a key of its own (StateStore.swift): an entry has changed it
 
 package import UkehiBase
 
@@ -19,6 +21,9 @@ package struct RegionState: Hashable, Sendable {
     /// 77).
     package var loggedTime: UInt64
     package var epoch: RegionEpoch
+    /// An entry has changed the region's descriptor: it is kept beside the state. Whoever cannot read it
+    /// must not take the region for what it was at birth.
+    package var hasDescriptor = false
 
     package init(
         applied: LogIndex = .zero, appliedTerm: Term = .zero, revision: UInt64 = 0,
@@ -32,6 +37,7 @@ package struct RegionState: Hashable, Sendable {
     }
 
     static let formatVersion: UInt8 = 1
+    private static let descriptorFlag: UInt8 = 1
     package static let encodedBytes = 56
 
     /// Writes the state's ``encodedBytes`` bytes.
@@ -40,7 +46,8 @@ package struct RegionState: Hashable, Sendable {
             target.storeBytes(
                 of: value.littleEndian, toByteOffset: position * 8, as: UInt64.self)
         }
-        store(UInt64(Self.formatVersion), 0)
+        store(
+            UInt64(Self.formatVersion) | UInt64(hasDescriptor ? Self.descriptorFlag : 0) << 8, 0)
         store(applied.rawValue, 1)
         store(appliedTerm.rawValue, 2)
         store(revision, 3)
@@ -64,7 +71,7 @@ package struct RegionState: Hashable, Sendable {
                 throw StateError(
                     .corrupted, "The state of region \(region) is unreadable: it is cut short.")
             }
-            guard bytes[0] == formatVersion, bytes[1] == 0 else {
+            guard bytes[0] == formatVersion, bytes[1] & ~descriptorFlag == 0 else {
                 throw StateError(
                     .newerFormat,
                     "Region \(region) is not opened: its state was written by a later version. "
@@ -76,11 +83,13 @@ package struct RegionState: Hashable, Sendable {
                     "The state of region \(region) is unreadable: \(bytes.count) bytes instead of "
                         + "\(encodedBytes).")
             }
-            return RegionState(
+            var state = RegionState(
                 applied: LogIndex(bytes.u64(at: 8)), appliedTerm: Term(bytes.u64(at: 16)),
                 revision: bytes.u64(at: 24), loggedTime: bytes.u64(at: 32),
                 epoch: RegionEpoch(
                     confVersion: bytes.u64(at: 40), version: bytes.u64(at: 48)))
+            state.hasDescriptor = bytes[1] & descriptorFlag != 0
+            return state
         }
     }
 }

@@ -64,6 +64,8 @@ final class RegionTable<Region: Sendable>: @unchecked Sendable {
 
     func insert(_ region: Region, _ id: RegionID) { lock.withLock { regions[id] = region } }
 
+    func remove(_ id: RegionID) { lock.withLock { regions[id] = nil } }
+
     func find(_ id: RegionID) throws(StateError) -> Region {
         guard let region = self[id] else {
             throw StateError(.unknownRegion, "Region \(id) is not open on this node.")

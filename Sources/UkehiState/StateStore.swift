@@ -3,6 +3,7 @@
 //
 //   0x00 name               the store's own facts: its format version
 //   0x01 region u64 (BE)    region state (RegionState.swift)
+//   0x01 region u64 (BE) 1  the region's descriptor, once an entry has changed it
 //   0x02 key                user keys
 //   0x03 key                keys of the system region
 //
@@ -78,6 +79,8 @@ package protocol StateStore: AnyObject, Sendable {
     var survivesRestart: Bool { get }
     /// The region's state as committed; nil for a region the store has never seen.
     func regionState(_ region: RegionID) throws(StateError) -> Bytes?
+    /// The region's descriptor as committed; nil while nothing has changed it.
+    func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes?
     /// The region's state as a crash now would leave it at least.
     func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes?
     /// Begins to replace all that the store holds of a region; nothing changes until it is finished.
@@ -108,6 +111,10 @@ package protocol StoreBatch: AnyObject {
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer
     ) throws(StateError) -> StoredValue?
     func putRegionState(_ region: RegionID, _ state: RegionState)
+    /// Under a key of its own: an ordinary batch writes the state alone.
+    func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes)
+    /// Removes the region's state and descriptor; its keys are not touched.
+    func removeRegion(_ region: RegionID)
     /// Makes the writes visible, all at once. After ``StateError/Code/stalled`` nothing was written
     /// and it may be called again; after any other error the batch is gone.
     func commit() throws(StateError)
@@ -124,9 +131,9 @@ package protocol StateIngestion: AnyObject {
         _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, version: UInt64,
         expiresAt: UInt64
     ) throws(StateError)
-    /// The region is what was put, and `state`. In a store that survives a crash all of it is durable
+    /// The region is what was put, `state`, and `descriptor` beside it. In a store that survives a crash all of it is durable
     /// when this returns, and after a crash before that none of it is there.
-    func finish(_ state: RegionState) throws(StateError)
+    func finish(_ state: RegionState, descriptor: Bytes) throws(StateError)
     /// Forgets what was put. The region is as it was where the store survives a crash; in one that does
     /// not it may be empty.
     func abandon()
@@ -134,8 +141,9 @@ package protocol StateIngestion: AnyObject {
 
 /// A consistent view of one range, scanned once. Used by one thread.
 package protocol LongView: AnyObject {
-    /// The region's state, as when the view was opened.
+    /// The region's state, and its descriptor if it has changed, as when the view was opened.
     var regionState: Bytes? { get }
+    var regionDescriptor: Bytes? { get }
     /// Visits the range in key order until `visit` says false.
     func scan(_ visit: (StoredEntry) -> Bool) throws(StateError)
     func close()
@@ -146,19 +154,25 @@ extension StateView {
     package func long(
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) throws(StateError) -> any LongView {
-        LongStateView(self, try regionState(region), space, range)
+        LongStateView(
+            self, try regionState(region), try regionDescriptor(region), space, range)
     }
 }
 
 private final class LongStateView: LongView {
     private let view: any StateView
     let regionState: Bytes?
+    let regionDescriptor: Bytes?
     private let space: StoreSpace
     private let range: KeyRange
 
-    init(_ view: any StateView, _ state: Bytes?, _ space: StoreSpace, _ range: KeyRange) {
+    init(
+        _ view: any StateView, _ state: Bytes?, _ descriptor: Bytes?, _ space: StoreSpace,
+        _ range: KeyRange
+    ) {
         self.view = view
         regionState = state
+        regionDescriptor = descriptor
         self.space = space
         self.range = range
     }
@@ -171,6 +185,7 @@ private final class LongStateView: LongView {
 /// A consistent view of a store. An in-memory store is locked until `close`: keep it short.
 package protocol StateView: AnyObject {
     func regionState(_ region: RegionID) throws(StateError) -> Bytes?
+    func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes?
     func get(
         _ space: StoreSpace, _ key: UnsafeRawBufferPointer
     ) throws(StateError) -> StoredValue?

@@ -40,7 +40,8 @@ package enum MessageCodec {
         case .appendEntries, .appendEntriesResponse, .requestVote, .requestVoteResponse,
             .installSnapshot, .heartbeat, .heartbeatResponse, .transferLeader, .timeoutNow,
             .readIndex, .readIndexResponse, .requestPreVote, .requestPreVoteResponse,
-            .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk:
+            .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk,
+            .introducePeer, .peerIsGone, .askMembership, .requestIDs, .requestIDsResponse:
             true
         case .hup, .beat, .propose, .unreachable, .snapshotStatus, .checkQuorum, .storageAppend,
             .storageAppendResponse, .storageApply, .storageApplyResponse, .forgetLeader:

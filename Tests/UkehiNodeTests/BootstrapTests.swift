@@ -1,5 +1,6 @@
 import Testing
 import UkehiBase
+import UkehiState
 
 @testable import UkehiNode
 
@@ -148,7 +149,7 @@ struct BootstrapTests {
         #expect(isRefused { $0.regions[1].peers[0].peer = $0.regions[0].peers[0].peer }, "twice")
         #expect(isRefused { $0.nextID = 3 }, "ids that will be given out again")
         #expect(isRefused { $0.nodes[1].name = "a" }, "one name for two nodes")
-        #expect(isRefused { for place in 0..<2 { $0.regions[1].peers[place].role = .learner } })
+        #expect(isRefused { for place in 0..<2 { $0.regions[1].peers[place].roles = .learner } })
     }
 
     @Test("a member offers its record again to a listed peer that lacks it")

@@ -157,7 +157,7 @@ struct MachineApplierTests {
     ) throws -> MemoryFile {
         let file = MemoryFile()
         var made: SnapshotEncoder?
-        try applier.writeSnapshot(of: user) { state in
+        try applier.writeSnapshot(of: user) { state, _ in
             let header = SnapshotHeader(
                 snapshot: 3, cluster: ClusterID(high: 1, low: 2), region: user,
                 content: applier.content(of: user), range: KeyRange(lower: "", upper: "m"),
@@ -193,7 +193,8 @@ struct MachineApplierTests {
         let other = MachineApplier { _, _ in Tally() }
         _ = try other.open(
             region: user, system: false, range: KeyRange(lower: "", upper: "m"), epoch: epoch1)
-        let state = try other.install(try SnapshotFileReader(file), region: user)
+        let state = try other.install(
+            try SnapshotFileReader(file), region: user, descriptor: "members")
         #expect(state.applied == LogIndex(9))
         #expect(try other.digest(region: user) == digest)
         // And it goes on from there.
@@ -209,7 +210,8 @@ struct MachineApplierTests {
         _ = try run(other, [.user(key: "a", body: "kept")], index: 1)
         let digest = try other.digest(region: user)
         #expect(throws: NotATally.self) {
-            _ = try other.install(try SnapshotFileReader(file), region: user)
+            _ = try other.install(
+                try SnapshotFileReader(file), region: user, descriptor: "members")
         }
         #expect(try other.digest(region: user) == digest)
     }

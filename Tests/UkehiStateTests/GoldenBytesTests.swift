@@ -86,8 +86,13 @@ struct GoldenBytesTests {
                 try RegionState.decode(Self.bytes(hex)[0..<length], region: RegionID(2))
             }
         }
+        var changed = state
+        changed.hasDescriptor = true
         var later = Self.bytes(hex).array
         later[1] = 1
+        #expect(changed.encoded() == Bytes(later))
+        #expect(try RegionState.decode(Bytes(later), region: RegionID(2)) == changed)
+        later[1] = 2
         #expect(throws: StateError.self) {
             try RegionState.decode(Bytes(later), region: RegionID(2))
         }

@@ -19,6 +19,9 @@ private final class UnwillingStore: StateStore, @unchecked Sendable {
     ) throws(StateError) -> StoredValue? { inner.get(space, key, tier: tier) }
     func openView(tier: ReadTier) throws(StateError) -> any StateView { inner.openView(tier: tier) }
     func regionState(_ region: RegionID) throws(StateError) -> Bytes? { inner.regionState(region) }
+    func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes? {
+        inner.regionDescriptor(region)
+    }
     func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes? { nil }
     var survivesRestart: Bool { false }
     func openLongView(
@@ -83,6 +86,12 @@ private final class UnwillingBatch: StoreBatch {
     }
     func putRegionState(_ region: RegionID, _ state: RegionState) {
         writes.append { [inner] in inner.putRegionState(region, state) }
+    }
+    func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
+        writes.append { [inner] in inner.putRegionDescriptor(region, descriptor) }
+    }
+    func removeRegion(_ region: RegionID) {
+        writes.append { [inner] in inner.removeRegion(region) }
     }
     func commit() throws(StateError) {
         if store.stallsLeft > 0 { throw StateError(.stalled, "Nothing was written.") }

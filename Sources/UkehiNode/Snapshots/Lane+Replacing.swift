@@ -88,8 +88,7 @@ extension Lane {
         snapshotWork.takingWorker.run {
             do {
                 try files.mark(files.incoming(mark.region), as: mark)
-                try files.install(mark, with: applier)
-                lane.post(.snapshotInstalled(mark.region))
+                lane.post(.snapshotInstalled(try files.install(mark, with: applier)))
             } catch let error as StateError {
                 lane.fail(NodeError(error))
             } catch {
@@ -102,7 +101,8 @@ extension Lane {
     }
 
     /// Step 3: the log follows the store.
-    func installed(_ id: RegionID) {
+    func installed(_ descriptor: RegionDescriptor) {
+        let id = descriptor.region
         guard let region = regions[id], var replacement = region.replacement else { return }
         let held = replacement.held
         replacement.held = []
@@ -111,6 +111,13 @@ extension Lane {
         region.applied = replacement.index
         region.handedToApply = replacement.index
         forgetProposals(upTo: replacement.index, region)
+        // The core has had its members since it took the snapshot.
+        region.descriptor = descriptor
+        region.handedDescriptor = descriptor
+        region.handedChanges.removeAll()
+        findContacts(of: region)
+        observer?.changed(descriptor, peer: region.peer, at: replacement.index)
+        host?.membersChanged(descriptor)
         guard let first = held.first else { return }
         persist(votesOf: first, region)
         let state = HardState(
@@ -165,6 +172,20 @@ extension Lane {
         }
     }
 
+    /// The region goes from this node: so do its transfers. Of a snapshot that was not begun to be
+    /// installed nothing stays.
+    func endSnapshots(of region: Region) {
+        invariant(
+            region.replacement == nil || region.replacement?.stage == .waiting,
+            "\(region.id) goes while a snapshot of it is installed")
+        region.replacement = nil
+        if let position = snapshots.incoming(region.id) { forget(position) }
+        for position in snapshots.outgoing.indices.reversed()
+        where snapshots.outgoing[position].region == region.id {
+            giveUp(position)
+        }
+    }
+
     /// What became of proposals that a snapshot stands for cannot be told any more (RULES 75).
     private func forgetProposals(upTo index: LogIndex, _ region: Region) {
         while let proposal = region.proposals.first, proposal.index <= index {
@@ -179,8 +200,10 @@ extension Lane {
 extension SnapshotFiles {
     /// Step 2, at its time or again.
     ///
+    /// - Returns: The region as the snapshot has it.
     /// - Throws: ``SnapshotError``, ``FileError`` or ``StateError``.
-    func install(_ mark: SnapshotMark, with applier: Applier) throws {
+    @discardableResult
+    func install(_ mark: SnapshotMark, with applier: Applier) throws -> RegionDescriptor {
         let file = try fileSystem.open(path(mark), .read)
         defer { file.close() }
         let reader = try SnapshotFileReader(file)
@@ -190,6 +213,8 @@ extension SnapshotFiles {
             throw SnapshotError(
                 .damaged, "The file \(mark.name) is another snapshot than its name says.")
         }
-        try applier.install(reader, region: mark.region)
+        let descriptor = reader.header.descriptor
+        try applier.install(reader, region: mark.region, descriptor: descriptor.encoded())
+        return descriptor
     }
 }

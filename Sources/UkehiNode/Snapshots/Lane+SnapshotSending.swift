@@ -89,26 +89,25 @@ extension Lane {
 
     private func make(_ region: Region, for peer: PeerID) {
         let id = snapshotWork.random.next() | 1
-        let path = snapshotWork.files.outgoing(region.id, peer, id)
-        let descriptor = region.descriptor
+        let origin = region.birth.origin
+        let region = region.id
+        let path = snapshotWork.files.outgoing(region, peer, id)
         let cluster = cluster
         let applier = applier
         let lane = self
         let files = snapshotWork.files
         logger.info(
             "a snapshot is made for a peer that lags",
-            metadata: ["region": "\(region.id)", "peer": "\(peer)"])
+            metadata: ["region": "\(region)", "peer": "\(peer)"])
         snapshotWork.makingWorker.run {
             var writer: SnapshotFileWriter?
             do {
                 var index = LogIndex.zero
-                try applier.writeSnapshot(of: descriptor.region) { state in
+                try applier.writeSnapshot(of: region) { state, descriptor in
                     index = state.applied
-                    let header = SnapshotHeader(
-                        snapshot: id, cluster: cluster, region: descriptor.region,
-                        isSystem: descriptor.isSystem,
-                        content: applier.content(of: descriptor.region), range: descriptor.range,
-                        members: descriptor.snapshotMembers, state: state)
+                    let header = try SnapshotHeader(
+                        id, of: cluster, descriptor, origin: origin,
+                        content: applier.content(of: region), state)
                     let made = try SnapshotFileWriter(
                         files.fileSystem, path: path, header, state: state)
                     writer = made
@@ -119,15 +118,15 @@ extension Lane {
                 let bytes = try file.size()
                 lane.post(
                     .snapshotMade(
-                        descriptor.region, peer,
+                        region, peer,
                         MadeSnapshot(path: path, file: file, id: id, bytes: bytes, index: index)))
             } catch {
                 writer?.abandon()
                 files.remove(path)
                 lane.logger.error(
                     "a snapshot was not made",
-                    metadata: ["region": "\(descriptor.region)", "reason": "\(error)"])
-                lane.post(.snapshotMade(descriptor.region, peer, nil))
+                    metadata: ["region": "\(region)", "reason": "\(error)"])
+                lane.post(.snapshotMade(region, peer, nil))
             }
         }
     }
@@ -219,7 +218,7 @@ extension Lane {
     }
 
     /// The core goes back to probing, and offers again where that is still needed.
-    private func giveUp(_ position: Int) {
+    func giveUp(_ position: Int) {
         drop(fileOf: position)
         let snapshot = snapshots.outgoing.remove(at: position)
         guard let region = regions[snapshot.region] else { return }

@@ -171,7 +171,8 @@ extension Lane {
                 kind: .installSnapshot, to: region.peer, from: region.leader,
                 term: region.raft.term,
                 snapshot: Snapshot(
-                    index: header.index, term: header.term, configuration: header.configuration)),
+                    index: header.index, term: header.term,
+                    configuration: header.descriptor.configuration)),
             region)
         if !region.raft.isRestoring { forget(position) }
     }

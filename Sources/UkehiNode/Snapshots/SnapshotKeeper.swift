@@ -64,7 +64,8 @@ package final class SnapshotKeeper: @unchecked Sendable {
                 guard reader.header.region == region, reader.header.index == index else {
                     throw SnapshotError(.damaged, "It is another snapshot than its name says.")
                 }
-                try applier.install(reader, region: region)
+                try applier.install(
+                    reader, region: region, descriptor: reader.header.descriptor.encoded())
                 let rawBytes = reader.totals.rawBytes
                 lock.withLock { regions[region] = Kept(index: index, rawBytes: rawBytes) }
                 // One that cannot be read must not pass for this index when it is made again.
@@ -95,8 +96,8 @@ package final class SnapshotKeeper: @unchecked Sendable {
     }
 
     /// Makes a snapshot of a region as it is about now, unless one is being made.
-    func keep(_ descriptor: RegionDescriptor, of cluster: ClusterID) {
-        let region = descriptor.region
+    func keep(_ origin: RegionDescriptor, of cluster: ClusterID) {
+        let region = origin.region
         let isFree = lock.withLock {
             defer { regions[region, default: Kept()].isMaking = true }
             return !(regions[region]?.isMaking ?? false)
@@ -107,12 +108,11 @@ package final class SnapshotKeeper: @unchecked Sendable {
             do {
                 var index = LogIndex.zero
                 let id = random.next() | 1
-                try applier.writeSnapshot(of: region) { state in
+                try applier.writeSnapshot(of: region) { state, descriptor in
                     index = state.applied
-                    let header = SnapshotHeader(
-                        snapshot: id, cluster: cluster, region: region,
-                        isSystem: descriptor.isSystem, content: applier.content(of: region),
-                        range: descriptor.range, members: descriptor.snapshotMembers, state: state)
+                    let header = try SnapshotHeader(
+                        id, of: cluster, descriptor, origin: origin,
+                        content: applier.content(of: region), state)
                     let made = try SnapshotFileWriter(
                         files.fileSystem, path: files.kept(region, index), header, state: state)
                     writer = made
@@ -130,6 +130,16 @@ package final class SnapshotKeeper: @unchecked Sendable {
                     metadata: ["region": "\(region)", "reason": "\(error)"])
             }
         }
+    }
+
+    /// The region is gone from this node, and what was kept of it goes, durably: a later peer of it must
+    /// not take that for its own. Blocking.
+    func forget(_ region: RegionID) throws(FileError) {
+        for index in kept(of: region) {
+            try files.fileSystem.remove(files.kept(region, index))
+        }
+        try files.fileSystem.syncDirectory(files.directory)
+        lock.withLock { regions[region] = nil }
     }
 
     /// One is there and durable: those before it may go.

@@ -169,24 +169,31 @@ struct SnapshotTraffic {
 }
 
 extension SnapshotHeader {
-    /// The membership as Raft's core takes it.
-    var configuration: ConfigurationState {
-        func peers(_ role: SnapshotMember.Roles) -> [PeerID] {
-            members.filter { $0.roles.contains(role) }.map(\.peer)
-        }
-        return ConfigurationState(
-            voters: peers(.voter), learners: peers(.learner),
-            votersOutgoing: peers(.outgoingVoter), learnersNext: peers(.nextLearner),
-            autoLeave: leavesJoint)
+    /// The header of a snapshot whose state and descriptor were seen at one moment (RULES 47).
+    ///
+    /// - Parameters:
+    ///   - descriptor: Nil: still the region's first one.
+    ///   - origin: That one.
+    init(
+        _ id: UInt64, of cluster: ClusterID, _ descriptor: Bytes?, origin: RegionDescriptor,
+        content: SnapshotContent, _ state: RegionState
+    ) throws(DecodeError) {
+        var region = origin
+        if let descriptor { region = try RegionDescriptor.decode(descriptor) }
+        self.init(
+            snapshot: id, cluster: cluster, region: region.region, isSystem: region.isSystem,
+            content: content, range: region.range,
+            members: region.peers.map {
+                SnapshotMember(peer: $0.peer, node: $0.node, roles: $0.roles)
+            }, leavesJoint: region.leavesJoint, state: state)
     }
-}
 
-extension RegionDescriptor {
-    /// The members as a snapshot's header names them.
-    var snapshotMembers: [SnapshotMember] {
-        peers.map {
-            SnapshotMember(
-                peer: $0.peer, node: $0.node, roles: $0.role == .voter ? [.voter] : [.learner])
-        }
+    /// The region as the header has it.
+    var descriptor: RegionDescriptor {
+        RegionDescriptor(
+            region: region, isSystem: isSystem, range: range, epoch: epoch,
+            peers: members.map {
+                PeerDescriptor(peer: $0.peer, node: $0.node, roles: $0.roles)
+            }, leavesJoint: leavesJoint)
     }
 }

@@ -14,11 +14,7 @@ extension RaftCore {
     func validate(_ message: Message) throws(RaftError) {
         let kind = message.kind
         if kind.isLocal, !message.from.isLocalTarget { throw .localMessage(kind) }
-        switch kind {
-        case .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk:
-            throw .localMessage(kind)
-        default: break
-        }
+        if kind.isAboveCores { throw .localMessage(kind) }
         if kind.isResponse, !message.from.isLocalTarget,
             !configuration.isMember(message.from)
         {

@@ -88,6 +88,10 @@ final class ClusterObserver {
         func opened(_ peer: PeerStatus, term: (LogIndex) -> Term?) {
             observer.opened(number, peer, term)
         }
+        func closed(region: RegionID, peer: PeerID) {
+            observer.records[number][region] = nil
+        }
+        func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex) {}
         func durable(region: RegionID, entries: [Entry]) {
             observer.durable(number, region, entries)
         }

@@ -12,6 +12,8 @@ package import UkehiBase
 
 /// A ``StateStore`` that can lose what was not flushed.
 package final class CrashModelStore: StateStore, @unchecked Sendable {
+    // Safety: all of it is behind `lock`, but for the two stores, which have their own.
+
     /// How often flushes happen. Chances are one in so many commits; 0: never.
     package struct Options: Sendable {
         /// A flush that was asked for completes.
@@ -35,6 +37,8 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         case delete(StoreSpace, Bytes)
         case deleteRange(StoreSpace, Bytes, Bytes)
         case region(RegionID, RegionState)
+        case descriptor(RegionID, Bytes)
+        case removeRegion(RegionID)
 
         func write(to batch: any StoreBatch) {
             switch self {
@@ -51,11 +55,12 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
                     upper.withUnsafeBytes { batch.deleteRange(space, lower, $0) }
                 }
             case .region(let region, let state): batch.putRegionState(region, state)
+            case .descriptor(let region, let bytes): batch.putRegionDescriptor(region, bytes)
+            case .removeRegion(let region): batch.removeRegion(region)
             }
         }
     }
 
-    // Safety: all of it is behind `lock`, but for the two stores, which have their own.
     private let lock = Lock()
     private let options: Options
     private var random: SplitMix
@@ -85,6 +90,7 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) -> any StateIngestion { CrashModelIngestion(self, region, space, range) }
     package func regionState(_ region: RegionID) -> Bytes? { current.regionState(region) }
+    package func regionDescriptor(_ region: RegionID) -> Bytes? { current.regionDescriptor(region) }
     package func flushedRegionState(_ region: RegionID) -> Bytes? { durable.regionState(region) }
     package func relieveStall() {}
 
@@ -233,6 +239,14 @@ private final class CrashModelBatch: StoreBatch {
         inner?.putRegionState(region, state)
         changes.append(.region(region, state))
     }
+    func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
+        inner?.putRegionDescriptor(region, descriptor)
+        changes.append(.descriptor(region, descriptor))
+    }
+    func removeRegion(_ region: RegionID) {
+        inner?.removeRegion(region)
+        changes.append(.removeRegion(region))
+    }
     func commit() throws(StateError) {
         // Noted before the live store lets readers in.
         store.commit(changes)
@@ -271,8 +285,9 @@ private final class CrashModelIngestion: StateIngestion {
                 expiresAt: expiresAt))
     }
 
-    func finish(_ state: RegionState) {
+    func finish(_ state: RegionState, descriptor: Bytes) {
         changes.append(.region(region, state))
+        changes.append(.descriptor(region, descriptor))
         store.ingest(changes, of: region)
         changes = []
     }

@@ -14,6 +14,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     fileprivate let user = RadixTree()
     fileprivate let system = RadixTree()
     fileprivate var regions: [RegionID: RegionState] = [:]
+    fileprivate var descriptors: [RegionID: Bytes] = [:]
     /// Scans that stand still while the store goes on.
     fileprivate var pinned: [PinnedRange] = []
 
@@ -53,7 +54,8 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
         let pin = PinnedRange(space, range.lower, range.upper)
         return lock.withLock {
             pinned.append(pin)
-            return MemoryLongView(self, pin, regions[region]?.encoded())
+            return MemoryLongView(
+                self, pin, regions[region]?.encoded(), descriptors[region])
         }
     }
 
@@ -64,6 +66,9 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     package func makeIngestion(
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) -> any StateIngestion { MemoryIngestion(self, region, space, range) }
+    package func regionDescriptor(_ region: RegionID) -> Bytes? {
+        lock.withLock { descriptors[region] }
+    }
 
     /// Writes everything to another store's open batch.
     func copyAll(to batch: any StoreBatch) {
@@ -79,6 +84,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
             }
             for region in regions.keys.sorted() {
                 if let state = regions[region] { batch.putRegionState(region, state) }
+                if let bytes = descriptors[region] { batch.putRegionDescriptor(region, bytes) }
             }
         }
     }
@@ -92,6 +98,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
             user.removeAll()
             system.removeAll()
             regions = [:]
+            descriptors = [:]
         }
     }
 }
@@ -142,6 +149,13 @@ private final class MemoryBatch: StoreBatch {
     func putRegionState(_ region: RegionID, _ state: RegionState) {
         store.regions[region] = state
     }
+    func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
+        store.descriptors[region] = descriptor
+    }
+    func removeRegion(_ region: RegionID) {
+        store.regions[region] = nil
+        store.descriptors[region] = nil
+    }
     func commit() { discard() }
     func discard() {
         guard isOpen else { return }
@@ -183,9 +197,10 @@ private final class MemoryIngestion: StateIngestion {
         if pairs == Self.pairsPerTurn { abandon() }
     }
 
-    func finish(_ state: RegionState) {
+    func finish(_ state: RegionState, descriptor: Bytes) {
         if pairs == 0 { batch.begin() }
         batch.putRegionState(region, state)
+        batch.putRegionDescriptor(region, descriptor)
         batch.commit()
         pairs = 0
     }
@@ -201,11 +216,13 @@ private final class MemoryLongView: LongView {
     private let store: MemoryStore
     private let pin: PinnedRange
     let regionState: Bytes?
+    let regionDescriptor: Bytes?
 
-    init(_ store: MemoryStore, _ pin: PinnedRange, _ state: Bytes?) {
+    init(_ store: MemoryStore, _ pin: PinnedRange, _ state: Bytes?, _ descriptor: Bytes?) {
         self.store = store
         self.pin = pin
         regionState = state
+        regionDescriptor = descriptor
     }
 
     func scan(_ visit: (StoredEntry) -> Bool) {
@@ -229,6 +246,7 @@ private final class MemoryView: StateView {
     init(_ store: MemoryStore) { self.store = store }
 
     func regionState(_ region: RegionID) -> Bytes? { store.regions[region]?.encoded() }
+    func regionDescriptor(_ region: RegionID) -> Bytes? { store.descriptors[region] }
     func get(_ space: StoreSpace, _ key: UnsafeRawBufferPointer) -> StoredValue? {
         store.tree(space).find(key)?.stored
     }

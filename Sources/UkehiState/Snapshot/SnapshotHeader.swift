@@ -26,7 +26,7 @@ package struct SnapshotMember: Hashable, Sendable {
         package static let nextLearner = Roles(rawValue: 8)
 
         /// Those that Raft's configurations have (RULES 10 to 12).
-        static let allowed: [Roles] = [
+        package static let allowed: [Roles] = [
             [.voter], [.outgoingVoter], [.voter, .outgoingVoter], [.learner],
             [.outgoingVoter, .nextLearner],
         ]

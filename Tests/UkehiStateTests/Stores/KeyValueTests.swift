@@ -313,7 +313,7 @@ struct KeyValueTests {
     }
 
     @Test("a membership change advances the epoch with the applied index", arguments: StoreKind.all)
-    func epochAfter(_ kind: StoreKind) throws {
+    func change(_ kind: StoreKind) throws {
         let machine = try Machine(kind, seed: 12)
         var batch = ApplyBatch()
         batch.append(
@@ -321,8 +321,15 @@ struct KeyValueTests {
             entries: [
                 Entry(term: Term(1), index: LogIndex(1), kind: .confChangeV2, data: "opaque")
             ],
-            wantsResults: false, epochAfter: RegionEpoch(confVersion: 1, version: 2))
+            wantsResults: false,
+            change: RegionChange(
+                epoch: RegionEpoch(confVersion: 1, version: 2), descriptor: "as it is now"))
+        #expect(try machine.applier.descriptor(region: RegionID(2)) == nil)
         try machine.applier.apply(&batch)
+        #expect(try machine.applier.descriptor(region: RegionID(2)) == "as it is now")
+        #expect(
+            try machine.applier.epoch(region: RegionID(2))
+                == RegionEpoch(confVersion: 1, version: 2))
         let item = try machine.apply(
             RegionID(2), [try entry([.put(key: "a", value: "v")], index: 2)])
         #expect(Array(item.results[0]) == [.staleEpoch])
@@ -333,6 +340,73 @@ struct KeyValueTests {
         }
         #expect(error.code == .unknownRegion)
         machine.applier.close()
+    }
+
+    @Test(
+        "a region that is gone leaves nothing and takes nothing of others", arguments: StoreKind.all
+    )
+    func removal(_ kind: StoreKind) throws {
+        let machine = try Machine(kind, seed: 14)
+        let (gone, other) = (RegionID(2), RegionID(3))
+        _ = try machine.apply(
+            gone,
+            [
+                try entry([.put(key: "a", value: "1")], index: 1),
+                try entry([.put(key: "c", value: "2"), .put(key: "g", value: "3")], index: 2),
+            ])
+        _ = try machine.apply(other, [try entry([.put(key: "h", value: "4")], index: 1)])
+        _ = try machine.apply(.system, [try entry([.put(key: "a", value: "5")], index: 1)])
+        var batch = ApplyBatch()
+        batch.append(
+            region: gone,
+            entries: [Entry(term: Term(1), index: LogIndex(3), kind: .confChangeV2, data: "x")],
+            wantsResults: false, change: RegionChange(epoch: epoch1, descriptor: "d"))
+        try machine.applier.apply(&batch)
+        for _ in 0..<2 {
+            try machine.applier.remove(
+                region: gone, system: false, range: Machine.ranges[0].range,
+                keeping: [KeyRange(lower: "b", upper: "d"), Machine.ranges[1].range])
+            #expect(try machine.box.store.regionState(gone) == nil)
+            #expect(try machine.box.store.regionDescriptor(gone) == nil)
+            let view = try machine.box.store.openView(tier: .any)
+            var keys: [Bytes] = []
+            try view.scan(.user, from: Bytes(), to: Bytes()) { entry in
+                keys.append(Bytes(copying: entry.key))
+                return true
+            }
+            view.close()
+            #expect(keys == ["c", "h"])
+        }
+        #expect(try machine.get(.system, "a")?.value == "5")
+        #expect(throws: StateError.self) { try machine.applier.epoch(region: gone) }
+        // Open again, it is as new.
+        #expect(
+            try machine.applier.open(
+                region: gone, system: false, range: Machine.ranges[0].range, epoch: epoch1)
+                == .zero)
+        #expect(try machine.applier.epoch(region: other) == epoch1)
+        machine.applier.close()
+    }
+
+    @Test("what is left of a range without others")
+    func subtraction() {
+        let whole = KeyRange(lower: "b", upper: "m")
+        #expect(whole.subtracting([]) == [whole])
+        #expect(whole.subtracting([.all]) == [])
+        #expect(whole.subtracting([whole]) == [])
+        #expect(
+            whole.subtracting([
+                KeyRange(lower: "k", upper: "z"), KeyRange(lower: "c", upper: "d"),
+                KeyRange(lower: "z", upper: Bytes()),
+            ]) == [
+                KeyRange(lower: "b", upper: "c"), KeyRange(lower: "d", upper: "k"),
+            ])
+        #expect(
+            KeyRange.all.subtracting([whole])
+                == [KeyRange(lower: Bytes(), upper: "b"), KeyRange(lower: "m", upper: Bytes())])
+        #expect(
+            KeyRange.all.subtracting([KeyRange(lower: "x", upper: Bytes())])
+                == [KeyRange(lower: Bytes(), upper: "x")])
     }
 
     @Test("regions applied side by side end as one after another", arguments: StoreKind.all)

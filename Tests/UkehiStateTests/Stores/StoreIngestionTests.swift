@@ -45,7 +45,7 @@ struct StoreIngestionTests {
         for (key, value) in pairs.sorted(by: { $0.key < $1.key }) {
             try put(ingestion, key, value)
         }
-        try ingestion.finish(state(index))
+        try ingestion.finish(state(index), descriptor: "members")
     }
 
     private static func keys(_ box: StoreBox) throws -> [Bytes] {
@@ -68,6 +68,8 @@ struct StoreIngestionTests {
         #expect(try StoreTests.get(box.store, "dd") == nil)
         #expect(try StoreTests.get(box.store, "d", space: .system)?.value == "system")
         #expect(try Self.applied(box, Self.region) == LogIndex(30))
+        #expect(try box.store.regionDescriptor(Self.region) == "members")
+        #expect(try box.store.regionDescriptor(Self.other) == nil)
         #expect(try Self.applied(box, Self.other) == LogIndex(20))
         // And what is written later stands above it.
         let batch = box.store.makeBatch()
@@ -83,7 +85,7 @@ struct StoreIngestionTests {
         let box = try Self.filled(kind)
         let ingestion = try box.store.makeIngestion(
             of: Self.region, .user, KeyRange(lower: "d", upper: ""))
-        try ingestion.finish(Self.state(31))
+        try ingestion.finish(Self.state(31), descriptor: "members")
         #expect(try Self.keys(box) == ["a", "b~", "c"])
         #expect(try StoreTests.get(box.store, "d", space: .system)?.value == "system")
         #expect(try Self.applied(box, Self.region) == LogIndex(31))
@@ -103,7 +105,7 @@ struct StoreIngestionTests {
             try Self.put(
                 ingestion, Bytes(key), dice.bytes(100_000), expiresAt: number == 3 ? 77 : 0)
         }
-        try ingestion.finish(Self.state(32))
+        try ingestion.finish(Self.state(32), descriptor: "members")
         #expect(try Self.keys(box) == ["a", "b~"] + expected + ["m", "z"])
         #expect(try StoreTests.get(box.store, expected[3])?.expiresAt == 77)
         box.store.close()

@@ -21,7 +21,7 @@ struct StoreSnapshotTests {
     ) throws -> MemoryFile {
         let file = MemoryFile()
         var made: SnapshotEncoder?
-        try machine.applier.writeSnapshot(of: Machine.ranges[position].region) { state in
+        try machine.applier.writeSnapshot(of: Machine.ranges[position].region) { state, _ in
             try meanwhile()
             var options = SnapshotOptions()
             options.frameBytes = 4096

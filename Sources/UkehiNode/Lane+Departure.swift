@@ -1,0 +1,157 @@
+// How a peer that is a member no more goes from its node (RULES 18, 20, 21).
+//
+//   it has applied its own removal, or is told of it by a peer of a newer configuration
+//     -> closed: nothing is done for it any more, who waited is answered
+//     -> tombstone in the log, durable
+//     -> its keys leave the state, but for those that are another region's now; done again at a start
+//     -> that is flushed, too: from now on a later peer of the region may come to be here
+//
+// Nobody goes for having heard nothing: such a peer asks.
+
+import Logging
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+import UkehiWAL
+
+/// What a region that is gone has left on this node.
+enum Remains {
+    /// The tombstone is not durable yet, or the keys are being removed.
+    case there
+    /// Removed, but a crash could bring it back.
+    case unflushed
+}
+
+extension Lane {
+    /// Tells a peer that it is no member any more, and what the region is now.
+    func sayGone(_ peer: PeerID, _ last: RegionDescriptor, from: PeerID, slot: Int) {
+        outboxes[slot].messages.append(
+            RegionMessage(
+                region: last.region, epoch: last.epoch,
+                message: Message(
+                    kind: .peerIsGone, to: peer, from: from, context: last.encoded())))
+        if !isInPass { scheduleLocally() }
+    }
+
+    /// Somebody says that this node's peer is no member any more. So it is if a newer configuration than
+    /// any that this peer was ever in has it not: ids do not come back.
+    func toldGone(_ item: RegionMessage, _ region: Region) {
+        guard item.message.to == region.peer,
+            let last = try? RegionDescriptor.decode(item.message.context),
+            last.region == region.id, last.epoch == item.epoch,
+            last.epoch.confVersion > region.knownConfVersion, last.member(region.peer) == nil,
+            // What is being written would come behind what clears it away: it asks again.
+            region.replacement == nil
+        else { return }
+        leave(region, as: last)
+    }
+
+    /// The region's peer here is a member no more, as of `last`: it goes.
+    func leave(_ region: Region, as last: RegionDescriptor) {
+        guard !region.isClosed else { return }
+        logger.notice(
+            "a peer is a member no more and goes",
+            metadata: [
+                "region": "\(region.id)", "peer": "\(region.peer)", "epoch": "\(last.epoch)",
+            ])
+        region.isClosed = true
+        endSnapshots(of: region)
+        holes -= region.holes.count
+        region.holes = []
+        regions[region.id] = nil
+        orderedRegions.removeAll { $0 === region }
+        routedRegions = router.routes.map { regions[$0.region] }
+        // What it had still to apply does not matter any more.
+        applyBatch.items.removeAll { item in
+            guard item.region == region.id else { return false }
+            for entry in item.entries { applyBytes -= entry.recordBytes }
+            return true
+        }
+        dismiss(region, .rejected(.notLeader(last.info(leader: nil))))
+        observer?.closed(region: region.id, peer: region.peer)
+        host?.left(last)
+        var kept = last
+        // What is cleared away is what this peer held.
+        kept.range = region.descriptor.range
+        let tombstone = RegionTombstone(peer: region.peer, epoch: last.epoch, last: kept)
+        tombstones[region.id] = tombstone
+        remains[region.id] = .there
+        batch.tombstone(region: region.id, payload: tombstone.encoded())
+        batchTurns.append(.left(tombstone))
+        if !isInPass { scheduleLocally() }
+    }
+
+    /// A region's birth or tombstone is durable.
+    func completeTurn(_ turn: InFlightBatch.Turn) {
+        switch turn {
+        case .born(let birth): host?.born(birth)
+        case .left(let tombstone): clear(tombstone.last)
+        }
+    }
+
+    /// Takes what is left of a region out of the state, off the lane and behind what is being applied.
+    private func clear(_ last: RegionDescriptor) {
+        let applier = applier
+        let keeper = snapshotWork.keeper
+        let lane = self
+        applyWorker.run {
+            do throws(FileError) {
+                try keeper?.forget(last.region)
+            } catch {
+                return lane.fail(
+                    NodeError(
+                        code: .ioFailed,
+                        message: "What was kept of region \(last.region) was not removed: \(error)."
+                    ))
+            }
+            do throws(StateError) {
+                try applier.remove(
+                    region: last.region, system: last.isSystem, range: last.range,
+                    keeping: last.isSystem ? [] : lane.host?.liveRanges() ?? [])
+            } catch {
+                return lane.fail(NodeError(error))
+            }
+            lane.post(.cleared(last.region, isFlushed: false))
+        }
+    }
+
+    /// The state has taken a removal, or has made it durable.
+    func cleared(_ id: RegionID, isFlushed: Bool) {
+        guard remains[id] != nil else { return }
+        guard isFlushed else {
+            remains[id] = .unflushed
+            return askCleared()
+        }
+        remains[id] = nil
+        host?.cleared(id)
+    }
+
+    /// Asks the state, off the lane, whether what was removed can come back.
+    func askCleared() {
+        let removed = remains.filter { $0.value == .unflushed }.map(\.key).sorted()
+        guard !removed.isEmpty else { return }
+        let applier = applier
+        let lane = self
+        maintenanceWorker.run {
+            var isWaiting = false
+            for id in removed {
+                if applier.isRemovalFlushed(region: id) {
+                    lane.post(.cleared(id, isFlushed: true))
+                } else {
+                    isWaiting = true
+                }
+            }
+            if isWaiting { applier.requestFlush() }
+        }
+    }
+
+    /// What this node had peers of, from its log; their remains were removed as it started.
+    func remember(_ graves: [RegionTombstone]) {
+        for tombstone in graves {
+            tombstones[tombstone.last.region] = tombstone
+            remains[tombstone.last.region] = .unflushed
+        }
+        askCleared()
+    }
+}

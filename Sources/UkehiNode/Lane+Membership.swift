@@ -1,0 +1,254 @@
+// Changes of a region's members, from committed entries, and who is listened to meanwhile.
+//
+//   handed to apply   the region after the change is computed: it goes with the entry into the store,
+//                     in one atomic write with the applied index
+//   applied           the core takes the change (RULES 9); messages, routers and leader hints follow
+//
+// Several changes may be on their way at once on a follower: each is computed from what the one before
+// will leave. A void one is skipped, by every replica alike.
+
+import DequeModule
+import Logging
+package import UkehiBase
+import UkehiRaft
+import UkehiState
+import UkehiWAL
+
+extension Lane {
+    // MARK: Applying
+
+    /// Adds committed entries with membership changes among them to the pass's apply batch: each change
+    /// ends an item of its own.
+    func handChanges(_ entries: [Entry], _ region: Region) {
+        var start = entries.startIndex
+        func hand(upTo end: Int, _ change: RegionChange?) {
+            guard start < end else { return }
+            applyBatch.append(
+                region: region.id, entries: Array(entries[start..<end]),
+                wantsResults: !region.proposals.isEmpty, change: change)
+            start = end
+        }
+        for position in entries.indices where entries[position].kind != .normal {
+            let handed = judge(entries[position], region)
+            region.handedChanges.append(handed)
+            var change: RegionChange?
+            if let next = handed.outcome?.next {
+                region.handedDescriptor = next
+                change = RegionChange(epoch: next.epoch, descriptor: next.encoded())
+            }
+            hand(upTo: position + 1, change)
+        }
+        hand(upTo: entries.endIndex, nil)
+    }
+
+    /// What a committed change comes to, from the region as the entry before it leaves it.
+    private func judge(_ entry: Entry, _ region: Region) -> HandedChange {
+        var reason = "it cannot be read"
+        if let change = try? ConfigurationChange.decode(entry) {
+            do throws(VoidChange) {
+                let next = try region.handedDescriptor.applying(change)
+                return HandedChange(index: entry.index, outcome: (change, next))
+            } catch {
+                reason = "\(error)"
+            }
+        }
+        logger.notice(
+            "a membership change is void",
+            metadata: ["region": "\(region.id)", "index": "\(entry.index)", "reason": "\(reason)"])
+        return HandedChange(index: entry.index, outcome: nil)
+    }
+
+    /// The entry at `index` is applied, and what it makes of the region is in the store.
+    func applyChange(at index: LogIndex, _ region: Region) {
+        guard let handed = region.handedChanges.popFirst(), handed.index == index else {
+            return invariant(false, "\(region.id) applies a change at \(index) that was not handed")
+        }
+        guard let (change, next) = handed.outcome else { return }
+        let before = region.descriptor
+        do throws(RaftError) {
+            let state = try region.raft.applyConfChange(change)
+            invariant(
+                state == next.configuration,
+                "\(region.id): the core has other members after \(index) than the region")
+        } catch {
+            invariant(false, "\(region.id): the core refuses the change at \(index): \(error)")
+        }
+        region.descriptor = next
+        findContacts(of: region)
+        logger.info(
+            "the members of a region have changed",
+            metadata: [
+                "region": "\(region.id)", "epoch": "\(next.epoch)",
+                "peers": "\(next.peers.map { "\($0.peer)@\($0.node)" }.joined(separator: " "))",
+            ])
+        observer?.changed(next, peer: region.peer, at: index)
+        host?.membersChanged(next)
+        if region.isLeader { tell(region, before: before) }
+        markDirty(region)
+    }
+
+    /// Those who came hear at once what they are to be, and those who went that they are gone; whom it
+    /// does not reach asks, or is told when it speaks.
+    private func tell(_ region: Region, before: RegionDescriptor) {
+        for gone in before.peers
+        where region.descriptor.member(gone.peer) == nil && gone.peer != region.peer {
+            sayGone(gone.peer, region.descriptor, from: region.peer, slot: outbox(of: gone.node))
+        }
+        for new in region.descriptor.peers
+        where before.member(new.peer) == nil && new.peer != region.peer {
+            introduce(new, region)
+        }
+    }
+
+    // MARK: Contacts
+
+    /// The outbox for messages to a node.
+    func outbox(of node: NodeID) -> Int {
+        if let slot = outboxes.firstIndex(where: { $0.node == node }) { return slot }
+        outboxes.append((node, []))
+        return outboxes.count - 1
+    }
+
+    /// Finds out where the region's other peers are: its members, and those it was introduced to while
+    /// it has not come as far as that.
+    func findContacts(of region: Region) {
+        var contacts: [(peer: PeerID, slot: Int)] = []
+        func add(_ peers: [PeerDescriptor]) {
+            for other in peers
+            where other.peer != region.peer && other.node != node
+                && !contacts.contains(where: { $0.peer == other.peer })
+            {
+                contacts.append((other.peer, outbox(of: other.node)))
+            }
+        }
+        add(region.descriptor.peers)
+        if let introduction = region.birth.introduction,
+            introduction.epoch.confVersion > region.descriptor.epoch.confVersion
+        {
+            add(introduction.peers)
+        }
+        region.outboxSlots = contacts
+    }
+
+    // MARK: Who is listened to
+
+    /// Whether a message to one of this node's regions counts, though its sender is unknown or has
+    /// another epoch of the region (RULES 18).
+    func admits(_ item: RegionMessage, _ region: Region, _ slot: Int) -> Bool {
+        let message = item.message
+        // Whether it is the same region at all: ranges have to agree.
+        guard item.epoch.version == region.descriptor.epoch.version else { return false }
+        // They carry the region as their sender has it, and are judged by that.
+        if message.kind == .introducePeer || message.kind == .peerIsGone { return true }
+        guard message.to == region.peer || message.to == .none else { return false }
+        if region.slot(of: message.from) == slot { return true }
+        guard region.slot(of: message.from) == nil, message.from.isValid else { return false }
+        if item.epoch.confVersion > region.knownConfVersion {
+            // Its configuration is newer than ours: it may lead, or need our vote, and we have to answer
+            // before we know it.
+            let known = region.descriptor.peers.count
+            if region.outboxSlots.count >= known + Limits.maxStrangers {
+                region.outboxSlots.removeLast()
+            }
+            region.outboxSlots.append((message.from, slot))
+            return true
+        }
+        // In our configuration it is not, and that is the newer one: it was a member once.
+        if item.epoch.confVersion < region.descriptor.epoch.confVersion,
+            region.descriptor.member(message.from) == nil, Self.isAnswered(message.kind)
+        {
+            sayGone(message.from, region.descriptor, from: region.peer, slot: slot)
+        }
+        return false
+    }
+
+    /// Whether somebody who is no member is told so, rather than not answered.
+    static func isAnswered(_ kind: MessageKind) -> Bool {
+        switch kind {
+        case .requestVote, .requestPreVote, .appendEntries, .heartbeat, .askMembership,
+            .requestEntries:
+            true
+        default: false
+        }
+    }
+
+    /// What one peer's layer says to another's, past the cores.
+    func receiveAboveCore(_ item: RegionMessage, _ region: Region, _ slot: Int) {
+        switch item.message.kind {
+        case .requestEntries: answerPeer(item.message, region)
+        case .requestEntriesResponse: take(item.message, region)
+        case .snapshotRequest: serve(item.message, region)
+        case .snapshotChunk: take(chunk: item.message, region)
+        case .introducePeer: introduced(item, region, slot)
+        case .peerIsGone: toldGone(item, region)
+        case .requestIDs, .requestIDsResponse:
+            host?.received(idMessage: item.message, from: outboxes[slot].node)
+        default: break  // A member asks whether it is one; its leader will show.
+        }
+    }
+
+    /// A message to a region that this node has no peer of.
+    func receiveForNobody(_ item: RegionMessage, _ slot: Int) {
+        switch item.message.kind {
+        case .introducePeer: consider(item, slot)
+        case .requestIDs, .requestIDsResponse:
+            host?.received(idMessage: item.message, from: outboxes[slot].node)
+        default:
+            // What a peer that was here knew last may be news to one that was removed before it.
+            guard let last = tombstones[item.region]?.last, Self.isAnswered(item.message.kind),
+                last.member(item.message.from) == nil,
+                item.epoch.confVersion < last.epoch.confVersion
+            else { return }
+            sayGone(item.message.from, last, from: .none, slot: slot)
+        }
+    }
+}
+
+// MARK: - Proposing
+
+extension Lane {
+    /// What this leader knows of its peers.
+    func memberView(of region: Region) -> MemberView {
+        let last = region.raft.lastIndex
+        return MemberView(
+            descriptor: region.descriptor, leader: region.peer, lastIndex: last,
+            // What is handed on and not applied would be judged by a configuration that is past.
+            isPending: region.raft.hasPendingConfChange || !region.handedChanges.isEmpty,
+            peers: region.descriptor.peers.map { member in
+                let progress = region.raft.progress(of: member.peer)
+                let isOwn = member.peer == region.peer
+                return MemberView.Peer(
+                    peer: member.peer, match: isOwn ? last : progress?.match ?? .zero,
+                    isActive: isOwn || progress?.recentActive ?? false)
+            })
+    }
+
+    /// Proposes a change of a region's members, on its leader. On the lane's thread.
+    ///
+    /// - Returns: Where it stands in the log; it is done when an entry of that index and term is applied.
+    @discardableResult
+    package func propose(
+        _ change: MemberChange, in id: RegionID
+    ) throws(ChangeRefusal) -> (term: Term, index: LogIndex) {
+        guard let region = regions[id] else { throw .unknownRegion }
+        guard region.isLeader, region.raft.isLeader else { throw .notLeader }
+        try memberView(of: region).check(change)
+        defer {
+            markDirty(region)
+            if !isInPass { scheduleLocally() }
+        }
+        do throws(RaftError) {
+            return try region.raft.proposeConfChange(change.entry(of: region.descriptor))
+        } catch {
+            switch error {
+            case .proposalDropped(.changePending): throw .pending
+            case .proposalDropped(.changeWhileJoint): throw .joint
+            case .proposalDropped(.nothingToLeave): throw .notJoint
+            case .proposalDropped(.transferring): throw .transferring
+            case .proposalDropped(.notLeader), .proposalDropped(.removed): throw .notLeader
+            case .proposalDropped(.tooManyUncommittedBytes), .overloaded: throw .overloaded
+            default: throw .malformed("\(error)")
+            }
+        }
+    }
+}

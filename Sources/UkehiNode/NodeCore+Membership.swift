@@ -1,0 +1,122 @@
+// What a node knows of its regions while they come, change and go: one table for all lanes.
+
+import Synchronization
+package import UkehiBase
+import UkehiEnvironment
+package import UkehiRaft
+import UkehiState
+
+extension NodeCore.State {
+    /// This node's region of that id.
+    func own(_ region: RegionID) -> RegionDescriptor? {
+        region == .system ? system : descriptors.first { $0.region == region }
+    }
+
+    /// User regions, ascending by range: this node's, and those it has no peer of, as last known.
+    var knownRegions: [RegionInfo] {
+        let own = descriptors.map { $0.info(leader: leaders[$0.region]) }
+        let others = foreign.values.filter { !$0.isSystem }.map { $0.info(leader: nil) }
+        guard !others.isEmpty else { return own }
+        return (own + others).sorted { $0.range.lower < $1.range.lower }
+    }
+
+    /// Takes in, or anew, a region of this node.
+    mutating func insert(_ descriptor: RegionDescriptor) {
+        foreign[descriptor.region] = nil
+        guard !descriptor.isSystem else {
+            system = descriptor
+            return
+        }
+        if let position = descriptors.firstIndex(where: { $0.region == descriptor.region }) {
+            descriptors[position] = descriptor
+        } else {
+            descriptors.append(descriptor)
+            descriptors.sort { $0.range.lower < $1.range.lower }
+        }
+    }
+
+    /// A region is this node's no more.
+    mutating func remove(_ last: RegionDescriptor) {
+        if last.isSystem { system = nil }
+        descriptors.removeAll { $0.region == last.region }
+        foreign[last.region] = last
+        leaders[last.region] = nil
+        clearing[last.region] = last.range
+    }
+}
+
+extension RegionSeed {
+    /// The newest that is known of the region here.
+    var current: RegionDescriptor {
+        birth.naming.epoch.confVersion > descriptor.epoch.confVersion ? birth.naming : descriptor
+    }
+}
+
+extension NodeCore {
+    package func membersChanged(_ descriptor: RegionDescriptor) {
+        state.withLock { state in
+            // A new peer replays what was before it.
+            guard let known = state.own(descriptor.region),
+                known.epoch.confVersion <= descriptor.epoch.confVersion
+            else { return }
+            state.insert(descriptor)
+        }
+    }
+
+    package func admits(_ birth: RegionBirth) -> Bool {
+        state.withLock { state in
+            let region = birth.region
+            guard state.own(region) == nil, state.clearing[region] == nil else { return false }
+            if birth.origin.isSystem {
+                state.insert(birth.naming)
+                return true
+            }
+            let range = birth.naming.range
+            guard !state.descriptors.contains(where: { $0.range.overlaps(range) }),
+                !state.clearing.contains(where: {
+                    $0.key != .system && $0.value.overlaps(range)
+                })
+            else { return false }
+            state.insert(birth.naming)
+            return true
+        }
+    }
+
+    package func born(_ birth: RegionBirth) {
+        bootWorker.run { [self] in
+            do throws(NodeError) {
+                let seed = try newSeed(birth, campaigns: false)
+                invariant(
+                    seed.applied == .zero, "\(birth.region) was born over what another left")
+                guard let node = nodeID else { return }
+                install([seed], node: node)
+            } catch {
+                failed(error)
+            }
+        }
+    }
+
+    package func left(_ last: RegionDescriptor) {
+        state.withLock { $0.remove(last) }
+        guard let node = nodeID else { return }
+        install([], node: node)
+    }
+
+    /// Gives a region to its lane, and every lane the table with it, or without one that is gone.
+    private func install(_ seeds: [RegionSeed], node: NodeID) {
+        let (router, record) = state.withLock { state in (route(&state), state.identity.record) }
+        guard let cluster = record?.cluster else { return }
+        for lane in lanes {
+            let own = seeds.filter { self.lane(of: $0.descriptor.region) == lane.index }
+            lane.post(.install(own, node: node, cluster: cluster, router: router))
+        }
+    }
+
+    package func liveRanges() -> [KeyRange] { state.withLock { $0.descriptors.map(\.range) } }
+
+    package func cleared(_ region: RegionID) {
+        state.withLock { $0.clearing[region] = nil }
+    }
+
+    package func received(idMessage: Message, from node: NodeID) {}
+}

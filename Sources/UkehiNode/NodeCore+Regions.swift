@@ -1,0 +1,206 @@
+// Opening the regions of a node: from what the log and the state store hold, or just born.
+
+import Synchronization
+package import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+import UkehiWAL
+
+extension NodeCore {
+    /// Opens this node's regions from what the log recovered, or, just born, from nothing.
+    func open(_ record: ClusterRecord, isNew: Bool) {
+        do {
+            guard let node = state.withLock({ $0.identity.node }) else { return }
+            if isNew { _ = try unfinished() }
+            let seeds = isNew ? try newSeeds(record, node) : try recoveredSeeds(record, node)
+            let graves = isNew ? [] : try clearGraves(keeping: seeds)
+            let router = state.withLock { state in
+                for seed in seeds { state.insert(seed.current) }
+                for born in record.regions where state.own(born.region) == nil {
+                    state.foreign[born.region] = born
+                }
+                for grave in graves {
+                    state.foreign[grave.last.region] = grave.last
+                    state.clearing[grave.last.region] = grave.last.range
+                }
+                return route(&state)
+            }
+            for lane in lanes {
+                let own = seeds.filter { self.lane(of: $0.descriptor.region) == lane.index }
+                let dead = graves.filter { self.lane(of: $0.last.region) == lane.index }
+                lane.post(
+                    .install(own, node: node, cluster: record.cluster, router: router))
+                if !dead.isEmpty { lane.post(.graves(dead)) }
+                executors[lane.index].startTicks(
+                    everyNanoseconds: UInt64(options.tickMilliseconds) * 1_000_000, lane: lane)
+            }
+            let waiters = state.withLock { state in
+                state.isOpen = true
+                defer { state.openWaiters = [] }
+                return state.openWaiters
+            }
+            for waiter in waiters { waiter(.success(())) }
+        } catch {
+            failed(error)
+        }
+    }
+
+    /// The table of this node's regions as it is now, made anew.
+    func route(_ state: inout State) -> Router {
+        state.router = Router(
+            state.descriptors.map {
+                Router.Route(region: $0.region, range: $0.range, lane: lane(of: $0.region))
+            }, generation: state.router.generation + 1)
+        return state.router
+    }
+
+    /// The regions of a cluster that has just come to be.
+    private func newSeeds(
+        _ record: ClusterRecord, _ node: NodeID
+    ) throws(NodeError) -> [RegionSeed] {
+        var seeds: [RegionSeed] = []
+        for (position, born) in record.regions.enumerated() where born.peer(on: node) != nil {
+            // The position spreads the first leaders over the nodes.
+            let preferred = record.nodes[position % record.nodes.count].node
+            seeds.append(try newSeed(RegionBirth(origin: born), campaigns: preferred == node))
+        }
+        return seeds
+    }
+
+    /// A region that holds nothing yet.
+    func newSeed(_ birth: RegionBirth, campaigns: Bool) throws(NodeError) -> RegionSeed {
+        RegionSeed(
+            birth: birth, descriptor: birth.origin, hardState: .empty, firstIndex: LogIndex(1),
+            lastIndex: .zero, compactedTerm: .zero, terms: [], applied: try open(birth),
+            campaignsFirst: campaigns)
+    }
+
+    private func open(_ birth: RegionBirth) throws(NodeError) -> LogIndex {
+        do throws(StateError) {
+            return try applier.open(
+                region: birth.region, system: birth.origin.isSystem, range: birth.origin.range,
+                epoch: birth.origin.epoch)
+        } catch {
+            throw NodeError(error)
+        }
+    }
+
+    /// The regions that the log says are here.
+    private func recoveredSeeds(
+        _ record: ClusterRecord, _ node: NodeID
+    ) throws(NodeError) -> [RegionSeed] {
+        for born in record.regions where born.peer(on: node) != nil {
+            // What began here is here, or has left a tombstone.
+            let found = recovered.first { $0.region == born.region }
+            guard found?.birth != nil || found?.tombstone != nil else {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "The log has lost region \(born.region), of which this node is a "
+                        + "member. It must not vote as if it had never been. Restore the log, or "
+                        + "remove this node and join it anew.")
+            }
+        }
+        let marks = try unfinished()
+        var seeds: [RegionSeed] = []
+        for found in recovered {
+            guard let bytes = found.birth else { continue }
+            guard let birth = try? RegionBirth.decode(bytes), birth.region == found.region,
+                let own = birth.naming.peer(on: node)
+            else {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "The birth record of region \(found.region) cannot be read.")
+            }
+            var seed = RegionSeed(
+                birth: birth, descriptor: birth.origin, hardState: found.hardState,
+                firstIndex: found.firstIndex, lastIndex: found.lastIndex,
+                compactedTerm: found.compactedTerm, terms: found.terms, damaged: found.damaged,
+                applied: .zero, campaignsFirst: false)
+            let resumed = try resume(birth, own.peer, applied: try open(birth), marks) {
+                seed.needsReset(to: $0)
+            }
+            seed.applied = resumed.applied
+            if let mark = resumed.reset { seed.reset(to: mark) }
+            seed.descriptor = try descriptor(of: birth)
+            try seed.check()
+            seeds.append(seed)
+        }
+        // Of regions that are here no more.
+        for mark in marks where !seeds.contains(where: { $0.birth.region == mark.region }) {
+            snapshotFiles.remove(mark)
+        }
+        return seeds
+    }
+
+    /// Regions that were here; what they left is cleared away again, since a crash may have brought it
+    /// back.
+    private func clearGraves(keeping seeds: [RegionSeed]) throws(NodeError) -> [RegionTombstone] {
+        let live = seeds.filter { !$0.descriptor.isSystem }.map(\.descriptor.range)
+        var graves: [RegionTombstone] = []
+        for found in recovered {
+            guard let bytes = found.tombstone else { continue }
+            guard let tombstone = try? RegionTombstone.decode(bytes),
+                tombstone.last.region == found.region
+            else {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "The tombstone of region \(found.region) cannot be read.")
+            }
+            let last = tombstone.last
+            do throws(FileError) {
+                try keeper?.forget(last.region)
+            } catch {
+                throw NodeError(error, directory: directory)
+            }
+            do throws(StateError) {
+                try applier.remove(
+                    region: last.region, system: last.isSystem, range: last.range,
+                    keeping: last.isSystem ? [] : live)
+            } catch {
+                throw NodeError(error)
+            }
+            graves.append(tombstone)
+        }
+        return graves
+    }
+
+    /// The region as of what the state store has applied: what an entry made of it, or as it was born.
+    private func descriptor(of birth: RegionBirth) throws(NodeError) -> RegionDescriptor {
+        let region = birth.region
+        let stored: Bytes?
+        let epoch: RegionEpoch
+        do throws(StateError) {
+            stored = try applier.descriptor(region: region)
+            epoch = try applier.epoch(region: region)
+        } catch {
+            throw NodeError(error)
+        }
+        var descriptor = birth.origin
+        if let stored {
+            guard let decoded = try? RegionDescriptor.decode(stored), decoded.region == region
+            else {
+                throw NodeError(
+                    code: .corrupted,
+                    message: "Region \(region): its descriptor in the state store cannot be read. "
+                        + "Restore log and state from one backup, or remove this node and join it "
+                        + "anew.")
+            }
+            descriptor = decoded
+        }
+        // They are written together: one without the other would be a wrong quorum.
+        guard descriptor.epoch == epoch else {
+            throw NodeError(
+                code: .corrupted,
+                message: "Region \(region): the state is of epoch \(epoch), its members of "
+                    + "\(descriptor.epoch). Log and state are of different times; restore both "
+                    + "from one backup, or remove this node and join it anew.")
+        }
+        return descriptor
+    }
+
+    /// The lane that owns a region; lane numbers never leave the node.
+    package func lane(of region: RegionID) -> Int {
+        Int(region.rawValue % UInt64(options.laneCount))
+    }
+}
