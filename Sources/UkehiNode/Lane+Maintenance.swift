@@ -134,7 +134,9 @@ extension Lane {
 
     /// A leader lets the group agree to drop what every peer holds and it has applied.
     private func proposeCompaction(_ region: Region) {
-        guard region.isLeader, region.proposedCompaction <= region.applied else { return }
+        guard options.compactionInterval < .max, region.isLeader,
+            region.proposedCompaction <= region.applied
+        else { return }
         let index = region.compactableIndex()
         let last = max(region.compactionTarget, region.log.firstIndex - 1)
         // A region that hardly writes never gets that far; its few entries must not keep a segment
