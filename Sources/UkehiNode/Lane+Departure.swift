@@ -16,11 +16,12 @@ import UkehiState
 import UkehiWAL
 
 /// What a region that is gone has left on this node.
-enum Remains {
-    /// The tombstone is not durable yet, or the keys are being removed.
-    case there
-    /// Removed, but a crash could bring it back.
-    case unflushed
+struct Remains {
+    /// Whose they are.
+    var peer: PeerID
+    /// Its keys are removed, but a crash could bring them back; until then the tombstone is not durable, or
+    /// they are being removed.
+    var isRemoved = false
 }
 
 extension Lane {
@@ -76,7 +77,7 @@ extension Lane {
         kept.range = region.descriptor.range
         let tombstone = RegionTombstone(peer: region.peer, epoch: last.epoch, last: kept)
         tombstones[region.id] = tombstone
-        remains[region.id] = .there
+        remains[region.id] = Remains(peer: region.peer)
         batch.tombstone(region: region.id, payload: tombstone.encoded())
         batchTurns.append(.left(tombstone))
         if !isInPass { scheduleLocally() }
@@ -86,12 +87,15 @@ extension Lane {
     func completeTurn(_ turn: InFlightBatch.Turn) {
         switch turn {
         case .born(let birth): host?.born(birth)
-        case .left(let tombstone): clear(tombstone.last)
+        case .left(let tombstone):
+            observer?.buried(region: tombstone.last.region, peer: tombstone.peer)
+            clear(tombstone)
         }
     }
 
     /// Takes what is left of a region out of the state, off the lane and behind what is being applied.
-    private func clear(_ last: RegionDescriptor) {
+    private func clear(_ tombstone: RegionTombstone) {
+        let last = tombstone.last
         let applier = applier
         let keeper = snapshotWork.keeper
         let lane = self
@@ -108,7 +112,8 @@ extension Lane {
             do throws(StateError) {
                 try applier.remove(
                     region: last.region, system: last.isSystem, range: last.range,
-                    keeping: last.isSystem ? [] : lane.host?.liveRanges() ?? [])
+                    keeping: last.isSystem ? [] : lane.host?.liveRanges() ?? [],
+                    grave: tombstone.peer.rawValue)
             } catch {
                 return lane.fail(NodeError(error))
             }
@@ -120,7 +125,7 @@ extension Lane {
     func cleared(_ id: RegionID, isFlushed: Bool) {
         guard remains[id] != nil else { return }
         guard isFlushed else {
-            remains[id] = .unflushed
+            remains[id]?.isRemoved = true
             return askCleared()
         }
         remains[id] = nil
@@ -129,14 +134,15 @@ extension Lane {
 
     /// Asks the state, off the lane, whether what was removed can come back.
     func askCleared() {
-        let removed = remains.filter { $0.value == .unflushed }.map(\.key).sorted()
+        let removed = remains.filter(\.value.isRemoved).map { (id: $0.key, peer: $0.value.peer) }
+            .sorted { $0.id < $1.id }
         guard !removed.isEmpty else { return }
         let applier = applier
         let lane = self
         maintenanceWorker.run {
             var isWaiting = false
-            for id in removed {
-                if applier.isRemovalFlushed(region: id) {
+            for (id, peer) in removed {
+                if applier.isRemovalFlushed(region: id, grave: peer.rawValue) {
                     lane.post(.cleared(id, isFlushed: true))
                 } else {
                     isWaiting = true
@@ -150,7 +156,7 @@ extension Lane {
     func remember(_ graves: [RegionTombstone]) {
         for tombstone in graves {
             tombstones[tombstone.last.region] = tombstone
-            remains[tombstone.last.region] = .unflushed
+            remains[tombstone.last.region] = Remains(peer: tombstone.peer, isRemoved: true)
         }
         askCleared()
     }

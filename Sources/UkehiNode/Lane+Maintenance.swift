@@ -139,7 +139,9 @@ extension Lane {
 
     /// A leader lets the group agree to drop what every peer holds and it has applied.
     private func proposeCompaction(_ region: Region) {
-        guard region.isLeader, region.proposedCompaction <= region.applied else { return }
+        guard options.compactionInterval < .max, region.isLeader,
+            region.proposedCompaction <= region.applied
+        else { return }
         var index =
             applier.givesSnapshots(of: region.id)
             ? region.compactableIndex(options) : region.commonIndex()

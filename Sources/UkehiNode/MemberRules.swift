@@ -68,6 +68,10 @@ package struct MemberView: Sendable {
         /// It has answered lately.
         package var isActive: Bool
 
+        /// A core takes a new peer to be active until it is found silent: one that holds nothing was
+        /// never heard, and there may be nobody (RULES 13).
+        var hasAnswered: Bool { isActive && match > .zero }
+
         package init(peer: PeerID, match: LogIndex, isActive: Bool) {
             self.peer = peer
             self.match = match
@@ -97,7 +101,7 @@ package struct MemberView: Sendable {
     /// Whether a peer could be counted on for the next commit.
     func isReady(_ id: PeerID) -> Bool {
         if id == leader { return true }
-        guard let peer = peer(id), peer.isActive else { return false }
+        guard let peer = peer(id), peer.hasAnswered else { return false }
         return peer.match.rawValue + Limits.maxPromotionLag >= lastIndex.rawValue
     }
 
@@ -212,7 +216,7 @@ extension MemberView {
         switch step {
         case .promote:
             guard member.roles == .learner else { throw .alreadyMember(member.peer) }
-            guard peer(member.peer)?.isActive ?? false else { throw .silent(member.peer) }
+            guard peer(member.peer)?.hasAnswered ?? false else { throw .silent(member.peer) }
             guard isReady(member.peer) else {
                 throw .notCaughtUp(member.peer, behind: lag(of: member.peer))
             }

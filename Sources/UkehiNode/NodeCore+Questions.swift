@@ -28,6 +28,11 @@ extension NodeCore {
         return .notLeader(holder.info(leader: nil))
     }
 
+    /// The region of this node that holds a user key.
+    package func region(of key: Bytes) -> RegionID? {
+        state.withLock { $0.router }.route(for: key)?.region
+    }
+
     /// This node's id; nil before it is part of a cluster.
     package var nodeID: NodeID? { state.withLock { $0.identity.node } }
 

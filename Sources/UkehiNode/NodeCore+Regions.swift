@@ -156,7 +156,7 @@ extension NodeCore {
             do throws(StateError) {
                 try applier.remove(
                     region: last.region, system: last.isSystem, range: last.range,
-                    keeping: last.isSystem ? [] : live)
+                    keeping: last.isSystem ? [] : live, grave: tombstone.peer.rawValue)
             } catch {
                 throw NodeError(error)
             }

@@ -9,12 +9,14 @@ package protocol NodeObserver: AnyObject, Sendable {
     func opened(_ peer: PeerStatus, term: (LogIndex) -> Term?)
     /// The region's peer on this node is a member no more, and gone with its log.
     func closed(region: RegionID, peer: PeerID)
+    /// The tombstone of a closed region's peer is durable.
+    func buried(region: RegionID, peer: PeerID)
     /// A peer has applied a change of members; `index` is its entry.
     func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex)
     /// Entries are durable on this node; they supersede what they overlap.
     func durable(region: RegionID, entries: [Entry])
     /// A snapshot stands for the log up to and with this entry now, durably.
-    func replaced(region: RegionID, index: LogIndex, term: Term)
+    func replaced(_ descriptor: RegionDescriptor, index: LogIndex, term: Term)
     /// Entries are committed and go to the state machine; this peer is in `term` now.
     func committed(region: RegionID, entries: [Entry], term: Term)
 }
@@ -23,6 +25,10 @@ package protocol NodeObserver: AnyObject, Sendable {
 package struct PeerStatus: Hashable, Sendable {
     package var region: RegionID
     package var peer: PeerID
+    /// It came to be later than its region.
+    package var isIntroduced: Bool
+    /// As of `applied`.
+    package var descriptor: RegionDescriptor
     package var term: Term
     package var isLeader: Bool
     package var leader: PeerID
@@ -36,6 +42,27 @@ package struct PeerStatus: Hashable, Sendable {
 }
 
 extension Lane {
+    /// Whether this node has a peer of the region. On the lane's thread.
+    package func holds(_ region: RegionID) -> Bool { regions[region] != nil }
+
+    /// Whether the region has left something here that is not cleared away for good, so that no peer of it
+    /// can come to be here yet. On the lane's thread.
+    package func isClearing(_ region: RegionID) -> Bool { remains[region] != nil }
+
+    /// What the region's leader knows of its peers, if it is here. On the lane's thread.
+    package func memberView(of id: RegionID) -> MemberView? {
+        guard let region = regions[id], region.isLeader, region.raft.isLeader else { return nil }
+        return memberView(of: region)
+    }
+
+    /// Asks the region's leader, if it is here, to hand over to another peer. On the lane's thread.
+    package func transferLeadership(of id: RegionID, to peer: PeerID) {
+        guard let region = regions[id], region.isLeader else { return }
+        region.raft.transferLeadership(to: peer)
+        markDirty(region)
+        if !isInPass { scheduleLocally() }
+    }
+
     /// Shows every peer of this lane, ascending by region, with the terms of its log, what is not
     /// durable yet included. On the lane's thread.
     package func forEachPeer(_ body: (PeerStatus, _ term: (LogIndex) -> Term?) -> Void) {
@@ -60,13 +87,18 @@ extension Lane {
 
     /// How a region's peer stands, in words, for a failure's report; nil if it is not here.
     package func standing(of id: RegionID) -> String? {
-        guard let region = orderedRegions.first(where: { $0.id == id }) else { return nil }
+        guard let region = orderedRegions.first(where: { $0.id == id }) else {
+            return tombstones[id].map {
+                "was \($0.peer), removed as of \($0.last.membersInWords)"
+            }
+        }
         let raft = region.raft.status
         var words =
             "\(raft.softState.role) in term \(raft.hardState.term), log "
             + "\(region.log.firstIndex)...\(region.raft.lastIndex), durable to "
             + "\(region.raft.persisted), committed \(raft.hardState.commit), handed on "
             + "\(region.handedToApply), applied \(region.applied)"
+        words += "; \(region.peer) of \(region.descriptor.membersInWords)"
         for peer in raft.progress where peer.id != region.peer {
             words += "; \(peer.id): \(peer.state) match \(peer.match) next \(peer.next)"
             if peer.isPaused { words += " paused" }
@@ -80,7 +112,9 @@ extension Lane {
         let hard = region.raft.hardState
         let soft = region.raft.softState
         return PeerStatus(
-            region: region.id, peer: region.peer, term: hard.term,
+            region: region.id, peer: region.peer,
+            isIntroduced: region.birth.introduction != nil, descriptor: region.descriptor,
+            term: hard.term,
             isLeader: soft.role == .leader, leader: soft.leader,
             committed: hard.commit, applied: region.applied,
             firstIndex: region.log.firstIndex, lastIndex: region.log.lastIndex,

@@ -26,7 +26,7 @@ package struct NodeOptions: Sendable {
     package var heartbeatIntervalMilliseconds: Int
     /// The user regions that a new cluster begins with.
     package var initialRanges: [KeyRange]
-    /// Applied entries between compactions of a region's log.
+    /// Applied entries between compactions of a region's log; the greatest number: never.
     package var compactionInterval: Int
     /// Applied entries that a region's log keeps for peers that lag; one that lags further gets a snapshot.
     package var maxLogEntries: Int

@@ -79,6 +79,13 @@ package struct RegionDescriptor: Hashable, Sendable {
             autoLeave: leavesJoint)
     }
 
+    /// Epoch and members, for reports: `3.1 (p5@n1:1 p7@n2:4)`, with roles as in the bytes.
+    package var membersInWords: String {
+        "\(epoch) ("
+            + peers.map { "\($0.peer)@\($0.node):\($0.roles.rawValue)" }.joined(separator: " ")
+            + ")"
+    }
+
     /// What routers are told.
     package func info(leader: NodeID?) -> RegionInfo {
         RegionInfo(

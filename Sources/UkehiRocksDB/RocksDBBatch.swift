@@ -86,7 +86,7 @@ final class RocksDBBatch: StoreBatch {
     }
 
     func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
-        StoreLayout.descriptorKey(region) { key in
+        StoreLayout.regionKey(region, part: StoreLayout.descriptorPart) { key in
             descriptor.withUnsafeBytes { value in
                 rocksdb_writebatch_put(
                     batch, key.characters, key.count, value.characters, value.count)
@@ -94,12 +94,18 @@ final class RocksDBBatch: StoreBatch {
         }
     }
 
-    func removeRegion(_ region: RegionID) {
+    func removeRegion(_ region: RegionID, grave: UInt64) {
         StoreLayout.regionKey(region) { key in
             rocksdb_writebatch_delete(batch, key.characters, key.count)
         }
-        StoreLayout.descriptorKey(region) { key in
+        StoreLayout.regionKey(region, part: StoreLayout.descriptorPart) { key in
             rocksdb_writebatch_delete(batch, key.characters, key.count)
+        }
+        StoreLayout.regionKey(region, part: StoreLayout.gravePart) { key in
+            withUnsafeBytes(of: grave.littleEndian) { value in
+                rocksdb_writebatch_put(
+                    batch, key.characters, key.count, value.characters, value.count)
+            }
         }
     }
 

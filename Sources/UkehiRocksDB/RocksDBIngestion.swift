@@ -147,7 +147,7 @@ final class RocksDBIngestion: StateIngestion {
         try StoreLayout.regionKey(region) { key in
             Result { () throws(StateError) in try put(key, state.encoded()) }
         }.get()
-        try StoreLayout.descriptorKey(region) { key in
+        try StoreLayout.regionKey(region, part: StoreLayout.descriptorPart) { key in
             Result { () throws(StateError) in try put(key, descriptor) }
         }.get()
         try finishFile()

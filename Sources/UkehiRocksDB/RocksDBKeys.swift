@@ -19,13 +19,18 @@ enum StoreLayout {
         }
     }
 
-    /// The key of a region's descriptor: right behind that of its state.
-    static func descriptorKey<R>(_ region: RegionID, _ body: (UnsafeRawBufferPointer) -> R) -> R {
+    static let descriptorPart: UInt8 = 0x01
+    static let gravePart: UInt8 = 0x02
+
+    /// The key of something else that is kept of a region: right behind that of its state.
+    static func regionKey<R>(
+        _ region: RegionID, part: UInt8, _ body: (UnsafeRawBufferPointer) -> R
+    ) -> R {
         withUnsafeTemporaryAllocation(byteCount: 10, alignment: 1) { key in
             key[0] = regionPrefix
             key.storeBytes(
                 of: region.rawValue.bigEndian, toByteOffset: 1, as: UInt64.self)
-            key[9] = 0x01
+            key[9] = part
             return body(UnsafeRawBufferPointer(key))
         }
     }

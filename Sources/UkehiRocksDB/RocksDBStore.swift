@@ -221,7 +221,31 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
     func regionDescriptor(
         _ region: RegionID, _ options: OpaquePointer
     ) throws(StateError) -> Bytes? {
-        try StoreLayout.descriptorKey(region) { key in
+        try part(StoreLayout.descriptorPart, of: region, options)
+    }
+
+    package func grave(_ region: RegionID) throws(StateError) -> UInt64? {
+        try grave(region, readOptions)
+    }
+
+    package func flushedGrave(_ region: RegionID) throws(StateError) -> UInt64? {
+        try grave(region, flushedOptions)
+    }
+
+    private func grave(
+        _ region: RegionID, _ options: OpaquePointer
+    ) throws(StateError) -> UInt64? {
+        guard let stored = try part(StoreLayout.gravePart, of: region, options) else { return nil }
+        guard stored.count == 8 else { throw RocksDBStore.shortValue }
+        return stored.withUnsafeBytes {
+            UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: 0, as: UInt64.self))
+        }
+    }
+
+    private func part(
+        _ part: UInt8, of region: RegionID, _ options: OpaquePointer
+    ) throws(StateError) -> Bytes? {
+        try StoreLayout.regionKey(region, part: part) { key in
             Result { () throws(StateError) in
                 try read(key, options) { Bytes(copying: $0) }
             }

@@ -121,16 +121,17 @@ open class Applier: @unchecked Sendable {
 
     /// Takes a region that is gone from this node out of the state: its keys in `range` but for those
     /// in `kept`, which are other regions' now (RULES 20), and what is kept of it beside them, all in
-    /// one atomic write. Can be repeated; does nothing where there is no state of the region. It must
-    /// not be applied to meanwhile, and is open no more.
+    /// one atomic write. Can be repeated. It must not be applied to meanwhile, and is open no more.
+    ///
+    /// - Parameter grave: Names what is removed: another number for each peer of the region that was here.
     package func remove(
-        region: RegionID, system: Bool, range: KeyRange, keeping kept: [KeyRange]
+        region: RegionID, system: Bool, range: KeyRange, keeping kept: [KeyRange], grave: UInt64
     ) throws(StateError) {
         fatalError("an applier removes regions")
     }
 
-    /// Whether a crash could bring back what ``remove(region:system:range:keeping:)`` took away.
-    package func isRemovalFlushed(region: RegionID) -> Bool {
+    /// Whether no crash can bring back what ``remove(region:system:range:keeping:grave:)`` took away.
+    package func isRemovalFlushed(region: RegionID, grave: UInt64) -> Bool {
         fatalError("an applier knows what is flushed")
     }
 

@@ -357,21 +357,23 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     }
 
     package override func remove(
-        region: RegionID, system: Bool, range: KeyRange, keeping kept: [KeyRange]
+        region: RegionID, system: Bool, range: KeyRange, keeping kept: [KeyRange], grave: UInt64
     ) throws(StateError) {
         regions.remove(region)
-        // A region that has applied nothing has no keys either.
-        guard try store.regionState(region) != nil else { return }
+        // Without a state there are no keys either: a region that has applied nothing has none.
+        let hasState = try store.regionState(region) != nil
+        let isBuried = try store.grave(region) == grave
+        guard hasState || !isBuried else { return }
         let batch = takeBatch()
         batch.begin()
-        for part in range.subtracting(kept) {
+        for part in hasState ? range.subtracting(kept) : [] {
             part.lower.withUnsafeBytes { lower in
                 part.upper.withUnsafeBytes { upper in
                     batch.deleteRange(system ? .system : .user, lower, upper)
                 }
             }
         }
-        batch.removeRegion(region)
+        batch.removeRegion(region, grave: grave)
         do throws(StateError) {
             try commit(batch, mayWait: true)
         } catch {
@@ -381,10 +383,12 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         poolLock.withLock { pool.append(batch) }
     }
 
-    package override func isRemovalFlushed(region: RegionID) -> Bool {
+    package override func isRemovalFlushed(region: RegionID, grave: UInt64) -> Bool {
         guard !rare.takes(.flushedUnknown) else { return false }
         do throws(StateError) {
-            return try store.flushedRegionState(region) == nil
+            // That its state is not among what is flushed says nothing: it may never have been, and still come
+            // back without its removal.
+            return try store.flushedGrave(region) == grave
         } catch {
             // Keeps the region from coming back; the next write or read reports it.
             return false

@@ -230,14 +230,15 @@ package final class MachineApplier: Applier, @unchecked Sendable {
     }
 
     package override func remove(
-        region: RegionID, system isSystem: Bool, range: KeyRange, keeping kept: [KeyRange]
+        region: RegionID, system isSystem: Bool, range: KeyRange, keeping kept: [KeyRange],
+        grave: UInt64
     ) throws(StateError) {
         guard isSystem else { return regions.remove(region) }
-        try system.remove(region: region, system: true, range: range, keeping: kept)
+        try system.remove(region: region, system: true, range: range, keeping: kept, grave: grave)
     }
 
     /// There is nothing that a crash could leave.
-    package override func isRemovalFlushed(region: RegionID) -> Bool { true }
+    package override func isRemovalFlushed(region: RegionID, grave: UInt64) -> Bool { true }
 
     package override func flushedAppliedIndex(region: RegionID) -> LogIndex { .zero }
     package override func close() { system.close() }

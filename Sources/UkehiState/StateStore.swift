@@ -4,6 +4,7 @@
 //   0x00 name               the store's own facts: its format version
 //   0x01 region u64 (BE)    region state (RegionState.swift)
 //   0x01 region u64 (BE) 1  the region's descriptor, once an entry has changed it
+//   0x01 region u64 (BE) 2  the grave: u64, which of the region's peers was removed here last
 //   0x02 key                user keys
 //   0x03 key                keys of the system region
 //
@@ -81,6 +82,10 @@ package protocol StateStore: AnyObject, Sendable {
     func regionState(_ region: RegionID) throws(StateError) -> Bytes?
     /// The region's descriptor as committed; nil while nothing has changed it.
     func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes?
+    /// Which of the region's peers was removed last; nil: none ever was.
+    func grave(_ region: RegionID) throws(StateError) -> UInt64?
+    /// The same as a crash now would leave it at least.
+    func flushedGrave(_ region: RegionID) throws(StateError) -> UInt64?
     /// The region's state as a crash now would leave it at least.
     func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes?
     /// Begins to replace all that the store holds of a region; nothing changes until it is finished.
@@ -113,8 +118,8 @@ package protocol StoreBatch: AnyObject {
     func putRegionState(_ region: RegionID, _ state: RegionState)
     /// Under a key of its own: an ordinary batch writes the state alone.
     func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes)
-    /// Removes the region's state and descriptor; its keys are not touched.
-    func removeRegion(_ region: RegionID)
+    /// Removes the region's state and descriptor, and notes whose they were; its keys are not touched.
+    func removeRegion(_ region: RegionID, grave: UInt64)
     /// Makes the writes visible, all at once. After ``StateError/Code/stalled`` nothing was written
     /// and it may be called again; after any other error the batch is gone.
     func commit() throws(StateError)

@@ -100,6 +100,12 @@ struct MemberRulesTests {
             refusal([.promote(PeerID(4))]) { $0.peers[3].match = LogIndex(3999) }
                 == .notCaughtUp(PeerID(4), behind: 1001))
         #expect(refusal([.promote(PeerID(4))]) { $0.peers[3].match = LogIndex(4000) } == nil)
+        // Who holds nothing of a short log lacks little, and may not even be there.
+        #expect(
+            refusal([.promote(PeerID(4))]) { view in
+                view.lastIndex = LogIndex(10)
+                view.peers[3].match = .zero
+            } == .silent(PeerID(4)))
         #expect(
             refusal([.promote(PeerID(4))]) { $0.peers[3].isActive = false } == .silent(PeerID(4)))
     }

@@ -12,6 +12,10 @@ struct CheckerTests {
     // MARK: Raft's properties
 
     private static let region = RegionID(2)
+    private static let descriptor = RegionDescriptor(
+        region: region, isSystem: false, range: .all,
+        epoch: RegionEpoch(confVersion: 1, version: 1),
+        peers: (1...3).map { PeerDescriptor(peer: PeerID($0), node: NodeID($0)) })
 
     /// Three nodes that say what the test makes them say.
     private final class Witness {
@@ -24,12 +28,15 @@ struct CheckerTests {
             last: UInt64 = 0
         ) -> PeerStatus {
             PeerStatus(
-                region: CheckerTests.region, peer: PeerID(1), term: Term(term), isLeader: leads,
+                region: CheckerTests.region, peer: PeerID(1), isIntroduced: false,
+                descriptor: CheckerTests.descriptor, term: Term(term), isLeader: leads,
                 leader: .none, committed: LogIndex(committed), applied: LogIndex(applied),
                 firstIndex: LogIndex(1), lastIndex: LogIndex(last), snapshotsAsked: 0)
         }
         func open(_ node: Int, _ status: PeerStatus? = nil, terms: [UInt64] = []) {
-            observer.node(node).opened(status ?? self.status()) { index in
+            var status = status ?? self.status()
+            status.peer = PeerID(UInt64(node + 1))
+            observer.node(node).opened(status) { index in
                 terms.indices.contains(Int(index.rawValue) - 1)
                     ? Term(terms[Int(index.rawValue) - 1]) : nil
             }
@@ -43,6 +50,8 @@ struct CheckerTests {
                 region: CheckerTests.region, entries: [entry], term: Term(term))
         }
         func pass(_ node: Int, _ status: PeerStatus, terms: [UInt64] = []) {
+            var status = status
+            status.peer = PeerID(UInt64(node + 1))
             observer.passed(node: node, status) { index in
                 terms.indices.contains(Int(index.rawValue) - 1)
                     ? Term(terms[Int(index.rawValue) - 1]) : nil
@@ -128,7 +137,7 @@ struct CheckerTests {
             reason {
                 $0.hold(0, entry(1, 1))
                 $0.commit(0, entry(1, 1))
-            }.contains("durable only on [\"node-1\"]"))
+            }.contains("durable only on [p1]"))
         #expect(
             reason {
                 for node in 0..<3 { $0.hold(node, entry(1, 1)) }
@@ -320,5 +329,77 @@ struct CheckerTests {
         }
         #expect(LogAuditor.problem(on: rotten, mayRefuse: false) != nil)
         #expect(LogAuditor.problem(on: rotten, mayRefuse: true) == nil)
+    }
+
+    // MARK: Members
+
+    /// Configurations of the region after its first one.
+    private static func changed(
+        _ confVersion: UInt64, _ change: (inout RegionDescriptor) -> Void
+    ) -> RegionDescriptor {
+        var next = descriptor
+        next.epoch.confVersion = confVersion
+        change(&next)
+        return next
+    }
+
+    @Test("members: the same at each index, and one step after the other")
+    func configurations() {
+        let without = Self.changed(2) { $0.peers.removeLast() }
+        func checker() -> ConfigurationChecker {
+            var checker = ConfigurationChecker()
+            #expect(checker.opened(Self.descriptor, applied: .zero) == nil)
+            #expect(checker.changed(without, at: LogIndex(5)) == nil)
+            return checker
+        }
+        var sound = checker()
+        #expect(sound.changed(without, at: LogIndex(5)) == nil)
+        #expect(sound.opened(Self.descriptor, applied: LogIndex(4)) == nil)
+        #expect(sound.opened(without, applied: LogIndex(5)) == nil)
+        var other = checker()
+        #expect(other.changed(Self.changed(2) { $0.peers.removeFirst() }, at: LogIndex(5)) != nil)
+        #expect(other.changed(Self.changed(3) { _ in }, at: LogIndex(4)) != nil)
+        #expect(other.changed(Self.changed(4) { $0.peers.removeLast() }, at: LogIndex(9)) != nil)
+        #expect(other.changed(Self.changed(3) { _ in }, at: LogIndex(9))?.contains("again") == true)
+        // A restart with the applied index of one and the members of another.
+        #expect(other.opened(Self.descriptor, applied: LogIndex(5)) != nil)
+        #expect(other.opened(without, applied: LogIndex(4)) != nil)
+    }
+
+    @Test("members: who was removed neither counts nor leads")
+    func removedPeers() {
+        let without = Self.changed(2) { $0.peers.removeLast() }
+        let still = Self.changed(3) { $0.peers.removeLast() }
+        func witness() -> Witness {
+            let witness = Witness()
+            witness.openAll()
+            for (place, descriptor) in [without, still].enumerated() {
+                witness.observer.node(0).changed(
+                    descriptor, peer: PeerID(1), at: LogIndex(UInt64(place) + 1))
+            }
+            for node in [0, 2] { witness.hold(node, entry(1, 1), entry(2, 1)) }
+            return witness
+        }
+        let counted = witness()
+        counted.commit(0, entry(1, 1))
+        #expect(counted.world.failure?.reason.contains("durable only on") == true)
+        let sound = witness()
+        sound.hold(1, entry(1, 1))
+        sound.commit(0, entry(1, 1))
+        #expect(sound.world.failure == nil)
+        let led = witness()
+        led.pass(2, led.status(2, leads: true, last: 2), terms: [1, 1])
+        #expect(led.world.failure?.reason.contains("votes in none") == true)
+    }
+
+    @Test("members: who was removed does not come back")
+    func buriedPeers() {
+        let witness = Witness()
+        witness.openAll()
+        witness.observer.node(1).closed(region: Self.region, peer: PeerID(2))
+        witness.observer.node(1).buried(region: Self.region, peer: PeerID(2))
+        #expect(witness.world.failure == nil)
+        witness.open(1)
+        #expect(witness.world.failure?.reason.contains("again, where it was removed") == true)
     }
 }

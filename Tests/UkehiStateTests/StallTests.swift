@@ -22,6 +22,8 @@ private final class UnwillingStore: StateStore, @unchecked Sendable {
     func regionDescriptor(_ region: RegionID) throws(StateError) -> Bytes? {
         inner.regionDescriptor(region)
     }
+    func grave(_ region: RegionID) throws(StateError) -> UInt64? { inner.grave(region) }
+    func flushedGrave(_ region: RegionID) throws(StateError) -> UInt64? { nil }
     func flushedRegionState(_ region: RegionID) throws(StateError) -> Bytes? { nil }
     var survivesRestart: Bool { false }
     func openLongView(
@@ -90,8 +92,8 @@ private final class UnwillingBatch: StoreBatch {
     func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
         writes.append { [inner] in inner.putRegionDescriptor(region, descriptor) }
     }
-    func removeRegion(_ region: RegionID) {
-        writes.append { [inner] in inner.removeRegion(region) }
+    func removeRegion(_ region: RegionID, grave: UInt64) {
+        writes.append { [inner] in inner.removeRegion(region, grave: grave) }
     }
     func commit() throws(StateError) {
         if store.stallsLeft > 0 { throw StateError(.stalled, "Nothing was written.") }

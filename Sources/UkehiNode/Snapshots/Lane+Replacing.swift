@@ -116,7 +116,6 @@ extension Lane {
         region.handedDescriptor = descriptor
         region.handedChanges.removeAll()
         findContacts(of: region)
-        observer?.changed(descriptor, peer: region.peer, at: replacement.index)
         host?.membersChanged(descriptor)
         guard let first = held.first else { return }
         persist(votesOf: first, region)
@@ -139,7 +138,7 @@ extension Lane {
     /// Step 4: the log is reset on disk.
     func finishReplacement(_ region: Region, _ reset: (index: LogIndex, term: Term)) {
         region.log.reset(index: reset.index, term: reset.term)
-        observer?.replaced(region: region.id, index: reset.index, term: reset.term)
+        observer?.replaced(region.descriptor, index: reset.index, term: reset.term)
         forgetHoles(region)
         if let position = snapshots.incoming(region.id),
             case .given = snapshots.incoming[position].stage

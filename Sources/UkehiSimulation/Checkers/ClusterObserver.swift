@@ -28,6 +28,7 @@ private struct CommittedLog {
 
 /// What one node has said of one region since its process began, and what is durable on its disk.
 private final class PeerRecord {
+    var peer = PeerID.none
     var term = Term.zero
     var committed = LogIndex.zero
     var wasLeader = false
@@ -38,6 +39,11 @@ private final class PeerRecord {
 final class ClusterObserver {
     private let world: World
     private let nodeCount: Int
+    private(set) var configurations = ConfigurationChecker()
+    /// Peers that came to be later than their regions.
+    private(set) var newPeers: Set<PeerID> = []
+    /// The last peer of each region whose tombstone is durable, by node.
+    private var buried: [[RegionID: PeerID]]
     private var committed: [RegionID: CommittedLog] = [:]
     private var leaders: [RegionID: [Term: (node: Int, life: Int)]] = [:]
     /// How often each node has opened a region.
@@ -72,6 +78,7 @@ final class ClusterObserver {
         self.log = log
         nodeCount = nodes
         records = Array(repeating: [:], count: nodes)
+        buried = Array(repeating: [:], count: nodes)
     }
 
     /// The view of one node that its lanes report to.
@@ -90,13 +97,27 @@ final class ClusterObserver {
         }
         func closed(region: RegionID, peer: PeerID) {
             observer.records[number][region] = nil
+            observer.log.add(
+                .members(node: number, words: "closes \(peer)"), region: region.rawValue)
         }
-        func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex) {}
+        func buried(region: RegionID, peer: PeerID) {
+            observer.buried[number][region] = peer
+        }
+        func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex) {
+            observer.log.add(
+                .members(
+                    node: number,
+                    words: "\(peer) applies \(index): \(descriptor.membersInWords)"),
+                region: descriptor.region.rawValue)
+            observer.configurations.changed(descriptor, at: index).map {
+                observer.fail(descriptor.region, "node-\(number + 1), \(peer): \($0)")
+            }
+        }
         func durable(region: RegionID, entries: [Entry]) {
             observer.durable(number, region, entries)
         }
-        func replaced(region: RegionID, index: LogIndex, term: Term) {
-            observer.replaced(number, region, index, term)
+        func replaced(_ descriptor: RegionDescriptor, index: LogIndex, term: Term) {
+            observer.replaced(number, descriptor, index, term)
         }
         func committed(region: RegionID, entries: [Entry], term: Term) {
             observer.committed(number, region, entries, by: term)
@@ -110,7 +131,15 @@ final class ClusterObserver {
     // MARK: What nodes report
 
     private func opened(_ node: Int, _ peer: PeerStatus, _ term: (LogIndex) -> Term?) {
+        if let gone = buried[node][peer.region], peer.peer <= gone {
+            fail(peer.region, "\(peer.peer) is on node-\(node + 1) again, where it was removed")
+        }
+        configurations.opened(peer.descriptor, applied: peer.applied).map {
+            fail(peer.region, "node-\(node + 1) came back: \($0)")
+        }
         let record = self.record(node, peer.region)
+        record.peer = peer.peer
+        if peer.isIntroduced { newPeers.insert(peer.peer) }
         lives[node, default: [:]][peer.region, default: 0] += 1
         // Committed entries that were durable here must have survived, at their place.
         if let truth = committed[peer.region] {
@@ -175,8 +204,14 @@ final class ClusterObserver {
     }
 
     /// A snapshot is as good as the entries it stands for: they were committed before.
-    private func replaced(_ node: Int, _ region: RegionID, _ index: LogIndex, _ term: Term) {
+    private func replaced(
+        _ node: Int, _ descriptor: RegionDescriptor, _ index: LogIndex, _ term: Term
+    ) {
+        let region = descriptor.region
         replacements += 1
+        configurations.opened(descriptor, applied: index).map {
+            fail(region, "node-\(node + 1) took a snapshot: \($0)")
+        }
         guard let truth = committed[region], truth[index]?.term == term else {
             return fail(
                 region,
@@ -227,16 +262,17 @@ final class ClusterObserver {
                 return fail(
                     region, "node-\(node + 1) commits \(entry.index) after \(truth.last)")
             }
-            let holders = records.indices.filter { number in
-                let durable = records[number][region]?.durable ?? []
+            let holders = records.indices.compactMap { number -> PeerID? in
+                guard let record = records[number][region] else { return nil }
                 let position = Int(entry.index.rawValue) - 1
-                return position < durable.count && durable[position] == entry.term
+                return position < record.durable.count && record.durable[position] == entry.term
+                    ? record.peer : nil
             }
-            guard holders.count > nodeCount / 2 else {
+            guard configurations.isQuorum(Set(holders), of: region, at: entry.index) else {
                 return fail(
                     region,
                     "entry \(entry.index) of term \(entry.term) is committed, but durable only on "
-                        + "\(holders.map { "node-\($0 + 1)" })")
+                        + "\(holders) of \(configurations.description(of: region))")
             }
             truth.entries.append((entry.term, digest, term))
             committedEntries += 1
@@ -337,6 +373,12 @@ final class ClusterObserver {
                     : "node-\(node + 1) and node-\(other.node + 1) both lead term \(peer.term)")
         }
         leaders[peer.region, default: [:]][peer.term] = (node, life)
+        if !configurations.mayLead(peer.peer, of: peer.region) {
+            fail(
+                peer.region,
+                "\(peer.peer) on node-\(node + 1) leads term \(peer.term) and votes in none of "
+                    + configurations.description(of: peer.region))
+        }
         guard let truth = committed[peer.region], !truth.entries.isEmpty else { return }
         var index = truth.last
         // The rest follows from log matching, which is checked where entries are committed.

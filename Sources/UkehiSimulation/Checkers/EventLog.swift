@@ -7,6 +7,7 @@ enum LoggedEvent {
     case started(node: Int)
     case ended(node: Int, reason: String)
     case operation(HistoryOperation)
+    case members(node: Int, words: String)
 }
 
 /// The newest events, in a ring.
@@ -55,6 +56,7 @@ final class EventLog {
             "node-\(node + 1) \(isLeader ? "leads" : "follows in") term \(term), committed "
                 + "\(committed)"
         case .fault(let fault): "fault \(fault)"
+        case .members(let node, let words): "node-\(node + 1) \(words)"
         case .started(let node): "node-\(node + 1) starts"
         case .ended(let node, let reason): "node-\(node + 1) ends: \(reason)"
         case .operation(let operation):

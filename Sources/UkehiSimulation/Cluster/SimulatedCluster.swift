@@ -208,6 +208,9 @@ public final class SimulatedCluster {
         var digests: [Int: RegionDigest] = [:]
         for node in nodes.indices {
             guard let core = nodes[node].core else { continue }
+            // One that has no peer of the region, or none yet, has no state of it.
+            guard let region = core.region(of: key), nodes[node].lane?.holds(region) ?? false
+            else { continue }
             let end = world.now + 1_000_000_000
             // A refusal is asked again: it says nothing about the state.
             while world.now < end, digests[node] == nil {

@@ -24,6 +24,10 @@ package struct SimulationResult: Sendable {
     package var undecided: Int
     /// Nodes that refused to go on with a damaged disk.
     package var refusedNodes = 0
+    /// Changes of regions' members that were committed.
+    package var memberChanges = 0
+    /// Peers that came to be later than their regions.
+    package var newPeers = 0
     /// Damaged bodies that nodes wrote again from their peers' entries.
     package var mendedBodies = 0
     /// Regions on nodes that a snapshot has replaced.
@@ -38,6 +42,7 @@ package final class SimulationRun {
     private let options: SwarmOptions
     let cluster: SimulatedCluster
     let injector: FaultInjector
+    private let members: MembershipDriver?
     private let schedule: FaultSchedule
     private let faultNanoseconds: UInt64
     private var clients: [SimulatedClient] = []
@@ -81,6 +86,11 @@ package final class SimulationRun {
             rotsAll: scenario == .rot,
             report: { log.add(.fault($0)) })
         let world = cluster.world
+        members = options.membersEveryMilliseconds.map { [cluster] interval in
+            MembershipDriver(
+                world: cluster.world, nodes: cluster.nodes, network: cluster.network,
+                regions: options.regions, everyMilliseconds: interval, seed: seed)
+        }
         for node in cluster.nodes {
             node.onLost = { [injector] error in
                 log.add(.ended(node: node.number, reason: "\(error)"))
@@ -119,6 +129,7 @@ package final class SimulationRun {
         }
         startCheckers()
         injector.run(schedule)
+        members?.start()
         world.run(until: faultNanoseconds)
         if world.failure == nil { comeBack() }
         if world.failure == nil { lookClosely() }
@@ -131,6 +142,8 @@ package final class SimulationRun {
             operations: history.count, elections: cluster.observer.elections,
             committedEntries: cluster.observer.committedEntries, undecided: undecided,
             refusedNodes: lostNodes,
+            memberChanges: cluster.observer.configurations.changes,
+            newPeers: cluster.observer.newPeers.count,
             mendedBodies: cluster.nodes.reduce(0) { $0 + $1.mendedBodies },
             snapshotsInstalled: cluster.observer.replacements,
             rarePaths: cluster.rarePaths.counts)
@@ -161,6 +174,7 @@ package final class SimulationRun {
     private func comeBack() {
         let world = cluster.world
         for client in clients { client.stop() }
+        members?.stop()
         injector.heal()
         cluster.rarePaths.isQuiet = true
         // What clients still wait for comes to its end, then everything must be well.
@@ -174,7 +188,7 @@ package final class SimulationRun {
                 world.run(until: world.now + 5_000_000_000)
             }
             // Where most copies are gone nobody can lead; that nobody lied is what the history shows.
-            guard options.nodes - lostNodes > options.nodes / 2 else { return }
+            guard options.nodes - lostNodes > options.nodes / 2 || members != nil else { return }
             let key = keys.name(keys.keys(of: region)[0])
             if cluster.leader(of: key) == nil, mayLackLeader(region) { return }
             guard cluster.leader(of: key) != nil else {
@@ -185,7 +199,7 @@ package final class SimulationRun {
             for key in keys.keys(of: region) { read(key) }
             do {
                 let digests = try settledDigests(region)
-                guard digests.count == options.nodes - lost - standingStill(region).count else {
+                guard digests.count == holders(region).count - standingStill(region).count else {
                     if lostNodes != lost { continue }
                     return world.fail(
                         "only \(digests.keys.sorted()) answer for region \(region + 2)",
@@ -210,7 +224,10 @@ package final class SimulationRun {
         let key = keys.name(keys.keys(of: region)[0])
         func going() throws(SimulationFailure) -> [Int: RegionDigest] {
             let still = standingStill(region)
-            return try cluster.digests(of: key).filter { !still.contains($0.key) }
+            let holders = holders(region)
+            return try cluster.digests(of: key).filter {
+                holders.contains($0.key) && !still.contains($0.key)
+            }
         }
         var digests = try going()
         for _ in 0..<20 where Set(digests.values.map(\.applied)).count > 1 {
@@ -218,6 +235,19 @@ package final class SimulationRun {
             digests = try going()
         }
         return digests
+    }
+
+    /// The nodes that are up and have a peer of a region: all of its members, but where a new one waits
+    /// for what an old one left to be cleared away. Who is none any more may not know it yet.
+    private func holders(_ region: Int) -> Set<Int> {
+        let id = RegionID(UInt64(region + 2))
+        let view = cluster.nodes.lazy.compactMap { $0.lane?.memberView(of: id) }.first
+        guard members != nil, let view else {
+            return Set(cluster.nodes.filter { !$0.isLost }.map(\.number))
+        }
+        return Set(
+            view.descriptor.peers.compactMap { cluster.network.number(of: $0.node) }
+                .filter { !(cluster.nodes[$0].lane?.isClearing(id) ?? false) })
     }
 
     /// Whether disks lose the last good copy, too.

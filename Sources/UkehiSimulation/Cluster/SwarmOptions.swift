@@ -18,6 +18,8 @@ package enum Scenario: String, CaseIterable, Sendable {
     case time
     /// Disks change what they hold, the last good copy too: nodes may refuse, none may lie.
     case rot
+    /// Regions' members change all the while, under any faults but those of what disks hold.
+    case members
     /// None: how things are meant to be.
     case calm
 
@@ -37,6 +39,10 @@ package enum Scenario: String, CaseIterable, Sendable {
             ]
         case .time: [.pause, .slowProcess, .clockJump, .clockDrift, .isolation, .kill]
         case .rot: [.rot, .rottenEntries, .kill, .powerCut]
+        case .members:
+            FaultKind.allCases.filter {
+                ![.rot, .corruption, .misdirection, .rottenEntries].contains($0)
+            }
         case .calm: []
         }
     }
@@ -84,6 +90,8 @@ package struct SwarmOptions: Sendable {
     package var allocates = true
     /// What a power cut may tear a write into.
     package var tearBytes = 512
+    /// Members of some region change once in so many milliseconds on average; nil: never.
+    package var membersEveryMilliseconds: UInt64?
     /// Of a hundred points in the code, how many may take their rare path; 0: none ever does.
     package var rarePercent: UInt64 = 0
     /// Which kinds of fault occur, and how often: one per this many milliseconds on average.
@@ -134,6 +142,8 @@ package struct SwarmOptions: Sendable {
         faultEveryMilliseconds = pick([200, 500, 1000, 3000])
         drawRest(seed)
         drawSnapshots(seed)
+        guard scenario == .members else { return }
+        membersEveryMilliseconds = [50, 150, 500, 1500][Int(random.next() % 4)]
     }
 
     /// Drawn apart again.
@@ -194,11 +204,13 @@ package struct SwarmOptions: Sendable {
         var words = [
             "state \(forgetsState ? "in snapshots" : appliesInline ? "in memory" : "on disk")",
             "lanes \(microseconds(laneLatency))", "workers \(microseconds(workerLatency))",
-            "groups of \(maxGroupBytes >> 10) KiB", "compaction every \(compactionInterval)",
+            "groups of \(maxGroupBytes >> 10) KiB",
+            compactionInterval == .max ? "no compaction" : "compaction every \(compactionInterval)",
             "flush at \(maxUnflushedLogBytes >> 10) KiB and one in \(storeFlushesOneIn)",
             "drift up to \(drift) ppm", "torn at \(tearBytes)",
             "appends of \(raft.messageBytes) B, \(raft.inflightMessages) and "
                 + "\(raft.inflightBytes) B in flight",
+            membersEveryMilliseconds.map { "members change every \($0) ms" } ?? "members stay",
             "pages of \(raft.committedBytesPerReady) B", "\(raft.uncommittedBytes) B uncommitted",
             "\(rarePercent) % of the rare paths on",
         ]

@@ -38,7 +38,7 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
         case deleteRange(StoreSpace, Bytes, Bytes)
         case region(RegionID, RegionState)
         case descriptor(RegionID, Bytes)
-        case removeRegion(RegionID)
+        case removeRegion(RegionID, grave: UInt64)
 
         func write(to batch: any StoreBatch) {
             switch self {
@@ -56,7 +56,7 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
                 }
             case .region(let region, let state): batch.putRegionState(region, state)
             case .descriptor(let region, let bytes): batch.putRegionDescriptor(region, bytes)
-            case .removeRegion(let region): batch.removeRegion(region)
+            case .removeRegion(let region, let grave): batch.removeRegion(region, grave: grave)
             }
         }
     }
@@ -91,6 +91,8 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
     ) -> any StateIngestion { CrashModelIngestion(self, region, space, range) }
     package func regionState(_ region: RegionID) -> Bytes? { current.regionState(region) }
     package func regionDescriptor(_ region: RegionID) -> Bytes? { current.regionDescriptor(region) }
+    package func grave(_ region: RegionID) -> UInt64? { current.grave(region) }
+    package func flushedGrave(_ region: RegionID) -> UInt64? { durable.grave(region) }
     package func flushedRegionState(_ region: RegionID) -> Bytes? { durable.regionState(region) }
     package func relieveStall() {}
 
@@ -243,9 +245,9 @@ private final class CrashModelBatch: StoreBatch {
         inner?.putRegionDescriptor(region, descriptor)
         changes.append(.descriptor(region, descriptor))
     }
-    func removeRegion(_ region: RegionID) {
-        inner?.removeRegion(region)
-        changes.append(.removeRegion(region))
+    func removeRegion(_ region: RegionID, grave: UInt64) {
+        inner?.removeRegion(region, grave: grave)
+        changes.append(.removeRegion(region, grave: grave))
     }
     func commit() throws(StateError) {
         // Noted before the live store lets readers in.

@@ -17,6 +17,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     fileprivate var descriptors: [RegionID: Bytes] = [:]
     /// Scans that stand still while the store goes on.
     fileprivate var pinned: [PinnedRange] = []
+    fileprivate var graves: [RegionID: UInt64] = [:]
 
     package init() {}
 
@@ -70,6 +71,10 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
         lock.withLock { descriptors[region] }
     }
 
+    package func grave(_ region: RegionID) -> UInt64? { lock.withLock { graves[region] } }
+    /// Nothing survives the process: neither what was removed.
+    package func flushedGrave(_ region: RegionID) -> UInt64? { grave(region) }
+
     /// Writes everything to another store's open batch.
     func copyAll(to batch: any StoreBatch) {
         lock.withLock {
@@ -81,6 +86,9 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
                         space, leaf.key, leaf.value, version: leaf.version,
                         expiresAt: leaf.expiresAt)
                 }
+            }
+            for region in graves.keys.sorted() {
+                if let grave = graves[region] { batch.removeRegion(region, grave: grave) }
             }
             for region in regions.keys.sorted() {
                 if let state = regions[region] { batch.putRegionState(region, state) }
@@ -99,6 +107,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
             system.removeAll()
             regions = [:]
             descriptors = [:]
+            graves = [:]
         }
     }
 }
@@ -152,7 +161,8 @@ private final class MemoryBatch: StoreBatch {
     func putRegionDescriptor(_ region: RegionID, _ descriptor: Bytes) {
         store.descriptors[region] = descriptor
     }
-    func removeRegion(_ region: RegionID) {
+    func removeRegion(_ region: RegionID, grave: UInt64) {
+        store.graves[region] = grave
         store.regions[region] = nil
         store.descriptors[region] = nil
     }

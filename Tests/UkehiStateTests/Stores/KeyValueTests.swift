@@ -365,7 +365,9 @@ struct KeyValueTests {
         for _ in 0..<2 {
             try machine.applier.remove(
                 region: gone, system: false, range: Machine.ranges[0].range,
-                keeping: [KeyRange(lower: "b", upper: "d"), Machine.ranges[1].range])
+                keeping: [KeyRange(lower: "b", upper: "d"), Machine.ranges[1].range], grave: 17)
+            #expect(try machine.box.store.grave(gone) == 17)
+            #expect(try machine.box.store.grave(other) == nil)
             #expect(try machine.box.store.regionState(gone) == nil)
             #expect(try machine.box.store.regionDescriptor(gone) == nil)
             let view = try machine.box.store.openView(tier: .any)

@@ -1,0 +1,77 @@
+// Members of regions, as nodes apply them: the same at each index everywhere, and nobody counts who is
+// none (RULES 9, 17).
+
+import UkehiBase
+import UkehiNode
+import UkehiState
+
+/// The configurations of all regions, as first applied by anybody.
+struct ConfigurationChecker {
+    /// Ascending by index; the first is of the region's beginning.
+    private var known: [RegionID: [(index: LogIndex, descriptor: RegionDescriptor)]] = [:]
+
+    /// How many changes there were.
+    var changes: Int { known.values.reduce(0) { $0 + $1.count - 1 } }
+
+    /// A peer has applied the change at `index`. Returns what is wrong with that, if anything is.
+    mutating func changed(_ descriptor: RegionDescriptor, at index: LogIndex) -> String? {
+        let list = known[descriptor.region] ?? []
+        if let same = list.first(where: { $0.index == index }) {
+            return same.descriptor == descriptor
+                ? nil : "other members after entry \(index) than elsewhere"
+        }
+        guard let last = list.last, index > last.index else {
+            return "a change at \(index) that nobody else found there"
+        }
+        guard descriptor.epoch.confVersion == last.descriptor.epoch.confVersion + 1 else {
+            return "configuration \(descriptor.epoch) after \(last.descriptor.epoch)"
+        }
+        if let old = descriptor.peers.first(where: { peer in
+            last.descriptor.member(peer.peer) == nil
+                && list.contains { $0.descriptor.member(peer.peer) != nil }
+        }) {
+            return "\(old.peer) was removed and is a member again"
+        }
+        known[descriptor.region]?.append((index, descriptor))
+        return nil
+    }
+
+    /// A region was opened with these members. Returns what is wrong with that, if anything is.
+    mutating func opened(_ descriptor: RegionDescriptor, applied: LogIndex) -> String? {
+        guard let list = known[descriptor.region] else {
+            guard applied == .zero else { return "members of which nobody has heard" }
+            known[descriptor.region] = [(.zero, descriptor)]
+            return nil
+        }
+        let right = list.last { $0.index <= applied }
+        return right?.descriptor == descriptor
+            ? nil
+            : "at entry \(applied) with configuration \(descriptor.epoch) instead of "
+                + "\(right.map { "\($0.descriptor.epoch)" } ?? "none")"
+    }
+
+    /// Those that may be in force where the newest entries are committed: the newest, and the one before
+    /// it, since a leader may not have applied the newest yet.
+    private func recent(_ region: RegionID) -> ArraySlice<RegionDescriptor> {
+        (known[region] ?? []).map(\.descriptor).suffix(2)
+    }
+
+    /// Whether `holders` are enough to commit the entry at `index`.
+    func isQuorum(_ holders: Set<PeerID>, of region: RegionID, at index: LogIndex) -> Bool {
+        recent(region).contains { descriptor in
+            [PeerRoles.voter, .outgoingVoter].allSatisfy { half in
+                let voters = descriptor.peers.filter { $0.roles.contains(half) }
+                let holding = voters.count { holders.contains($0.peer) }
+                return voters.isEmpty || holding > voters.count / 2
+            }
+        }
+    }
+
+    func mayLead(_ peer: PeerID, of region: RegionID) -> Bool {
+        recent(region).contains { $0.member(peer)?.isVoter ?? false }
+    }
+
+    func description(of region: RegionID) -> String {
+        recent(region).map(\.membersInWords).joined(separator: ", ")
+    }
+}
