@@ -44,12 +44,18 @@ package struct LogBatch: ~Copyable {
         add(&item, first, last, entries)
     }
 
-    /// Says again which entries the region has from the first one on, see ``RecordKind/rewrite``.
-    mutating func rewrite(region: RegionID, entries: [Entry]) {
-        guard let first = entries.first, let last = entries.last else { return }
-        var item = BatchItem(region: region, kind: .rewrite)
-        add(&item, first, last, entries)
+    /// Says again which entries a region has, see ``RecordKind/rewrite``: those whose records the body has
+    /// from `start` on, of so many runs of terms.
+    mutating func finishRewrite(_ item: inout BatchItem, bodyFrom start: Int, runs: Int) {
+        add(&item, bodyFrom: start, runs: runs)
         storage.holdsRewrites = true
+    }
+
+    /// A footer states the runs of several terms, from the body as it was.
+    private mutating func add(_ item: inout BatchItem, bodyFrom start: Int, runs: Int) {
+        if runs == 1 { storage.compress(&item, bodyFrom: start, compressor) }
+        storage.add(&item, bodyFrom: start)
+        storage.detailBytes += FooterFormat.detailBytes(runs: runs)
     }
 
     private mutating func add(
@@ -69,10 +75,7 @@ package struct LogBatch: ~Copyable {
             if entries[position].term != term { (term, runs) = (entries[position].term, runs + 1) }
             storage.appendRecord(entries[position])
         }
-        // A footer states the runs of several terms, from the body as it was.
-        if runs == 1 { storage.compress(&item, bodyFrom: start, compressor) }
-        storage.add(&item, bodyFrom: start)
-        storage.detailBytes += FooterFormat.detailBytes(runs: runs)
+        add(&item, bodyFrom: start, runs: runs)
     }
 
     /// Adds the record that a region came to be on this node, with its first hard state. Its log
@@ -199,6 +202,9 @@ final class BatchStorage: @unchecked Sendable {
         }
         bodyBytes += size
     }
+
+    /// Forgets what was added to the body from `start` on, which no item has yet.
+    func removeBody(from start: Int) { bodyBytes = start }
 
     func appendBody(_ bytes: UnsafeRawBufferPointer) {
         guard let source = bytes.baseAddress, !bytes.isEmpty else { return }

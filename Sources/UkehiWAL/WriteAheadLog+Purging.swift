@@ -79,7 +79,8 @@ extension WriteAheadLog {
             // Saying again what is so changes nothing, so it may be done before it is needed.
             let isEarly = options.rarePaths.takes(.carriedEarly)
             let early = isEarly ? carry(scan) : nil
-            let isWorth = isEarly || oldest <= toldSegment && isWorthRewriting
+            let isWorth =
+                isEarly || isWorthRewriting && (oldest <= toldSegment || isPressing)
             // Of what is sealed by now the owner is told, if nothing comes of it.
             let newest = segments[segments.count - 2].header.segment
             monitor.unlock()

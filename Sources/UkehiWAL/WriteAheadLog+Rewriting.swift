@@ -19,12 +19,20 @@
 // durable the old place is not needed, in the index nor by a replay that no longer finds it.
 
 import UkehiBase
+import UkehiEnvironment
 
 extension WriteAheadLog {
     /// Whether writing again what is needed of the oldest segments frees enough, if it is gone on with.
     /// Called with the lock held.
     var isWorthRewriting: Bool {
         scheduler.use.isWorthRewriting(segments.dropLast().lazy.map(\.fileBytes))
+    }
+
+    /// Whether the owner need not be told first: segments take far more than they should already.
+    var isPressing: Bool {
+        let sealed = segments.dropLast().reduce(0) { $0 + $1.fileBytes }
+        let needed = scheduler.use.counts.reduce(0) { $0 + $1.liveBytes }
+        return sealed > 2 * needed + 2 * WALLimits.leastFreedByRewriting * options.segmentBytes
     }
 
     /// Writes entries again that hold the scanned segment back, as much as a step may; nil if none could
@@ -40,16 +48,23 @@ extension WriteAheadLog {
         if let earlier { return earlier > 0 ? .carried(regions: 0, earlier) : nil }
         defer { monitor.withLock { isRewriting = false } }
 
-        var step = RewriteStep(
-            segment: scan.segment, batch: newBatch(),
-            left: min(WALLimits.maxRewrittenBytes, options.maxQueueBytes / 8))
-        for pinning in scan.pinning where step.left > 0 {
-            let found = monitor.withLock { pieces(pinning, scan.segment, bytes: step.left) }
-            for piece in found {
-                guard let entries = entries(of: piece) else { continue }
-                step.add(piece, entries)
-                if step.batch.encodedBytes >= options.maxGroupBytes / 2 { stage(&step) }
+        guard let file = monitor.withLock({ segment(scan.segment)?.file }) else { return nil }
+        var left = min(WALLimits.maxRewrittenBytes, options.maxQueueBytes / 8)
+        var pieces: [RewritePiece] = []
+        for pinning in scan.pinning where left > 0 {
+            for piece in monitor.withLock({ self.pieces(pinning, scan.segment, bytes: left) }) {
+                left -= piece.rawBytes
+                pieces.append(piece)
             }
+        }
+        // As they lie, so that one read gets many.
+        pieces.sort { $0.blocks[0].bodyOffset < $1.blocks[0].bodyOffset }
+        var step = RewriteStep(segment: scan.segment, batch: newBatch())
+        let bodies = BodyWindow(file, pieces.flatMap(\.blocks))
+        for piece in pieces {
+            guard step.batch.rewrite(piece, bodies) else { continue }
+            step.pieces.append(piece)
+            if step.batch.encodedBytes >= options.maxGroupBytes / 2 { stage(&step) }
         }
         stage(&step)
         return step.last.map { .carried(regions: step.regions, $0) }
@@ -61,32 +76,14 @@ extension WriteAheadLog {
         var batch: LogBatch
         /// Of each item in the batch.
         var pieces: [RewritePiece] = []
-        var left: Int
-        var regions = 0
-        var lastSlot: Int?
+        var regions: Int { slots.count }
+        var slots: Set<Int> = []
         var last: Ticket?
 
-        init(segment: UInt64, batch: consuming LogBatch, left: Int) {
+        init(segment: UInt64, batch: consuming LogBatch) {
             self.segment = segment
             self.batch = batch
-            self.left = left
         }
-
-        mutating func add(_ piece: RewritePiece, _ entries: [Entry]) {
-            batch.rewrite(region: piece.region, entries: entries)
-            pieces.append(piece)
-            left -= piece.rawBytes
-        }
-    }
-
-    /// Neighbouring blocks of one region in one segment, as far as their entries are needed.
-    private struct RewritePiece {
-        var slot: Int
-        var region: RegionID
-        var blocks: [IndexBlock]
-        var first: UInt64
-        var end: UInt64 { blocks.last?.end ?? first }
-        var rawBytes: Int { blocks.reduce(0) { $0 + Int($1.rawBytes) } }
     }
 
     /// What of a region is to be written again, about `bytes` at most. Called with the lock held.
@@ -137,25 +134,6 @@ extension WriteAheadLog {
         }
     }
 
-    /// Reads them; nil if they cannot be, which those who need them are told when they read.
-    private func entries(of piece: RewritePiece) -> [Entry]? {
-        var found: [Entry] = []
-        var next = LogIndex(piece.first)
-        let end = LogIndex(piece.end)
-        do throws(WALError) {
-            while next < end {
-                let some = try entries(
-                    region: piece.region, from: next, to: end, maxBytes: piece.rawBytes)
-                guard let last = some.last?.index else { return nil }
-                found += some
-                next = last + 1
-            }
-        } catch {
-            return nil
-        }
-        return found
-    }
-
     /// Submits what of the batch is still as it was read, with the states of its regions that are in the
     /// segment, too.
     private func stage(_ step: inout RewriteStep) {
@@ -171,9 +149,7 @@ extension WriteAheadLog {
         step.batch.keepItems { isKept[$0] }
         counters.rewrittenBytes += UInt64(step.batch.encodedBytes)
         for (piece, isKept) in zip(step.pieces, isKept)
-        where isKept && piece.slot != step.lastSlot {
-            step.lastSlot = piece.slot
-            step.regions += 1
+        where isKept && step.slots.insert(piece.slot).inserted {
             counters.regionsRewritten += 1
             guard scheduler.regions[piece.slot].hasState(in: step.segment) else { continue }
             let before = step.batch.encodedBytes
@@ -185,5 +161,102 @@ extension WriteAheadLog {
         rewriteTicket = scheduler.stage(&step.batch.storage, lane: WriteAheadLog.ownLane)
         step.last = rewriteTicket
         wakeWriter()
+    }
+}
+
+/// Neighbouring blocks of one region in one segment, as far as their entries are needed.
+struct RewritePiece {
+    var slot: Int
+    var region: RegionID
+    var blocks: [IndexBlock]
+    var first: UInt64
+    var end: UInt64 { blocks.last?.end ?? first }
+    var rawBytes: Int { blocks.reduce(0) { $0 + Int($1.rawBytes) } }
+}
+
+/// Bodies of one segment, read one after the other: those that lie close together at once.
+private final class BodyWindow {
+    private let file: any File
+    private let blocks: [IndexBlock]
+    /// The block that is read next.
+    private var next = 0
+    private let buffer = FrameBuffer(capacity: 1 << 20)
+    private var start = 0
+    private var count = 0
+    private let scratch = DecompressedBody()
+
+    /// Between two bodies that are read at once.
+    private static let largestGap = 16 << 10
+
+    init(_ file: any File, _ blocks: [IndexBlock]) {
+        self.file = file
+        self.blocks = blocks
+    }
+
+    /// The next block's body as it was before it was compressed, until the next call; nil if it cannot be
+    /// read, which those who need it are told when they read.
+    func body(of block: IndexBlock, _ region: RegionID) -> UnsafeRawBufferPointer? {
+        defer { next += 1 }
+        let (offset, size) = (Int(block.bodyOffset), Int(block.bodyBytes))
+        if offset < start || offset + size > start + count { read() }
+        guard offset >= start, offset + size <= start + count else { return nil }
+        let stored = UnsafeRawBufferPointer(start: buffer.base + (offset - start), count: size)
+        let seed = FrameFormat.bodySeed(region: region, firstIndex: LogIndex(block.first))
+        guard CRC32C.checksum(stored, seed: seed) == block.bodyChecksum else { return nil }
+        guard block.isCompressed else { return stored }
+        return scratch.decompress(stored, rawBytes: Int(block.rawBytes))
+    }
+
+    private func read() {
+        start = Int(blocks[next].bodyOffset)
+        var end = start + Int(blocks[next].bodyBytes)
+        for block in blocks[next...].dropFirst() {
+            let (from, to) = (Int(block.bodyOffset), Int(block.bodyOffset) + Int(block.bodyBytes))
+            guard from >= start, from - end <= BodyWindow.largestGap, to - start <= 1 << 20 else {
+                break
+            }
+            end = max(end, to)
+        }
+        buffer.reserve(end - start)
+        let room = UnsafeMutableRawBufferPointer(start: buffer.base, count: end - start)
+        count = (try? file.read(into: room, at: UInt64(start))) ?? 0
+    }
+}
+
+extension LogBatch {
+    /// Adds a piece's entries, their records as they are; false if they cannot be read.
+    fileprivate mutating func rewrite(_ piece: RewritePiece, _ bodies: BodyWindow) -> Bool {
+        let start = storage.bodyBytes
+        var item = BatchItem(region: piece.region, kind: .rewrite)
+        item.firstIndex = LogIndex(piece.first)
+        item.count = UInt32(piece.end - piece.first)
+        var runs = 0
+        var isRead = true
+        for block in piece.blocks {
+            // Each is asked for, so that the window knows what comes next.
+            guard let body = bodies.body(of: block, piece.region) else {
+                isRead = false
+                continue
+            }
+            // Entries before the piece's first one are compacted away, those behind the block's last one
+            // superseded.
+            var (from, to) = (0, 0)
+            let walk = walkRecords(Int(block.count), in: body) { position, record in
+                let isNeeded = block.first + UInt64(position) >= piece.first
+                to = record.offset + record.count
+                if !isNeeded { from = to }
+                guard isNeeded, runs == 0 || record.term != item.lastTerm else { return }
+                item.lastTerm = record.term
+                runs += 1
+            }
+            if case .broken = walk { isRead = false }
+            storage.appendBody(UnsafeRawBufferPointer(rebasing: body[from..<to]))
+        }
+        guard isRead else {
+            storage.removeBody(from: start)
+            return false
+        }
+        finishRewrite(&item, bodyFrom: start, runs: runs)
+        return true
     }
 }

@@ -113,7 +113,7 @@ final class CrashHarness {
             log.prepareStep()
             try scrub()
         case 18:
-            if random.oneIn(3) {
+            if random.oneIn(options.rarePaths.isOn ? 2 : 3) {
                 log.claimIfIdle()
             } else {
                 for _ in 0..<(options.rarePaths.isOn ? 3 : 1) { try purge() }
