@@ -58,16 +58,23 @@ extension Lane {
         if index == 0 { flushBehind() }
     }
 
-    /// Frees the log's dead segments, oldest first, off the lane. States that were written again to
-    /// free a segment have to become durable first: it goes on a second later.
+    /// Frees the log's dead segments, oldest first, off the lane. What was written again to free a segment
+    /// has to become durable first. That is waited for, so that rewriting keeps up with what is written,
+    /// but not without bound: then it goes on a second later.
     private func purge() {
+        var left = log.isThreaded ? Limits.rewritesPerPurge : 0
         do throws(WALError) {
             while true {
                 switch try log.purgeStep() {
                 case .removed:
                     if rare.takes(.purgedStepwise) { return post(.purgeAgain) }
                     continue
-                case .carried: return post(.purgeAgain)
+                case .carried(_, let ticket):
+                    guard left > 0, log.waitUntilDurable(ticket) else {
+                        return post(.purgeAgain)
+                    }
+                    left -= 1
+                    continue
                 case .pinned(let regions): host?.pinned(regions)
                 case .done: break
                 }

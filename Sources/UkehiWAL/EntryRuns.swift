@@ -93,6 +93,19 @@ struct TermRuns: Sendable {
     /// The term of the entry before `index`, if it is in these runs.
     func term(before index: LogIndex) -> Term? { runs.last { $0.start < index }?.term }
 
+    /// Takes the terms of the entries in `range` from `others`. `isFollowed`: there is one behind them.
+    mutating func replace(
+        _ range: Range<LogIndex>, with others: TermRuns, isFollowed: Bool
+    ) {
+        let behind = isFollowed ? term(before: range.upperBound + 1) : nil
+        var all = runs.filter { $0.start < range.lowerBound } + others.runs
+        if let behind { all.append(TermRun(start: range.upperBound, term: behind)) }
+        all += runs.filter { $0.start > range.upperBound }
+        runs = []
+        last = nil
+        for run in all { append(run.start, run.term) }
+    }
+
     mutating func removeAll() {
         runs.removeAll()
         last = nil

@@ -172,7 +172,7 @@ final class FooterBuffer: @unchecked Sendable {
     private func addDetail(
         of item: BatchItem, at position: Int, _ body: UnsafeRawBufferPointer
     ) -> String? {
-        guard item.kind == .append else {
+        guard item.kind == .append || item.kind == .rewrite else {
             guard let source = body.baseAddress, !body.isEmpty else { return nil }
             reserve(FooterFormat.detailHeaderBytes + body.count)
             let start = count

@@ -7,7 +7,7 @@
 //             | record bytes u64 | records' checksum u32 | 0 u32 |
 //   record    | the frame's header and directory, as they are | detail bytes u32 | details |
 //   detail    | item's position u32 | bytes u32 | bytes |
-//   bytes     of an append whose entries are of several terms: runs, | index u64 | term u64 |
+//   bytes     of an append or rewrite whose entries are of several terms: runs, | index u64 | term u64 |
 //             of a logical record: its body
 //
 // A footer is never needed and never believed alone. It stands where nothing is part of the log: a

@@ -76,7 +76,7 @@ struct FooterRecord {
             bodies += Int(item.bodyBytes)
             let detail = cursor.detail(of: position)
             switch item.kind {
-            case .append:
+            case .append, .rewrite:
                 if let detail, !FooterRecord.areRuns(detail, of: item) { return false }
             default:
                 let body = detail ?? UnsafeRawBufferPointer(start: nil, count: 0)

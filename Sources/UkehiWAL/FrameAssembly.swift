@@ -56,6 +56,7 @@ package final class Group: @unchecked Sendable {
     var bodyBytes = 0
     /// What a footer needs of the items beside themselves.
     private(set) var detailBytes = 0
+    private(set) var holdsRewrites = false
     var lsn: UInt64 = 0
 
     // In flight:
@@ -74,6 +75,7 @@ package final class Group: @unchecked Sendable {
         itemCount += storage.itemCount
         bodyBytes += storage.bodyBytes
         detailBytes += storage.detailBytes
+        if storage.holdsRewrites { holdsRewrites = true }
         for position in tickets.indices where tickets[position].lane == lane {
             tickets[position].ticket = ticket
             return
@@ -154,6 +156,7 @@ package final class Group: @unchecked Sendable {
         itemCount = 0
         bodyBytes = 0
         detailBytes = 0
+        holdsRewrites = false
         buffer = nil
         segment = nil
         isDone = false

@@ -38,6 +38,9 @@ package enum RecordKind: UInt8, Sendable, Hashable {
     /// Restates hard state, beginning and birth or tombstone as they are at this place in the log,
     /// so that older segments can go.
     case carry = 6
+    /// Says again which entries the region has from `firstIndex` on, `count` of them, for the same
+    /// reason; it has others before and behind them still.
+    case rewrite = 7
 }
 
 /// One directory item.
@@ -60,7 +63,9 @@ package struct BatchItem: Hashable, Sendable {
 
     package var hasHardState: Bool { flags & BatchItem.hasHardState != 0 }
     package var isCompressed: Bool { flags & BatchItem.isCompressed != 0 }
-    /// Just past the last index of an append.
+    /// Whether the body is entries, from ``firstIndex`` on.
+    package var holdsEntries: Bool { count > 0 }
+    /// Just past the last index of an append or a rewrite.
     package var endIndex: LogIndex { firstIndex + UInt64(count) }
 
     init(region: RegionID, kind: RecordKind) {
@@ -232,6 +237,10 @@ extension BatchItem {
             let smallest = UInt64(count) * UInt64(Entry.recordHeaderBytes)
             return UInt64(rawBytes) >= smallest && (count > 0 || bodyBytes == 0)
                 && (count == 0 || firstIndex > .zero)
+        case .rewrite:
+            let smallest = UInt64(count) * UInt64(Entry.recordHeaderBytes)
+            return UInt64(rawBytes) >= smallest && count > 0 && firstIndex > .zero
+                && !hasHardState
         case .compact, .reset: return count == 0 && bodyBytes == 0 && firstIndex > .zero
         case .birth, .tombstone: return count == 0
         case .carry: return count == 0 && bodyBytes >= 1 && firstIndex > .zero
@@ -241,7 +250,7 @@ extension BatchItem {
     /// A reader makes room by what this lets pass: a lie costs at most 255 times the bytes that are
     /// really there.
     private var isPossiblyCompressed: Bool {
-        kind == .append && count > 0 && rawBytes > bodyBytes
+        (kind == .append || kind == .rewrite) && count > 0 && rawBytes > bodyBytes
             && rawBytes <= UInt32(WALLimits.maxBatchBytes)
             && UInt64(rawBytes) <= UInt64(bodyBytes) * BodyCompression.maxRatio
     }

@@ -72,6 +72,7 @@ final class FrameReader {
     /// Bytes that may be read: the file's size, or where the segment's end is stated to be.
     let limit: UInt64
     private let mayHoldCompressed: Bool
+    private let mayHoldRewrites: Bool
 
     private let window = FrameBuffer(capacity: 1 << 20)
     private let scratch = DecompressedBody()
@@ -83,6 +84,7 @@ final class FrameReader {
         segment = header.segment
         incarnation = header.incarnation
         mayHoldCompressed = header.mayHoldCompressed
+        mayHoldRewrites = header.mayHoldRewrites
         self.limit = limit
     }
 
@@ -127,7 +129,8 @@ final class FrameReader {
         let end = header.bodyStart + header.bodyBytes
         for position in 0..<header.itemCount {
             guard let item = BatchItem.decode(directory + position * FrameFormat.itemBytes),
-                mayHoldCompressed || !item.isCompressed, end - at >= Int(item.bodyBytes)
+                mayHoldCompressed || !item.isCompressed, mayHoldRewrites || item.kind != .rewrite,
+                end - at >= Int(item.bodyBytes)
             else {
                 return .invalid(
                     FrameDefect(

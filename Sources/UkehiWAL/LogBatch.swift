@@ -41,6 +41,26 @@ package struct LogBatch: ~Copyable {
         }
         var item = BatchItem(region: region, kind: .append)
         if let hardState { item.set(hardState) }
+        add(&item, first, last, entries)
+    }
+
+    /// Says again which entries a region has, see ``RecordKind/rewrite``: those whose records the body has
+    /// from `start` on, of so many runs of terms.
+    mutating func finishRewrite(_ item: inout BatchItem, bodyFrom start: Int, runs: Int) {
+        add(&item, bodyFrom: start, runs: runs)
+        storage.holdsRewrites = true
+    }
+
+    /// A footer states the runs of several terms, from the body as it was.
+    private mutating func add(_ item: inout BatchItem, bodyFrom start: Int, runs: Int) {
+        if runs == 1 { storage.compress(&item, bodyFrom: start, compressor) }
+        storage.add(&item, bodyFrom: start)
+        storage.detailBytes += FooterFormat.detailBytes(runs: runs)
+    }
+
+    private mutating func add(
+        _ item: inout BatchItem, _ first: Entry, _ last: Entry, _ entries: [Entry]
+    ) {
         item.count = UInt32(entries.count)
         item.firstIndex = first.index
         item.lastTerm = last.term
@@ -50,15 +70,12 @@ package struct LogBatch: ~Copyable {
         for position in entries.indices {
             invariant(
                 entries[position].index == expected,
-                "\(region): entry \(entries[position].index) where \(expected) was due")
+                "\(item.region): entry \(entries[position].index) where \(expected) was due")
             expected = expected + 1
             if entries[position].term != term { (term, runs) = (entries[position].term, runs + 1) }
             storage.appendRecord(entries[position])
         }
-        // A footer states the runs of several terms, from the body as it was.
-        if runs == 1 { storage.compress(&item, bodyFrom: start, compressor) }
-        storage.add(&item, bodyFrom: start)
-        storage.detailBytes += FooterFormat.detailBytes(runs: runs)
+        add(&item, bodyFrom: start, runs: runs)
     }
 
     /// Adds the record that a region came to be on this node, with its first hard state. Its log
@@ -105,6 +122,9 @@ package struct LogBatch: ~Copyable {
         add(&item, CarriedIdentity(birth: state.birth, tombstone: state.tombstone).encode())
     }
 
+    /// Takes out the items, by their positions, that are not to be kept.
+    mutating func keepItems(_ isKept: (Int) -> Bool) { storage.keepItems(isKept) }
+
     /// Forgets everything added since the last submit.
     package mutating func removeAll() { storage.removeAll() }
 
@@ -133,6 +153,8 @@ final class BatchStorage: @unchecked Sendable {
     private(set) var bodyBytes = 0
     /// What a footer needs of the items beside themselves.
     var detailBytes = 0
+    /// Whether entries are said again, which not every segment may hold.
+    var holdsRewrites = false
     private var itemCapacity = 64
     private var bodyCapacity = 16 << 10
     /// The region table's slot of each item, set at submit.
@@ -155,6 +177,7 @@ final class BatchStorage: @unchecked Sendable {
         itemCount = 0
         bodyBytes = 0
         detailBytes = 0
+        holdsRewrites = false
         slots.removeAll(keepingCapacity: true)
     }
 
@@ -179,6 +202,9 @@ final class BatchStorage: @unchecked Sendable {
         }
         bodyBytes += size
     }
+
+    /// Forgets what was added to the body from `start` on, which no item has yet.
+    func removeBody(from start: Int) { bodyBytes = start }
 
     func appendBody(_ bytes: UnsafeRawBufferPointer) {
         guard let source = bytes.baseAddress, !bytes.isEmpty else { return }
@@ -211,6 +237,25 @@ final class BatchStorage: @unchecked Sendable {
         if itemCount == itemCapacity { growItems() }
         item.encode(to: self.item(at: itemCount))
         itemCount += 1
+    }
+
+    func keepItems(_ isKept: (Int) -> Bool) {
+        guard !(0..<itemCount).allSatisfy(isKept) else { return }
+        var (kept, from, to) = (0, 0, 0)
+        for position in 0..<itemCount {
+            let count = BatchItem.decode(item(at: position)).map { Int($0.bodyBytes) } ?? 0
+            if isKept(position) {
+                item(at: kept).copyMemory(
+                    from: item(at: position), byteCount: FrameFormat.itemBytes)
+                (body + to).copyMemory(from: body + from, byteCount: count)
+                kept += 1
+                to += count
+            }
+            from += count
+        }
+        // What a footer needs is now at most as much as before.
+        itemCount = kept
+        bodyBytes = to
     }
 
     @inline(never)

@@ -30,6 +30,8 @@ struct LogScheduler {
     private let rare: RarePaths
     let regions: RegionTable
     private(set) var active: SegmentFile?
+    /// What is needed of each segment.
+    let use: SegmentUse
 
     private var queued: ContiguousArray<Group> = []
     private var inFlight: ContiguousArray<Group> = []
@@ -57,6 +59,12 @@ struct LogScheduler {
     private var lastDataLSN: UInt64
     private var claimedLSN: UInt64
     private var wantsClaim = false
+    /// Whether entries were ever said again: segments from then on may hold that, and no others, so
+    /// that a log without can be read by those who do not know of it.
+    private var mayHoldRewrites = false
+    /// Records under way that take entries from a region's log, from an index on. Oldest first; there are
+    /// hardly ever any.
+    private var cuts: ContiguousArray<LogTail> = []
 
     /// Tickets that became durable and were not told to their lanes yet, one per lane.
     var deliveries: ContiguousArray<LaneTicket> = []
@@ -69,8 +77,9 @@ struct LogScheduler {
     private(set) var rawBodyBytesWritten: UInt64 = 0
 
     /// `end` is the log as recovery found it; a segment must be activated before anything else.
-    init(options: WALOptions, regions: RegionTable, end: LogEnd) {
+    init(options: WALOptions, regions: RegionTable, use: SegmentUse, end: LogEnd) {
         self.options = options
+        self.use = use
         rare = options.rarePaths
         self.regions = regions
         nextLSN = end.nextLSN
@@ -101,6 +110,7 @@ struct LogScheduler {
             group = nil
         }
         let target = group ?? openGroup()
+        if storage.holdsRewrites { mayHoldRewrites = true }
         stamp(storage, lsn: target.lsn)
         lastTicket += 1
         target.add(storage, lane: lane, ticket: lastTicket)
@@ -141,12 +151,20 @@ struct LogScheduler {
             BatchItem.setPreviousLSN(regions[slot].staged.lastLSN, in: bytes)
             let body = UnsafeRawBufferPointer(
                 start: storage.body + bodyOffset, count: Int(item.bodyBytes))
+            if let from = item.cut(regions[slot].staged) {
+                cuts.append(LogTail(slot: slot, from: from, lsn: lsn))
+            }
             let problem = regions[slot].staged.apply(item, body: body)
             invariant(problem == nil, "\(item.region) was given \(problem ?? "")")
             regions[slot].staged.lastLSN = lsn
             storage.slots.append(Int32(slot))
             bodyOffset += Int(item.bodyBytes)
         }
+    }
+
+    /// Whether a record under way takes entries of the region in `slot` that are before `end`.
+    func isCut(_ slot: Int, before end: UInt64) -> Bool {
+        cuts.contains { $0.slot == slot && $0.from.rawValue < end }
     }
 
     // MARK: Work out
@@ -226,7 +244,9 @@ struct LogScheduler {
 
     /// Whether the group's frame has room in the active segment, and the footer behind it.
     private func fits(_ group: Group) -> Bool {
-        guard let active else { return false }
+        guard let active, active.header.mayHoldRewrites || !group.holdsRewrites else {
+            return false
+        }
         let needed = group.frameBytes + footers.fileBytes(adding: group)
         return endOffset + UInt64(needed) <= active.header.capacity
             || endOffset == UInt64(SegmentFormat.firstFrameOffset)
@@ -237,6 +257,7 @@ struct LogScheduler {
             log: active.header.log, segment: active.header.segment + 1, incarnation: incarnation,
             firstLSN: queued.first?.lsn ?? nextLSN, capacity: UInt64(options.segmentBytes),
             isAllocated: false, mayHoldCompressed: options.compressionThresholdBytes != nil,
+            mayHoldRewrites: mayHoldRewrites,
             predecessor: active.header.segment, predecessorEnd: endOffset,
             predecessorLastLSN: lastWrittenLSN, predecessorChecksum: lastChecksum)
     }
@@ -248,6 +269,7 @@ struct LogScheduler {
         active?.end = endOffset
         footers.seal(active, end: endOffset, lastLSN: lastWrittenLSN, lastChecksum: lastChecksum)
         footers.begin(segment)
+        use.begin(segment.header.segment)
         active = segment
         // Its header states where everything before it ends: as good as a claim.
         claimedLSN = max(claimedLSN, durableLSN)
@@ -291,10 +313,13 @@ struct LogScheduler {
         claimedLSN = max(claimedLSN, group.header.durableLSN)
         var entries: UInt64 = 0
         group.forEachItem { slot, item, bodyOffset in
-            if item.kind == .append { entries += UInt64(item.count) }
+            if item.kind != .rewrite { entries += UInt64(item.count) }
             bodyBytesWritten += UInt64(item.bodyBytes)
             rawBodyBytesWritten += UInt64(item.rawBytes)
-            regions[slot].becameDurable(item, segment: segment, bodyOffset: bodyOffset)
+            regions[slot].becameDurable(item, segment: segment, bodyOffset: bodyOffset, use: use)
+        }
+        if !cuts.isEmpty {
+            cuts.removeSubrange(..<(cuts.firstIndex { $0.lsn > group.lsn } ?? cuts.count))
         }
         if !group.isClaim {
             histograms.frameBatches.record(UInt64(group.storages.count))
@@ -346,6 +371,26 @@ struct LogScheduler {
     /// Asks for an empty frame that claims what is durable, if nothing else is under way.
     mutating func claimIfIdle() {
         if isDrained, hasUnclaimed, failure == nil { wantsClaim = true }
+    }
+}
+
+/// The entries of one region from an index on, which a record supersedes or drops.
+private struct LogTail {
+    var slot: Int
+    var from: LogIndex
+    var lsn: UInt64
+}
+
+extension BatchItem {
+    /// From where on this takes entries of a log that is so; nil: it takes none, but maybe from its
+    /// beginning on.
+    @inline(__always)
+    fileprivate func cut(_ state: RegionState) -> LogIndex? {
+        switch kind {
+        case .append: count > 0 && firstIndex <= state.lastIndex ? firstIndex : nil
+        case .reset, .tombstone: .zero
+        case .compact, .birth, .carry, .rewrite: nil
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 //
 // Blocks are in index order, and that is also log order: an append at i drops every block at and
 // past i, so what remains before it was written before it. Hence the first block is in the oldest
-// segment that the region's entries hold back.
+// segment that the region's entries hold back. Only where entries were written again (``replace``) it
+// may be another one; then the header knows a segment before which there is none.
 //
 // With many regions each append meets a region that is in no cache. So what an append touches lies
 // together: the storage's header and, while blocks are few, the last one beside it.
@@ -39,6 +40,8 @@ final class IndexStorage: ManagedBuffer<IndexStorage.Header, IndexBlock> {
         var head: UInt32 = 0
         var end: UInt32 = 0
         var capacity: UInt32
+        /// No block is in a segment before this one; 0: blocks are in log order.
+        var oldest: UInt32 = 0
         /// As of the last durable record.
         var firstIndex: LogIndex
     }
@@ -52,6 +55,7 @@ final class IndexStorage: ManagedBuffer<IndexStorage.Header, IndexBlock> {
         let live = old.info.pointee.end - old.info.pointee.head
         made.blocks.initialize(from: old.blocks + Int(old.info.pointee.head), count: Int(live))
         made.info.pointee.end = live
+        made.info.pointee.oldest = old.info.pointee.oldest
         return made
     }
 
@@ -96,12 +100,13 @@ struct RegionIndex: @unchecked Sendable {
         }
     }
 
-    // MARK: Changing
+    // MARK: Changing. Of blocks that come and go `use` keeps count.
 
     /// Drops every entry at and past `block.first`, then adds the block.
     ///
     /// - Parameter firstIndex: Where the log begins, if there were no blocks.
-    mutating func append(_ block: IndexBlock, firstIndex: LogIndex) {
+    mutating func append(_ block: IndexBlock, firstIndex: LogIndex, use: SegmentUse? = nil) {
+        use?.add(block)
         guard storage != nil else {
             let made = IndexStorage.make(capacity: 1, firstIndex: firstIndex, from: nil)
             made.blocks.initialize(to: block)
@@ -118,6 +123,7 @@ struct RegionIndex: @unchecked Sendable {
                 blocks[end - 1].count = UInt32(block.first - blocks[end - 1].first)
             } else {
                 end -= 1
+                use?.drop(blocks[end])
             }
         }
         info.pointee.end = UInt32(end)
@@ -139,15 +145,21 @@ struct RegionIndex: @unchecked Sendable {
     }
 
     /// Drops the blocks that lie wholly below `index`, where the durable log begins now.
-    mutating func compact(to index: UInt64) {
+    mutating func compact(to index: UInt64, use: SegmentUse? = nil) {
         makeUnique()
         guard let storage else { return }
         storage.info.pointee.firstIndex = LogIndex(index)
         let blocks = storage.blocks
         var head = Int(storage.info.pointee.head)
         let end = Int(storage.info.pointee.end)
-        while head < end, blocks[head].end <= index { head += 1 }
-        guard head < end else { return removeAll() }
+        while head < end, blocks[head].end <= index {
+            use?.drop(blocks[head])
+            head += 1
+        }
+        guard head < end else {
+            self.storage = nil
+            return
+        }
         storage.info.pointee.head = UInt32(head)
         // Moving the rest down each time would cost its length for each compaction.
         let rest = end - head
@@ -163,7 +175,80 @@ struct RegionIndex: @unchecked Sendable {
         }
     }
 
-    mutating func removeAll() { storage = nil }
+    mutating func removeAll(use: SegmentUse? = nil) {
+        if let use, let storage {
+            let (head, end) = (storage.info.pointee.head, storage.info.pointee.end)
+            for position in Int(head)..<Int(end) { use.drop(storage.blocks[position]) }
+        }
+        storage = nil
+    }
+
+    /// Whether no block holds entries both before and at `end`: one that was replaced up to there would
+    /// lose entries at its front.
+    func canReplace(upTo end: UInt64) -> Bool {
+        guard let last = position(of: end - 1) else { return true }
+        return block(at: last).map { $0.end == end } ?? true
+    }
+
+    /// Says of the block's entries that they are there; all others stay where they are. Only if
+    /// ``canReplace(upTo:)`` its end.
+    mutating func replace(with block: IndexBlock, firstIndex: LogIndex, use: SegmentUse? = nil) {
+        invariant(
+            canReplace(upTo: block.end), "entries up to \(block.end - 1) end within a block")
+        guard let oldest = first?.segment else {
+            return append(block, firstIndex: firstIndex, use: use)
+        }
+        makeUnique()
+        guard let (info, blocks) = pointers else { return }
+        // Counted from the head, which room may move.
+        let head = Int(info.pointee.head)
+        var low = place { $0.end > block.first } - head
+        let high = place { $0.first >= block.end } - head
+        let begin = info.pointee.firstIndex.rawValue
+        if low < high, blocks[head + low].first < block.first, block.first > begin {
+            blocks[head + low].count = UInt32(block.first - blocks[head + low].first)
+            low += 1
+        }
+        use?.add(block)
+        for position in low..<high { use?.drop(blocks[head + position]) }
+        if info.pointee.oldest == 0 { info.pointee.oldest = oldest }
+        leaveOne(of: low..<high)
+        guard let (info, blocks) = pointers else { return }
+        blocks[Int(info.pointee.head) + low] = block
+        if count == 1 { info.pointee.oldest = 0 }
+    }
+
+    /// Makes room for one block in the place of those in a range that counts from the head. The shorter
+    /// side moves: entries are mostly written again from a log's beginning on.
+    private mutating func leaveOne(of range: Range<Int>) {
+        if range.isEmpty, count == Int(storage?.info.pointee.capacity ?? 0) { grow() }
+        guard let (info, blocks) = pointers else { return }
+        let (head, end) = (Int(info.pointee.head), Int(info.pointee.end))
+        let (before, after) = (range.lowerBound, end - head - range.upperBound)
+        // One more where the range is empty.
+        let fewer = range.count - 1
+        let hasRoomBehind = end - fewer <= Int(info.pointee.capacity)
+        if head + fewer >= 0, before <= after || !hasRoomBehind {
+            (blocks + head + fewer).update(from: blocks + head, count: before)
+            info.pointee.head = UInt32(head + fewer)
+        } else {
+            let rest = blocks + head + range.upperBound
+            (rest - fewer).update(from: rest, count: after)
+            info.pointee.end = UInt32(end - fewer)
+        }
+    }
+
+    /// The first position whose block `isPast` is true of, as it then is of all behind it.
+    private func place(_ isPast: (IndexBlock) -> Bool) -> Int {
+        guard let (info, blocks) = pointers else { return 0 }
+        var low = Int(info.pointee.head)
+        var high = Int(info.pointee.end)
+        while low < high {
+            let middle = (low + high) / 2
+            if isPast(blocks[middle]) { high = middle } else { low = middle + 1 }
+        }
+        return low
+    }
 
     /// A copy for others to look at keeps what it shows.
     private mutating func makeUnique() {
@@ -182,6 +267,64 @@ struct RegionIndex: @unchecked Sendable {
     }
 
     // MARK: Finding
+
+    /// Whether the blocks are those of all entries of a range, without a gap.
+    func covers(_ range: Range<UInt64>) -> Bool {
+        guard var position = position(of: range.lowerBound) else { return range.isEmpty }
+        var next = range.lowerBound
+        while let block = block(at: position), block.first <= next {
+            next = block.end
+            position += 1
+        }
+        return next >= range.upperBound
+    }
+
+    /// Visits the blocks in `segment`, before which there are none, in index order, until `visit` returns
+    /// false.
+    func forEach(in segment: UInt32, _ visit: (IndexBlock) -> Bool) {
+        guard let storage else { return }
+        let isOrdered = storage.info.pointee.oldest == 0
+        for position in Int(storage.info.pointee.head)..<Int(storage.info.pointee.end) {
+            let block = storage.blocks[position]
+            if block.segment == segment {
+                guard visit(block) else { return }
+            } else if isOrdered {
+                return
+            }
+        }
+    }
+
+    /// Whether a block is in `segment`, before which there is none.
+    ///
+    /// - Complexity: O(1) while blocks are in log order, and mostly else.
+    func holds(_ segment: UInt32) -> Bool {
+        guard let storage else { return false }
+        let oldest = storage.info.pointee.oldest
+        if oldest == 0 { return first?.segment == segment }
+        guard oldest <= segment else { return false }
+        for position in Int(storage.info.pointee.head)..<Int(storage.info.pointee.end)
+        where storage.blocks[position].segment == segment { return true }
+        return false
+    }
+
+    /// Looks where the oldest block is, if that may be before `segment` or in it; ``holds(_:)`` is then
+    /// fast for it and later ones.
+    mutating func findOldest(_ segment: UInt32) {
+        guard let storage, storage.info.pointee.oldest != 0,
+            storage.info.pointee.oldest <= segment
+        else { return }
+        makeUnique()
+        guard let (info, blocks) = pointers else { return }
+        var oldest = UInt32.max
+        var (last, isOrdered) = (UInt32(0), true)
+        for position in Int(info.pointee.head)..<Int(info.pointee.end) {
+            let next = blocks[position].segment
+            if next < last { isOrdered = false }
+            last = next
+            oldest = min(oldest, next)
+        }
+        info.pointee.oldest = isOrdered ? 0 : oldest
+    }
 
     /// The position of the block that holds `index`, for ``block(at:)``; nil if none does.
     func position(of index: UInt64) -> Int? {

@@ -32,50 +32,77 @@ struct RegionLog: Sendable {
     }
 
     /// Takes one durable record, in log order, into the index.
-    mutating func becameDurable(_ item: BatchItem, segment: UInt64, bodyOffset: Int) {
+    ///
+    /// - Parameter use: Keeps count of it, if given.
+    mutating func becameDurable(
+        _ item: BatchItem, segment: UInt64, bodyOffset: Int, use: SegmentUse? = nil
+    ) {
         // Segment ids are at most 32 bits wide (docs/FORMATS.md).
         let segment = UInt32(segment)
-        if item.hasHardState { hardStateSegment = segment }
+        if item.hasHardState { Self.move(&hardStateSegment, to: segment, use) }
         switch item.kind {
         case .append:
             guard item.count > 0 else { return }
             index.append(
-                IndexBlock(
-                    first: item.firstIndex.rawValue, count: item.count, segment: segment,
-                    bodyOffset: UInt32(bodyOffset), bodyBytes: item.bodyBytes,
-                    rawBytes: item.rawBytes, bodyChecksum: item.bodyChecksum),
-                firstIndex: staged.firstIndex)
+                IndexBlock(item, segment: segment, bodyOffset: bodyOffset),
+                firstIndex: staged.firstIndex, use: use)
+        case .rewrite:
+            index.replace(
+                with: IndexBlock(item, segment: segment, bodyOffset: bodyOffset),
+                firstIndex: staged.firstIndex, use: use)
         case .compact:
             let isNews =
                 item.firstIndex > firstIndex || item.firstIndex == staged.firstIndex
                 || baseSegment == 0
             guard isNews else { return }
-            baseSegment = segment
-            index.compact(to: max(firstIndex, item.firstIndex).rawValue)
+            Self.move(&baseSegment, to: segment, use)
+            index.compact(to: max(firstIndex, item.firstIndex).rawValue, use: use)
         case .reset:
-            baseSegment = segment
-            index.removeAll()
+            Self.move(&baseSegment, to: segment, use)
+            index.removeAll(use: use)
         case .birth:
-            staged.identity?.segment = segment
+            moveIdentity(to: segment, use)
         case .tombstone:
-            staged.identity?.segment = segment
-            baseSegment = 0
-            index.removeAll()
+            moveIdentity(to: segment, use)
+            Self.move(&baseSegment, to: 0, use)
+            index.removeAll(use: use)
         case .carry:
-            hardStateSegment = segment
-            baseSegment = segment
-            staged.identity?.segment = segment
-            index.compact(to: item.firstIndex.rawValue)
+            Self.move(&hardStateSegment, to: segment, use)
+            Self.move(&baseSegment, to: segment, use)
+            moveIdentity(to: segment, use)
+            index.compact(to: item.firstIndex.rawValue, use: use)
         }
     }
 
-    /// Whether entries of the region are in `segment`.
+    @inline(__always)
+    private static func move(_ place: inout UInt32, to segment: UInt32, _ use: SegmentUse?) {
+        guard place != segment else { return }
+        use?.move(from: place, to: segment)
+        place = segment
+    }
+
+    private func moveIdentity(to segment: UInt32, _ use: SegmentUse?) {
+        guard let identity = staged.identity else { return }
+        Self.move(&identity.segment, to: segment, use)
+    }
+
+    /// Whether entries of the region are in `segment`, before which there are none.
     func hasEntries(in segment: UInt64) -> Bool {
-        index.first.map { $0.segment == segment } ?? false
+        UInt32(exactly: segment).map { index.holds($0) } ?? false
     }
 
     /// Whether the newest hard state, beginning or birth of the region is in `segment`.
     func hasState(in segment: UInt64) -> Bool {
         hardStateSegment == segment || baseSegment == segment || identitySegment == segment
+    }
+}
+
+extension IndexBlock {
+    /// The entries of a record whose body is at this place.
+    init(_ item: BatchItem, segment: UInt32, bodyOffset: Int) {
+        self.init(
+            first: item.firstIndex.rawValue, count: item.count, segment: segment,
+            bodyOffset: UInt32(bodyOffset), bodyBytes: item.bodyBytes, rawBytes: item.rawBytes,
+            bodyChecksum: item.bodyChecksum)
     }
 }

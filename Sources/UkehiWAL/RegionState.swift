@@ -5,7 +5,7 @@
 //   compact to i       the log begins at i; later appends below i are impossible
 //   reset to i         the log is empty and begins at i (a snapshot replaced it)
 //   birth, tombstone   each ends the other; a tombstone drops the log and leaves the hard state
-//   carry              says again what is so at its place: replaying with or without it is the same
+//   carry, rewrite     say again what is so at their place: replaying with or without them is the same
 //
 // The oldest segments of a log may be gone. What they held of a region was superseded by then, but
 // records that stood between are read without what they refer to: so until the first record that
@@ -99,6 +99,15 @@ struct RegionState: Sendable {
             begin(at: item)
             hardState = item.hardState
             identify(birth: identity.birth, tombstone: identity.tombstone)
+        case .rewrite:
+            if isBaseKnown, item.firstIndex < firstIndex {
+                return "entries again from \(item.firstIndex), below the first one \(firstIndex)"
+            }
+            if isEndKnown, item.endIndex > lastIndex + 1 {
+                return "entries again up to \(item.endIndex - 1), past the last one \(lastIndex)"
+            }
+            // There are at least these, and maybe more that are not met yet.
+            lastIndex = max(lastIndex, item.endIndex - 1)
         }
         return nil
     }

@@ -114,6 +114,15 @@ struct Replay {
         switch item.kind {
         case .append where item.count > 0:
             if let problem = terms[slot].append(item, content) { return problem }
+        case .rewrite:
+            guard regions[slot].index.canReplace(upTo: item.endIndex.rawValue) else {
+                return "entries again up to \(item.endIndex - 1), within a batch"
+            }
+            // Whoever fills a gap knows the terms in it.
+            let isFollowed = regions[slot].index.position(of: item.endIndex.rawValue) != nil
+            if let problem = terms[slot].rewrite(item, content, isFollowed: isFollowed) {
+                return problem
+            }
         case .reset, .tombstone: terms[slot].removeAll()
         default: break
         }
@@ -123,7 +132,7 @@ struct Replay {
         return nil
     }
 
-    /// Throws unless the terms of a damaged append's entries are known from its item: all are the last
+    /// Throws unless the terms of damaged entries are known from its item: all are the last
     /// one's if the entry before has it, too, since terms never fall.
     private func requireKnownTerms(of item: BatchItem, at place: LogPosition) throws(WALError) {
         // Bodies of several terms are not compressed (``LogBatch``).
@@ -148,15 +157,20 @@ struct Replay {
     mutating func finish() throws(WALError) {
         for slot in 0..<regions.count {
             var state = regions[slot].staged
-            let held = regions[slot].index.first?.first ?? state.firstIndex.rawValue
-            guard held <= state.firstIndex.rawValue else {
+            if !state.isEndKnown {
+                // Rewrites tell the end of a log whose appends are gone.
+                let end = regions[slot].index.last?.end ?? 0
+                state.lastIndex = LogIndex(max(state.firstIndex.rawValue, end)) - 1
+            }
+            let first = state.firstIndex.rawValue
+            let held = first..<max(first, state.lastIndex.rawValue + 1)
+            guard regions[slot].index.covers(held) else {
                 throw WALError(
                     .corrupted,
-                    "The log was not opened: entries \(state.firstIndex) to \(held - 1) of "
-                        + "\(regions[slot].region) are in no segment. Restore the node from its "
-                        + "peers.")
+                    "The log was not opened: some of the entries \(state.firstIndex) to "
+                        + "\(state.lastIndex) of \(regions[slot].region) are in no segment. Restore "
+                        + "the node from its peers.")
             }
-            if !state.isEndKnown { state.lastIndex = state.firstIndex - 1 }
             state.isBaseKnown = true
             state.isEndKnown = true
             regions[slot].staged = state
@@ -172,6 +186,17 @@ struct Replay {
 }
 
 extension TermRuns {
+    /// The terms of entries that are there already, or were in segments that are gone; the reason when
+    /// the body is not what the item says. What is around them stays.
+    fileprivate mutating func rewrite(
+        _ item: BatchItem, _ content: Replay.Content, isFollowed: Bool
+    ) -> String? {
+        var some = TermRuns()
+        if let problem = some.append(item, content) { return problem }
+        replace(item.firstIndex..<item.endIndex, with: some, isFollowed: isFollowed)
+        return nil
+    }
+
     /// The terms of an append's entries, which supersede what is there; the reason when its body is
     /// not what the item says.
     fileprivate mutating func append(_ item: BatchItem, _ content: Replay.Content) -> String? {

@@ -30,6 +30,8 @@ package struct SegmentHeader: Hashable, Sendable {
     package var isAllocated: Bool
     /// Whether bodies in it may be compressed; a reader that knows nothing of that must not read it.
     package var mayHoldCompressed = false
+    /// The same of records that say entries again.
+    package var mayHoldRewrites = false
     /// 0: the first of its log.
     package var predecessor: UInt64
     package var predecessorEnd: UInt64
@@ -46,7 +48,8 @@ enum SegmentFormat {
     static let magic: UInt64 = 0x4c41_5749_4845_4b55
     static let allocatedFlag: UInt32 = 1
     static let compressedFlag: UInt32 = 4
-    static let knownFlags = allocatedFlag | compressedFlag
+    static let rewritesFlag: UInt32 = 8
+    static let knownFlags = allocatedFlag | compressedFlag | rewritesFlag
 }
 
 extension SegmentHeader {
@@ -76,6 +79,7 @@ extension SegmentHeader {
     private var flags: UInt32 {
         (isAllocated ? SegmentFormat.allocatedFlag : 0)
             | (mayHoldCompressed ? SegmentFormat.compressedFlag : 0)
+            | (mayHoldRewrites ? SegmentFormat.rewritesFlag : 0)
     }
 
     /// What one copy says.
@@ -102,6 +106,7 @@ extension SegmentHeader {
             capacity: base.get(UInt64.self, at: 48),
             isAllocated: flags & SegmentFormat.allocatedFlag != 0,
             mayHoldCompressed: flags & SegmentFormat.compressedFlag != 0,
+            mayHoldRewrites: flags & SegmentFormat.rewritesFlag != 0,
             predecessor: base.get(UInt64.self, at: 64),
             predecessorEnd: base.get(UInt64.self, at: 72),
             predecessorLastLSN: base.get(UInt64.self, at: 80),

@@ -36,7 +36,7 @@ extension FrameDefect {
     /// Whether peers have all that is lost: entries. What a damaged logical record said, nobody
     /// else knows.
     fileprivate var canBeRepaired: Bool {
-        damaged.allSatisfy { $0.kind == .append && $0.count > 0 }
+        damaged.allSatisfy(\.holdsEntries)
     }
 }
 

@@ -34,6 +34,11 @@ package final class SegmentFile: @unchecked Sendable {
     }
 }
 
+extension SegmentFile {
+    /// What the file takes on disk.
+    var fileBytes: Int { Int(max(end ?? 0, min(preparedTo, header.capacity))) }
+}
+
 /// What stays the same while a log is open; used by the thread that has the work to do.
 final class SegmentStore: Sendable {
     let fileSystem: any FileSystem

@@ -169,6 +169,16 @@ private struct NaiveRegion {
     var lowest: UInt64 = 1
     var highest: UInt64 = 0
 
+    mutating func put(_ item: BatchItem, _ body: UnsafeRawBufferPointer) {
+        let first = item.firstIndex.rawValue
+        _ = forEachRecord(of: item, in: body) { position, record in
+            let data = UnsafeRawBufferPointer(
+                rebasing: body[record.offset..<record.offset + record.count])
+            entries[first + UInt64(position)] = NaiveEntry(
+                term: record.term, kind: record.kind, checksum: CRC32C.checksum(data))
+        }
+    }
+
     mutating func remove(_ range: ClosedRange<UInt64>) {
         if range.count > entries.count {
             for index in entries.keys.filter({ range.contains($0) }) { entries[index] = nil }
@@ -199,12 +209,11 @@ private struct NaiveScan {
                 region.highest = item.endIndex.rawValue - 1
                 // Replay has refused a body that cannot be decompressed.
                 guard let body = frame.body(of: item, at: offset) else { break }
-                _ = forEachRecord(of: item, in: body) { position, record in
-                    let data = UnsafeRawBufferPointer(
-                        rebasing: body[record.offset..<record.offset + record.count])
-                    region.entries[first + UInt64(position)] = NaiveEntry(
-                        term: record.term, kind: record.kind, checksum: CRC32C.checksum(data))
-                }
+                region.put(item, body)
+            case .rewrite:
+                region.highest = max(region.highest, item.endIndex.rawValue - 1)
+                guard let body = frame.body(of: item, at: offset) else { break }
+                region.put(item, body)
             case .reset, .tombstone:
                 region.entries = [:]
                 region.lowest = 1

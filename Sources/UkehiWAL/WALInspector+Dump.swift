@@ -30,7 +30,7 @@ package struct LogFilter: Sendable {
         if let region, item.region != region { return false }
         let isNamed =
             recordKinds.map { $0.contains(item.kind) } ?? (entryKinds == nil)
-        guard item.kind == .append, item.count > 0 else {
+        guard item.holdsEntries else {
             if !isNamed || entry != nil { return false }
             if let indexes, !indexes.contains(item.firstIndex.rawValue) { return false }
             if let term, item.lastTerm != term, !item.hasHardState || item.hardState.term != term {
@@ -45,10 +45,11 @@ package struct LogFilter: Sendable {
         return true
     }
 
-    fileprivate func takes(_ info: WALInspector.EntryInfo) -> Bool {
+    /// - Parameter kind: Of the record that holds the entry.
+    fileprivate func takes(_ info: WALInspector.EntryInfo, in kind: RecordKind) -> Bool {
         if let indexes, !indexes.contains(info.index.rawValue) { return false }
         if let term, info.term != term { return false }
-        let isNamed = recordKinds?.contains(.append) ?? false
+        let isNamed = recordKinds?.contains(kind) ?? false
         if let entryKinds, !isNamed, !entryKinds.contains(info.kind) { return false }
         return entry?(info) ?? true
     }
@@ -100,7 +101,7 @@ extension WALInspector {
         var entries: [EntryInfo] = []
         for (item, offset) in zip(frame.items, frame.bodyOffsets()) where filter.mayTake(item) {
             let before = entries.count
-            if item.kind == .append { collect(frame, item, offset, filter, &entries) }
+            if item.holdsEntries { collect(frame, item, offset, filter, &entries) }
             if item.count == 0 || entries.count > before { batches.append(item) }
         }
         // A claim has no batches: shown where everything is, or where its number is asked for.
@@ -135,7 +136,7 @@ extension WALInspector {
                     segment: frame.header.segment,
                     offset: frame.header.offset + UInt64(offset + inBody)),
                 data: data)
-            if filter.takes(info) { entries.append(info) }
+            if filter.takes(info, in: item.kind) { entries.append(info) }
         }
     }
 

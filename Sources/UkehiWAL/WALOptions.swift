@@ -53,8 +53,11 @@ package enum WALLimits {
     /// Segments that must become free, at least, before entries are written again for it: until then the
     /// owner has time to let go of them.
     static let leastFreedByRewriting = 2
-    /// Of one region's entries that are written again, decompressed. More stay where they are.
-    static let maxRewrittenBytes = 4 << 20
+    /// What one step of purging writes again at most, but for a last batch.
+    static let maxRewrittenBytes = 8 << 20
+    /// Entries of a region that are written again as one batch, decompressed, but for a batch that was
+    /// larger before. One bad sector damages all of a batch.
+    static let rewrittenBatchBytes = 64 << 10
     /// Footers that wait for the preparer; a segment that is sealed meanwhile gets none.
     static let maxWaitingFooters = 8
     /// What the background check reads at once at most, but for a larger frame.

@@ -1,7 +1,7 @@
 // Freeing dead segments, strictly oldest first.
 //
 //   oldest segment  | entries that some region still needs        -> it stays; the regions are named, or
-//                   |                                                their entries written again
+//                   |                                                the entries said again at the end
 //                   | hard states, beginnings, births, tombstones -> said again at the log's end
 //                   | nothing                                     -> mark raised, file removed or
 //                                                                       kept for its next life
@@ -20,7 +20,8 @@ package enum PurgeStep: Sendable, Hashable {
     case done
     /// These regions' entries hold the oldest segment back; ascending.
     case pinned([RegionID])
-    /// States, or all entries, of this many regions were written again; go on when the ticket is durable.
+    /// States or entries of this many regions were written again; go on when the ticket is durable. 0:
+    /// those of an earlier step are still under way.
     case carried(regions: Int, Ticket)
     /// The oldest segment is gone.
     case removed(segment: UInt64)
@@ -47,7 +48,10 @@ extension WriteAheadLog {
 
     /// The regions whose entries are in the oldest segment, ascending; none if it is the active one.
     package func pinnedBy() -> [RegionID] {
-        monitor.withLock { oldestSealed.map { pinning($0) } ?? [] }
+        monitor.lock()
+        defer { monitor.unlock() }
+        guard let oldest = oldestSealed, let scan = scan(oldest) else { return [] }
+        return scan.pinningRegions
     }
 
     /// One step of ``purge()``, for a driver without threads.
@@ -66,37 +70,40 @@ extension WriteAheadLog {
             monitor.unlock()
             return .done
         }
-        var scan = purgeScan
-        scan.begin(oldest)
-        while scan.lookOn(scheduler.regions) {
-            monitor.unlock()
-            monitor.lock()
-        }
-        guard oldest == oldestSealed, scheduler.failure == nil else {
+        guard let scan = scan(oldest), scheduler.failure == nil else {
             // Another thread was faster.
             monitor.unlock()
             return .done
         }
-        purgeScan = scan
         if !scan.pinning.isEmpty {
-            // A carry changes nothing, so it may be written before it is needed.
-            let early = options.rarePaths.takes(.carriedEarly) ? carry(scan) : nil
-            let regions = scan.pinning.map { scheduler.regions[$0].region }.sorted()
+            // Saying again what is so changes nothing, so it may be done before it is needed.
+            let isEarly = options.rarePaths.takes(.carriedEarly)
+            let early = isEarly ? carry(scan) : nil
+            let isWorth =
+                isEarly || isWorthRewriting && (oldest <= toldSegment || isPressing)
+            // Of what is sealed by now the owner is told, if nothing comes of it.
+            let newest = segments[segments.count - 2].header.segment
             monitor.unlock()
             if let early { return early }
-            return isWorthRewriting(from: oldest)
-                ? rewrite(scan.pinning) ?? .pinned(regions) : .pinned(regions)
+            if isWorth, let step = rewrite(scan) { return step }
+            monitor.withLock { toldSegment = max(toldSegment, newest) }
+            return .pinned(scan.pinningRegions)
         }
         #if BugBank
             let carries = !PlantedBug.statesNotCarried.isPlanted
         #else
             let carries = true
         #endif
-        if carries, let step = carry(scan) {
-            monitor.unlock()
-            return step
+        if carries, !scan.carrying.isEmpty {
+            // Where states are most of a segment, little is gained by moving them.
+            let step = isMostlyDead(oldest) || isWorthRewriting ? carry(scan) : .done
+            if let step {
+                monitor.unlock()
+                return step
+            }
         }
         var removed = segments.removeFirst()
+        scheduler.use.removeOldest()
         counters.segmentsRemoved += 1
         monitor.unlock()
         do throws(FileError) {
@@ -154,10 +161,26 @@ extension WriteAheadLog {
         segments.count > 1 ? segments.first?.header.segment : nil
     }
 
-    private func pinning(_ segment: UInt64) -> [RegionID] {
-        let regions = scheduler.regions
-        return (0..<regions.count).filter { regions[$0].hasEntries(in: segment) }
-            .map { regions[$0].region }.sorted()
+    /// Which regions need the oldest segment; nil if it is gone meanwhile. Called with the lock held, lets
+    /// go of it in between.
+    private func scan(_ oldest: UInt64) -> PurgeScan? {
+        var scan = purgeScan
+        scan.begin(oldest)
+        // Mostly nobody needs it, which takes no walk to know.
+        if scheduler.use[oldest].isFree { return scan }
+        while scan.lookOn(scheduler.regions) {
+            monitor.unlock()
+            monitor.lock()
+        }
+        guard oldest == oldestSealed else { return nil }
+        purgeScan = scan
+        return scan
+    }
+
+    /// Called with the lock held.
+    private func isMostlyDead(_ segment: UInt64) -> Bool {
+        let bytes = self.segment(segment)?.fileBytes ?? 0
+        return 2 * scheduler.use[segment].liveBytes <= bytes
     }
 
     /// Writes the states that `scan` found again, at most a group's worth. Called with the lock held;

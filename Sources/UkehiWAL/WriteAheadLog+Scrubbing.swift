@@ -189,7 +189,7 @@ extension Scrubber.Cursor {
         var at = frame.header.bodyStart
         for item in frame.items {
             defer { at += Int(item.bodyBytes) }
-            guard item.kind == .append, item.count > 0 else { continue }
+            guard item.holdsEntries else { continue }
             let reason =
                 frame.body(of: item, at: at).map { forEachRecord(of: item, in: $0) { _, _ in } }
                 ?? BatchItem.isNotDecompressed

@@ -37,6 +37,11 @@ package final class WriteAheadLog: @unchecked Sendable {
     var spare: SegmentFile?
     var idleSegments: IdleSegments
     var purgeScan = PurgeScan()
+    /// The newest segment of which the owner was told who holds the log back.
+    var toldSegment: UInt64 = 0
+    /// One thread at a time writes entries again; the last of them that were.
+    var isRewriting = false
+    var rewriteTicket: Ticket = 0
     /// One thread at a time uses mark and directory, outside of the lock.
     var isChangingNames = false
     var mark: LogMark
@@ -81,8 +86,13 @@ package final class WriteAheadLog: @unchecked Sendable {
         self.store = store
         self.random = random
         self.clock = clock
+        let active = recovered.active.header.segment
         scheduler = LogScheduler(
-            options: store.options, regions: recovered.regions, end: recovered.end)
+            options: store.options, regions: recovered.regions,
+            use: SegmentUse(
+                recovered.regions,
+                oldest: recovered.sealed.first?.header.segment ?? active, newest: active),
+            end: recovered.end)
         scheduler.activated(recovered.active)
         if let footer = recovered.footer { scheduler.footers.add(recovered: footer) }
         segments = recovered.sealed + [recovered.active]
@@ -258,6 +268,9 @@ package final class WriteAheadLog: @unchecked Sendable {
         }
         directoryLock.release()
     }
+
+    /// Whether threads of its own write; otherwise its owner does.
+    package var isThreaded: Bool { monitor.withLock { !threads.isEmpty } }
 
     /// Blocks until `ticket` is durable; false when it never will be. Only with threads running.
     package func waitUntilDurable(_ ticket: Ticket) -> Bool {

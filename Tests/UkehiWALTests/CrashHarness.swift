@@ -42,6 +42,7 @@ final class CrashHarness {
     private(set) var mostInFlight = 0
     private(set) var removedSegments = 0
     private(set) var carries = 0
+    private(set) var rewrites: UInt64 = 0
     private(set) var cutRecoveries = 0
     private(set) var claims = 0
     private(set) var footers: UInt64 = 0
@@ -59,6 +60,11 @@ final class CrashHarness {
         options.compressionThresholdBytes =
             random.oneIn(3) ? nil : Int.random(in: 32...1000, using: &random)
         fileSystem.setAllocationSupported(!random.oneIn(4))
+        if random.oneIn(2) {
+            // Entries are written again long before it is worth it.
+            options.rarePaths = RarePaths(
+                random: SeededRandomSource(seed: seed), only: [.carriedEarly])
+        }
         let opened = try CrashHarness.open(fileSystem, options, seed: seed, clock)
         log = opened.log
         begin(opened)
@@ -107,7 +113,11 @@ final class CrashHarness {
             log.prepareStep()
             try scrub()
         case 18:
-            if random.oneIn(3) { log.claimIfIdle() } else { try purge() }
+            if random.oneIn(options.rarePaths.isOn ? 2 : 3) {
+                log.claimIfIdle()
+            } else {
+                for _ in 0..<(options.rarePaths.isOn ? 3 : 1) { try purge() }
+            }
         default:
             // The next few operations succeed, then the disk is gone.
             if random.oneIn(6), cuts { cutSoon() }
@@ -201,6 +211,7 @@ final class CrashHarness {
     private func crash() throws {
         crashes += 1
         footers += log.statistics.footersWritten
+        rewrites += log.statistics.regionsRewritten
         scrubbedBytes += log.statistics.scrubbedBytes
         var left: SimulatedFileSystem
         if random.oneIn(3) {

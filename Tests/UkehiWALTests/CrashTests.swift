@@ -32,6 +32,7 @@ struct CrashTests {
         var inFlight = 0
         var removed = 0
         var carries = 0
+        var rewrites: UInt64 = 0
         var cut = 0
         var claims = 0
         var rotations: UInt64 = 0
@@ -44,6 +45,7 @@ struct CrashTests {
             inFlight = max(inFlight, harness.mostInFlight)
             removed += harness.removedSegments
             carries += harness.carries
+            rewrites += harness.rewrites
             cut += harness.cutRecoveries
             claims += harness.claims
             rotations += harness.rotations
@@ -54,6 +56,7 @@ struct CrashTests {
         #expect(inFlight >= 4)
         #expect(removed > 20)
         #expect(carries > 20)
+        #expect(rewrites > 50)
         #expect(cut > 20)
         #expect(claims > 10)
         #expect(rotations > 20)

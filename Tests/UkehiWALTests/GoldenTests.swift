@@ -21,12 +21,13 @@ import UkehiSimulation
 struct GoldenTests {
     private static let folder = URL(filePath: #filePath).deletingLastPathComponent()
         .appending(path: "Corpus/v1")
-    private static let names = ["whole", "purged", "footers", "compressed"]
+    private static let names = ["whole", "purged", "footers", "compressed", "rewritten"]
 
     // MARK: What is in them
 
     private static func log(_ name: String) throws -> SimulatedFileSystem {
         if name == "compressed" { return try compressedLog() }
+        if name == "rewritten" { return try rewrittenLog() }
         var options = SmallLog.options
         options.writesFooters = name == "footers"
         // A footer takes no more than an eighth of its segment.
@@ -149,6 +150,45 @@ struct GoldenTests {
         return second.fileSystem
     }
 
+    /// Entries of several terms that were written again, and what came after; their old places are gone.
+    private static func rewrittenLog() throws -> SimulatedFileSystem {
+        let small = try SmallLog(options: SmallLog.options, seed: 47)
+        func append(_ region: UInt64, _ entries: [Entry]) throws {
+            var batch = LogBatch()
+            batch.append(
+                region: RegionID(region),
+                hardState: HardState(term: Term(3), vote: PeerID(region), commit: .zero),
+                entries: entries)
+            _ = try small.log.submit(&batch, lane: 0)
+            small.pump()
+        }
+        func compact(_ region: UInt64, to first: UInt64) throws {
+            var batch = LogBatch()
+            batch.compact(region: RegionID(region), firstIndex: LogIndex(first), term: Term(1))
+            _ = try small.log.submit(&batch, lane: 0)
+            small.pump()
+        }
+        try append(1, SmallLog.entries(from: 1, count: 4, bytes: 20))
+        try append(2, SmallLog.entries(from: 1, count: 3, bytes: 20))
+        try append(
+            2,
+            SmallLog.entries(from: 4, count: 2, term: 2, bytes: 30)
+                + SmallLog.entries(from: 6, count: 2, term: 3, bytes: 40))
+        for index in UInt64(1)...20 {
+            try append(9, SmallLog.entries(from: index, count: 1, bytes: 3000))
+        }
+        // In a segment that stays for the time being.
+        try append(2, SmallLog.entries(from: 8, count: 2, term: 3, bytes: 50))
+        try compact(9, to: 20)
+        for _ in 0..<20 {
+            _ = try small.log.purgeStep()
+            small.pump()
+        }
+        try append(1, SmallLog.entries(from: 3, count: 1, term: 4, bytes: 20))
+        try compact(2, to: 3)
+        return small.fileSystem
+    }
+
     /// A line for each region, in the order of the expected files.
     private static func lines(_ report: WALInspector.AuditReport) -> [String] {
         report.regions.map { region in
@@ -237,6 +277,21 @@ struct GoldenTests {
             let sizes = WALInspector(fileSystem: try stored(name), directory: "/data").stat()
             #expect((sizes.bodyBytes == sizes.rawBytes) == (name != "compressed"))
         }
+    }
+
+    @Test("the log with rewrites has some, and no longer what they say again")
+    func rewrites() throws {
+        var rewrites: [BatchItem] = []
+        var appends: [BatchItem] = []
+        try WALInspector(fileSystem: try stored("rewritten"), directory: "/data").dump { record in
+            guard case .frame(let frame) = record else { return true }
+            rewrites += frame.batches.filter { $0.kind == .rewrite }
+            appends += frame.batches.filter { $0.kind == .append && $0.region == RegionID(2) }
+            return true
+        }
+        #expect(rewrites.contains { $0.region == RegionID(1) && $0.count == 4 })
+        #expect(rewrites.contains { $0.region == RegionID(2) && $0.count == 7 })
+        #expect(appends.allSatisfy { $0.firstIndex >= LogIndex(8) })
     }
 
     @Test("this version writes the same bytes still", arguments: names)

@@ -31,7 +31,7 @@ extension WALCommand {
         @Option(
             help: """
                 Only these kinds, separated by commas: append, compact, birth, reset, tombstone, \
-                carry; of entries: normal, confChange, confChangeV2.
+                carry, rewrite; of entries: normal, confChange, confChangeV2.
                 """) var kind: Kinds?
         @Option(help: "Only frames from this log sequence number on.") var lsnFrom: UInt64?
         @Option(help: "Only frames up to and with this log sequence number.") var lsnTo: UInt64?
@@ -114,7 +114,7 @@ extension WALCommand {
         var entries: Set<EntryKind>?
 
         private static let records: [RecordKind] = [
-            .append, .compact, .birth, .reset, .tombstone, .carry,
+            .append, .compact, .birth, .reset, .tombstone, .carry, .rewrite,
         ]
         private static let entries: [EntryKind] = [.normal, .confChange, .confChangeV2]
 

@@ -23,10 +23,10 @@ func lines(of frame: WALInspector.FrameInfo) -> [String] {
 }
 
 private func line(of item: BatchItem) -> String {
-    let colour: Ink = item.kind == .append ? .green : .yellow
+    let colour: Ink = item.kind == .append || item.kind == .rewrite ? .green : .yellow
     var text = "    \(item.region) " + ink("\(item.kind)", colour)
     switch item.kind {
-    case .append:
+    case .append, .rewrite:
         if item.count > 0 {
             text += " \(item.firstIndex)...\(item.endIndex - 1), \(item.bodyBytes) bytes"
             if item.isCompressed {

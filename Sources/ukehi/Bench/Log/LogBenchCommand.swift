@@ -25,9 +25,14 @@ struct LogBench: ParsableCommand {
             With --recovery a log is filled, closed and opened again and again instead: seconds to \
             open it by the footers of its sealed segments, and by a full scan.
 
+            With --space a log is filled with regions that rest and keep their entries, then watched \
+            under a load of others: the space it takes beside what is needed of it, and what purging \
+            costs.
+
             EXAMPLES
               ukehi bench wal
               ukehi bench wal --recovery --gigabytes 2
+              ukehi bench wal --space --resting 100000 --duration 30
               ukehi bench wal --appenders 1,2 --entry-size 128
               ukehi bench wal --appenders 64 --entry-size 4096 --regions 10 --values text
               ukehi bench wal --appenders 1024 --regions 1,100,10000 --duration 10 --json
@@ -56,6 +61,9 @@ struct LogBench: ParsableCommand {
     var recovery = false
     @Option(help: "With --recovery: of entries, in GiB.") var gigabytes = 2
     @Option(help: "With --recovery: how often each way of opening is measured.") var rounds = 5
+    @Flag(help: "Measure the space of a log whose regions mostly rest.") var space = false
+    @Option(help: "With --space: regions at rest.") var resting = 100_000
+    @Flag(help: "With --space: one of the busy regions lets go of nothing.") var lagging = false
     @Flag(help: "Print one JSON object instead of the table; progress goes to stderr.")
     var json = false
 
@@ -79,6 +87,16 @@ struct LogBench: ParsableCommand {
             }
             if !(1...64).contains(gigabytes) { problems.append("--gigabytes must be 1 to 64") }
             if !(1...100).contains(rounds) { problems.append("--rounds must be 1 to 100") }
+        }
+        if space {
+            let lists = [appenders, entrySize, regions].compactMap { $0?.values.count }
+            if recovery || lists.contains(where: { $0 > 1 }) {
+                problems.append(
+                    "--space takes no --recovery, and one --appenders, --entry-size and --regions")
+            }
+            if !(1...10_000_000).contains(resting) {
+                problems.append("--resting must be 1 to 10000000")
+            }
         }
         if !problems.isEmpty {
             throw ValidationError("Nothing was started:\n  " + problems.joined(separator: "\n  "))
@@ -116,6 +134,27 @@ struct LogBench: ParsableCommand {
         return settings
     }
 
+    private var spaceSettings: SpaceBenchSettings {
+        var settings = SpaceBenchSettings()
+        settings.restingRegions = resting
+        settings.row.appenders = appenders?.values.first ?? settings.row.appenders
+        settings.row.entryBytes = entrySize?.values.first ?? settings.row.entryBytes
+        settings.row.regions = regions?.values.first ?? settings.row.regions
+        settings.hasLagging = lagging
+        settings.seconds = duration
+        settings.segmentMegabytes = segmentMb ?? settings.segmentMegabytes
+        settings.directory = dir
+        settings.keepsData = keep
+        return settings
+    }
+
+    private func measureSpace(_ say: @escaping (String) -> Void) throws {
+        let report = try SpaceBench(settings: spaceSettings, say: say).run()
+        printLine(json ? report.json.text : "\n" + report.text)
+        guard let difference = report.difference else { return }
+        throw Failure(status: ExitStatus.failure, message: "verification failed: \(difference)")
+    }
+
     private func measureRecovery(_ say: @escaping (String) -> Void) throws {
         let report = try RecoveryBench(settings: recoverySettings, say: say).run()
         printLine(json ? report.json.text : "\n" + report.table)
@@ -135,6 +174,7 @@ struct LogBench: ParsableCommand {
         }
         do {
             if recovery { return try measureRecovery(say) }
+            if space { return try measureSpace(say) }
             let report = try LogBenchRun(settings: settings, say: say).run()
             printLine(isJSON ? report.json.text : "\n" + report.table)
             guard let difference = report.difference else { return }
