@@ -143,6 +143,8 @@ package struct SwarmOptions: Sendable {
         drawRest(seed)
         drawSnapshots(seed)
         guard scenario == .members else { return }
+        // New peers begin with snapshots.
+        leavesBehind = true
         membersEveryMilliseconds = [50, 150, 500, 1500][Int(random.next() % 4)]
     }
 

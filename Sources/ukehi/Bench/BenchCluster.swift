@@ -21,7 +21,7 @@ final class BenchCluster: Sendable {
     ///
     /// - Throws: What a node's start throws; nodes already started are stopped.
     static func start(_ settings: BenchSettings, directory: String) async throws -> BenchCluster {
-        let ports = try freePorts(settings.nodes)
+        let ports = try LoopbackPorts.free(settings.nodes)
         var nodes: [Node] = []
         do {
             for number in 0..<settings.nodes {
@@ -73,30 +73,5 @@ final class BenchCluster: Sendable {
         let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         configuration.runtime.lanes = max(1, cores / 2 / settings.nodes)
         return configuration
-    }
-
-    /// Ports that were free a moment ago.
-    private static func freePorts(_ count: Int) throws(BenchFileError) -> [Int] {
-        var sockets: [Int32] = []
-        defer { for socket in sockets { close(socket) } }
-        var ports: [Int] = []
-        for _ in 0..<count {
-            let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            guard descriptor >= 0 else { throw .last("no node was started: no socket") }
-            sockets.append(descriptor)
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-            var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-            let code = withUnsafeMutablePointer(to: &address) { pointer in
-                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                    bind(descriptor, address, size) == 0
-                        ? getsockname(descriptor, address, &size) : -1
-                }
-            }
-            guard code == 0 else { throw .last("no node was started: no free port") }
-            ports.append(Int(UInt16(bigEndian: address.sin_port)))
-        }
-        return ports
     }
 }

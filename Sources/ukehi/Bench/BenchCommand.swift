@@ -1,4 +1,4 @@
-// `ukehi bench`: a cluster by default, or the log by itself.
+// `ukehi bench`: a cluster by default, or a part of it by itself.
 
 import ArgumentParser
 
@@ -6,8 +6,9 @@ import ArgumentParser
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
-        abstract: "Measure a cluster or the log here, beside the disk, and verify the result.",
-        subcommands: [ClusterBench.self, LogBench.self], defaultSubcommand: ClusterBench.self)
+        abstract: "Measure a cluster, its log, or failovers here, and verify the result.",
+        subcommands: [ClusterBench.self, LogBench.self, FailoverBench.self],
+        defaultSubcommand: ClusterBench.self)
 
     /// Whether `arguments` ask for help on `ukehi bench` alone: then the default's is what is meant.
     static func asksForHelp(_ arguments: [String]) -> Bool {

@@ -16,7 +16,8 @@ struct ClusterBench: AsyncParsableCommand {
             all retries. Afterwards every written key is read back and the replicas are compared; \
             exit code 1 and the first difference if anything is wrong.
 
-            `ukehi bench` alone means this. `ukehi bench wal` measures one node's log by itself.
+            `ukehi bench` alone means this. `ukehi bench wal` measures one node's log by itself, \
+            `ukehi bench failover` how long a cluster is without its leader.
 
             EXAMPLES
               ukehi bench                                  three nodes, RocksDB, 128-byte values
@@ -28,6 +29,7 @@ struct ClusterBench: AsyncParsableCommand {
               ukehi bench --endpoint host1:7878,host2:7878,host3:7878
               ukehi bench --input records.tsv --json
               ukehi bench wal                              the log alone, beside the bare disk
+              ukehi bench failover --kills 50              from kill -9 to the next write
             """)
 
     @Option(help: "Nodes in this process.") var nodes = 3

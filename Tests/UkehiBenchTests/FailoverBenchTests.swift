@@ -1,0 +1,57 @@
+import Testing
+import UkehiBase
+import UkehiNode
+
+@testable import UkehiCommand
+
+@Suite("bench: failover")
+struct FailoverBenchTests {
+    @Test("percentiles are exact times, by nearest rank")
+    func nearestRank() {
+        let times = ExactTimes(nanoseconds: (1...50).reversed().map { $0 * 1_000_000 })
+        #expect(times.percentile(50) == 25)
+        #expect(times.percentile(98) == 49)
+        #expect(times.percentile(99) == 50)
+        #expect(times.percentile(100) == 50)
+        #expect(times.json.text.hasPrefix("{\"p50\":25,\"p99\":50,\"max\":50,\"all\":[1,2,"))
+        #expect(ExactTimes(nanoseconds: [7_500_000]).percentile(1) == 7.5)
+        #expect(ExactTimes(nanoseconds: []).percentile(99) == 0)
+    }
+
+    @Test("what cannot be is said, all of it, with the option to change")
+    func problems() {
+        #expect(FailoverSettings().problems == [])
+        let problems = FailoverSettings(kills: 0, nodes: 4, state: .none).problems
+        #expect(problems.map { $0.prefix { $0 != " " } } == ["--kills", "--nodes", "--state"])
+        #expect(FailoverSettings(nodes: -1).problems.count == 1)
+    }
+
+    @Test("a directory that has nodes is not written over")
+    func takenDirectory() throws {
+        let directory = try TemporaryDirectory()
+        #expect(FailoverSettings(directory: directory.path).problems == [])
+        try DirectoryTree.create(directory.path + "/node-2")
+        defer { DirectoryTree.remove(directory.path + "/node-2") }
+        #expect(FailoverSettings(directory: directory.path).problems.count == 1)
+    }
+
+    @Test("a writer's keys are of its region and nobody else's")
+    func keys() throws {
+        let ranges = StaticRanges.ranges(count: 4)
+        let regions = ranges.enumerated().map { position, range in
+            RegionInfo(
+                region: RegionID(UInt64(position + 2)), range: range,
+                epoch: RegionEpoch(confVersion: 1, version: 1), leader: nil, nodes: [])
+        }
+        let writers = try FailoverWriters(regions: regions)
+        #expect(writers.writers.count == 4 * FailoverSettings.clients)
+        var seen: Set<Bytes> = []
+        for writer in writers.writers {
+            for number in [0, 9, 10, 123_456] {
+                #expect(writer.region.range.contains(writer.key(number)))
+                #expect(seen.insert(writer.key(number)).inserted)
+                #expect(writer.value(number).count == FailoverSettings.valueBytes)
+            }
+        }
+    }
+}
