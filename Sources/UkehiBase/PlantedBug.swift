@@ -74,6 +74,26 @@
         /// The log goes while the state it became is in memory only (RULES 41).
         case compactsUnflushed
 
+        // Snapshots.
+        /// A snapshot that was being installed when the process ended counts as installed (RULES 48).
+        case markIsEnough
+        /// The core goes on with the members it had, not with the snapshot's (RULES 47).
+        case snapshotKeepsOldMembers
+        /// The index of a snapshot is read apart from its state, which is of an entry before (RULES 47).
+        case snapshotClaimsMore
+        /// The log is reset before the state store has what the snapshot holds.
+        case logResetFirst
+        /// What waited for the log's reset brings an older vote back behind it.
+        case replacementRevivesVote
+        /// A snapshot is installed while entries from before it are being applied.
+        case replacesWhileApplying
+        /// A snapshot is acknowledged as soon as the core has taken it (RULES 1).
+        case snapshotAcknowledgedEarly
+        /// The log is compacted behind a kept snapshot that is not written yet (RULES 40).
+        case compactsBeforeKept
+        /// What was kept of a region is there for its next peer on the node (RULES 20).
+        case keptOutlivesPeer
+
         // State.
         /// The applied index in a batch is the one before it.
         case appliedIndexBehind

@@ -188,7 +188,7 @@ extension Lane {
         guard isDue || region.waitsToBeKept > Limits.secondsUntilKept else { return }
         region.waitsToBeKept = 0
         region.appliedBytes = 0
-        keeper.keep(region.birth.origin, of: cluster)
+        keeper.keep(region.birth.origin, of: cluster, lastApplied: region.applied)
     }
 
     /// Asks the state store, off the lane, what of each region is flushed (the flush barrier: log

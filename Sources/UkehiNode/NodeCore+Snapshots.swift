@@ -31,6 +31,11 @@ extension NodeCore {
         }
         var reset: SnapshotMark?
         for mark in marks where mark.region == region {
+            #if BugBank
+                if PlantedBug.markIsEnough.isPlanted, mark.peer == peer, mark.index > applied {
+                    return (mark.index, needsReset(mark) ? mark : nil)
+                }
+            #endif
             if mark.peer == peer, mark.index > applied {
                 applied = try install(mark) ? mark.index : applied
             }

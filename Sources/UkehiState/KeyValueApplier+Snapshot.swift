@@ -11,8 +11,11 @@ extension KeyValueApplier {
         let view = try store.openLongView(
             of: id, region.space, KeyRange(lower: region.lower, upper: region.upper))
         defer { view.close() }
-        let encoder = try begin(
-            state(of: region, stored: view.regionState), view.regionDescriptor)
+        var state = try state(of: region, stored: view.regionState)
+        #if BugBank
+            if PlantedBug.snapshotClaimsMore.isPlanted { state.applied = state.applied + 1 }
+        #endif
+        let encoder = try begin(state, view.regionDescriptor)
         var failure: SnapshotError?
         try view.scan { entry in
             do throws(SnapshotError) {

@@ -46,6 +46,13 @@ extension Lane {
             mark: SnapshotMark(
                 region: region.id, peer: region.peer, index: snapshot.index, term: snapshot.term),
             held: [message])
+        #if BugBank
+            if PlantedBug.snapshotAcknowledgedEarly.isPlanted {
+                for response in message.responses where response.to != region.peer {
+                    send(response, region)
+                }
+            }
+        #endif
         logger.info(
             "a snapshot replaces the region's state",
             metadata: ["region": "\(region.id)", "index": "\(snapshot.index)"])
@@ -68,6 +75,9 @@ extension Lane {
         }
         if message.term > .zero {
             // What waits must not bring an older vote back when its turn comes.
+            #if BugBank
+                if PlantedBug.replacementRevivesVote.isPlanted { return false }
+            #endif
             for position in replacement.held.indices {
                 region.replacement?.held[position].term = .zero
             }
@@ -77,14 +87,24 @@ extension Lane {
 
     /// Steps 1 and 2, once everything that was handed on is applied.
     func goOnReplacing(_ region: Region) {
+        #if BugBank
+            let waits = !PlantedBug.replacesWhileApplying.isPlanted
+        #else
+            let waits = true
+        #endif
         guard let replacement = region.replacement, replacement.stage == .waiting,
-            region.applied == region.handedToApply
+            region.applied == region.handedToApply || !waits
         else { return }
         region.replacement?.stage = .installing
         let mark = replacement.mark
         let files = snapshotWork.files
         let applier = applier
         let lane = self
+        #if BugBank
+            if PlantedBug.logResetFirst.isPlanted {
+                return installWhenReset(mark, region)
+            }
+        #endif
         snapshotWork.takingWorker.run {
             do {
                 try files.mark(files.incoming(mark.region), as: mark)
@@ -99,6 +119,20 @@ extension Lane {
             }
         }
     }
+
+    #if BugBank
+        private func installWhenReset(_ mark: SnapshotMark, _ region: Region) {
+            let files = snapshotWork.files
+            let applier = applier
+            let lane = self
+            let descriptor = region.descriptor
+            post(.snapshotInstalled(descriptor))
+            snapshotWork.takingWorker.run {
+                try? files.mark(files.incoming(mark.region), as: mark)
+                lane.snapshotWork.takingWorker.run { _ = try? files.install(mark, with: applier) }
+            }
+        }
+    #endif
 
     /// Step 3: the log follows the store.
     func installed(_ descriptor: RegionDescriptor) {

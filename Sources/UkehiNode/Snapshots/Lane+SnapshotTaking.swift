@@ -166,13 +166,20 @@ extension Lane {
         else { return forget(position) }
         guard region.leader != .none, region.leader != region.peer else { return }
         snapshots.incoming[position].stage = .given
+        #if BugBank
+            let configuration =
+                PlantedBug.snapshotKeepsOldMembers.isPlanted
+                ? region.descriptor.configuration : header.descriptor.configuration
+        #else
+            let configuration = header.descriptor.configuration
+        #endif
         step(
             Message(
                 kind: .installSnapshot, to: region.peer, from: region.leader,
                 term: region.raft.term,
                 snapshot: Snapshot(
                     index: header.index, term: header.term,
-                    configuration: header.descriptor.configuration)),
+                    configuration: configuration)),
             region)
         if !region.raft.isRestoring { forget(position) }
     }

@@ -96,13 +96,20 @@ package final class SnapshotKeeper: @unchecked Sendable {
     }
 
     /// Makes a snapshot of a region as it is about now, unless one is being made.
-    func keep(_ origin: RegionDescriptor, of cluster: ClusterID) {
+    func keep(
+        _ origin: RegionDescriptor, of cluster: ClusterID, lastApplied: LogIndex? = nil
+    ) {
         let region = origin.region
         let isFree = lock.withLock {
             defer { regions[region, default: Kept()].isMaking = true }
             return !(regions[region]?.isMaking ?? false)
         }
         guard isFree else { return }
+        #if BugBank
+            if PlantedBug.compactsBeforeKept.isPlanted, let applied = lastApplied {
+                lock.withLock { regions[region]?.index = applied }
+            }
+        #endif
         worker.run { [self] in
             var writer: SnapshotFileWriter?
             do {
@@ -135,6 +142,9 @@ package final class SnapshotKeeper: @unchecked Sendable {
     /// The region is gone from this node, and what was kept of it goes, durably: a later peer of it must
     /// not take that for its own. Blocking.
     func forget(_ region: RegionID) throws(FileError) {
+        #if BugBank
+            if PlantedBug.keptOutlivesPeer.isPlanted { return }
+        #endif
         for index in kept(of: region) {
             try files.fileSystem.remove(files.kept(region, index))
         }

@@ -108,6 +108,10 @@
             switch bug {
             case .lateAnswerCounts, .readsUnconfirmed, .previousTermUnchecked: .network
             case .rotatesWithoutBarrier, .directoryNotSynced, .recoveryTrustsPageCache: .crashes
+            case .snapshotKeepsOldMembers, .keptOutlivesPeer: .members
+            case .markIsEnough, .logResetFirst, .snapshotAcknowledgedEarly, .compactsBeforeKept,
+                .replacementRevivesVote:
+                .crashes
             case .corruptionIsTornTail, .readsUnchecked: .disks
             default: .swarm
             }
