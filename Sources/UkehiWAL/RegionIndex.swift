@@ -119,7 +119,8 @@ struct RegionIndex: @unchecked Sendable {
         var end = Int(info.pointee.end)
         let head = Int(info.pointee.head)
         while end > head, blocks[end - 1].end > block.first {
-            if blocks[end - 1].first < block.first {
+            // What would be left of it may all be compacted away: then it must hold no segment back.
+            if blocks[end - 1].first < block.first, block.first > info.pointee.firstIndex.rawValue {
                 blocks[end - 1].count = UInt32(block.first - blocks[end - 1].first)
             } else {
                 end -= 1

@@ -158,7 +158,8 @@ extension WALInspector.StatReport {
             add(bytes, to: segment)
             use.liveBytes += bytes
             use.entries += block.end - max(block.first, log.firstIndex.rawValue)
-            if use.oldestSegment == nil { use.oldestSegment = segment }
+            // Where entries were written again, blocks are not in log order.
+            use.oldestSegment = min(use.oldestSegment ?? segment, segment)
             if segment == oldest { use.pinningBytes += bytes }
         }
         // A state often stands in an item that is counted already; what that adds is 80 bytes.

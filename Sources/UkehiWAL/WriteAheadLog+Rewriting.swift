@@ -48,7 +48,7 @@ extension WriteAheadLog {
         if let earlier { return earlier > 0 ? .carried(regions: 0, earlier) : nil }
         defer { monitor.withLock { isRewriting = false } }
 
-        guard let file = monitor.withLock({ segment(scan.segment)?.file }) else { return nil }
+        guard let source = monitor.withLock({ segment(scan.segment) }) else { return nil }
         var left = min(WALLimits.maxRewrittenBytes, options.maxQueueBytes / 8)
         var pieces: [RewritePiece] = []
         for pinning in scan.pinning where left > 0 {
@@ -60,7 +60,7 @@ extension WriteAheadLog {
         // As they lie, so that one read gets many.
         pieces.sort { $0.blocks[0].bodyOffset < $1.blocks[0].bodyOffset }
         var step = RewriteStep(segment: scan.segment, batch: newBatch())
-        let bodies = BodyWindow(file, pieces.flatMap(\.blocks))
+        let bodies = BodyWindow(source, pieces.flatMap(\.blocks))
         for piece in pieces {
             guard step.batch.rewrite(piece, bodies) else { continue }
             step.pieces.append(piece)
@@ -176,7 +176,8 @@ struct RewritePiece {
 
 /// Bodies of one segment, read one after the other: those that lie close together at once.
 private final class BodyWindow {
-    private let file: any File
+    /// While this holds it its file begins no other life.
+    private let segment: SegmentFile
     private let blocks: [IndexBlock]
     /// The block that is read next.
     private var next = 0
@@ -188,8 +189,8 @@ private final class BodyWindow {
     /// Between two bodies that are read at once.
     private static let largestGap = 16 << 10
 
-    init(_ file: any File, _ blocks: [IndexBlock]) {
-        self.file = file
+    init(_ segment: SegmentFile, _ blocks: [IndexBlock]) {
+        self.segment = segment
         self.blocks = blocks
     }
 
@@ -219,7 +220,7 @@ private final class BodyWindow {
         }
         buffer.reserve(end - start)
         let room = UnsafeMutableRawBufferPointer(start: buffer.base, count: end - start)
-        count = (try? file.read(into: room, at: UInt64(start))) ?? 0
+        count = (try? segment.file.read(into: room, at: UInt64(start))) ?? 0
     }
 }
 

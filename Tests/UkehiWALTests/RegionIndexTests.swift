@@ -74,6 +74,73 @@ struct RegionIndexTests {
         for copy in copies { #expect(copy.index.live == copy.live) }
     }
 
+    @Test(
+        "entries that are put elsewhere are found there, the others where they were",
+        arguments: UInt64(1)...20)
+    func replacing(seed: UInt64) throws {
+        var random = SeededRandom(seed: seed)
+        var index = RegionIndex()
+        var naive = NaiveIndex()
+        var first: UInt64 = 1
+        var next: UInt64 = 1
+        for step in 1...800 {
+            func block(_ range: Range<UInt64>) -> IndexBlock {
+                IndexBlock(
+                    first: range.lowerBound, count: UInt32(range.count),
+                    segment: UInt32(step / 40 + 1), bodyOffset: UInt32(step), bodyBytes: 10,
+                    rawBytes: 10, bodyChecksum: 0)
+            }
+            switch Int.random(in: 0..<9, using: &random) {
+            case 0 where next > first:
+                first = UInt64.random(in: first...next, using: &random)
+                index.compact(to: first)
+            case 1..<4 where !index.isEmpty:
+                // Some neighbours, from what is needed of the first of them on.
+                let live = index.live
+                let low = Int.random(in: 0..<live.count, using: &random)
+                let high = min(low + Int.random(in: 0..<4, using: &random), live.count - 1)
+                let range = max(live[low].first, first)..<live[high].end
+                try #require(index.canReplace(upTo: range.upperBound))
+                #expect(
+                    live[high].count < 2 || !index.canReplace(upTo: live[high].end - 1))
+                let copy = index
+                index.replace(with: block(range), firstIndex: LogIndex(first))
+                for entry in range {
+                    naive.places[entry] = NaiveIndex.Place(
+                        segment: UInt32(step / 40 + 1), offset: UInt32(step))
+                }
+                #expect(copy.live == live)
+            default:
+                var start = next
+                if next > first, random.oneIn(6) {
+                    start = UInt64.random(in: first..<next, using: &random)
+                }
+                next = start + UInt64.random(in: 1...9, using: &random)
+                index.append(block(start..<next), firstIndex: LogIndex(first))
+                naive.append(block(start..<next))
+            }
+            for entry in first..<next {
+                let block = index.position(of: entry).flatMap { index.block(at: $0) }
+                let place = block.map {
+                    NaiveIndex.Place(segment: $0.segment, offset: $0.bodyOffset)
+                }
+                try #require(place == naive.places[entry], "entry \(entry) at step \(step)")
+            }
+            #expect(index.covers(first..<next) && !index.covers(first..<next + 1))
+            guard let oldest = index.live.map(\.segment).min() else { continue }
+            for asks in [false, true] {
+                if asks { index.findOldest(oldest) }
+                #expect(index.holds(oldest) && !index.holds(oldest - 1))
+                var found: [IndexBlock] = []
+                index.forEach(in: oldest) {
+                    found.append($0)
+                    return true
+                }
+                #expect(found == index.live.filter { $0.segment == oldest })
+            }
+        }
+    }
+
     @Test("a table of regions finds each again, and no other", arguments: UInt64(1)...4)
     func table(seed: UInt64) {
         var random = SeededRandom(seed: seed)

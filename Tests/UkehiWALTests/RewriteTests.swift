@@ -262,6 +262,19 @@ struct RewriteTests {
         }
     }
 
+    @Test("a batch of which compaction and a conflict left nothing holds no segment back")
+    func nothingLeft() throws {
+        let small = try SmallLog(options: Self.options(segmentBytes: 64 << 10))
+        try small.append(100, from: 1, count: 9)
+        try compact(small, 100, to: 5)
+        try small.append(100, from: 5, count: 2, term: 2)
+        let blocks = small.log.scheduler.regions[0].index.live
+        #expect(blocks.map(\.first) == [5] && blocks.map(\.count) == [2])
+        expectCountsToBeRight(small)
+        let again = try SmallLog.reopened(small.fileSystem)
+        #expect(again.log.scheduler.regions[0].index.live == blocks)
+    }
+
     /// The replay model: rewrites between conflicting appends, votes, births, compactions, snapshots
     /// and tombstones, at every state of the log, segments gone or not.
     @Test("a log with rewrites is the twin's", arguments: UInt64(1)...24)
