@@ -193,6 +193,9 @@ extension Lane {
                 invariant(region.appendsInFlight >= 0, "an append of \(region.id) ended twice")
                 if region.isClosed { continue }
                 region.log.append(item.entries)
+                #if BugBank
+                    plantedAppend(item.entries, region)
+                #endif
                 if !item.entries.isEmpty {
                     observer?.durable(region: region.id, entries: item.entries)
                 }
@@ -226,6 +229,7 @@ extension Lane {
             region.pendingWrites.removeAll(keepingCapacity: true)
             region.pendingWriteBytes = 0
             region.proposedCompaction = .zero
+            region.aim = nil
         }
         region.isLeader = isLeader
         host?.leaderChanged(region: region.id, leader: region.leaderNode, isLocal: isLeader)

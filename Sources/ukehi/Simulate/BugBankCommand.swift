@@ -109,6 +109,9 @@
             case .lateAnswerCounts, .readsUnconfirmed, .previousTermUnchecked: .network
             case .rotatesWithoutBarrier, .directoryNotSynced, .recoveryTrustsPageCache: .crashes
             case .corruptionIsTornTail, .readsUnchecked: .disks
+            case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
+                .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
+                .members
             default: .swarm
             }
         }
