@@ -42,6 +42,16 @@ public final class Client: KeyValueStore, Sendable {
         try await engine.refresh(until: engine.deadline(timeout))
     }
 
+    /// Asks the leader of a region about its members, or to change them; see ``MemberRequest``.
+    ///
+    /// A change goes on after this returns. Ask again, with the same nodes, until the report says that it
+    /// is done: a new leader does not know what the last one was asked for.
+    public func members(
+        of region: RegionID, _ ask: MemberRequest = .report, timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> MemberReport {
+        try await engine.members(of: region, ask, timeout: timeout)
+    }
+
     public func run(
         _ command: Command, timeout: Duration
     ) async throws(RequestError) -> CommandResult {

@@ -88,15 +88,23 @@ public final class Node: KeyValueStore, Sendable {
         return Node(assembly: assembly, failures: failures)
     }
 
-    /// Stops the node cleanly: requests that wait are answered, applied state is made durable, the
+    /// Stops the node cleanly: its leaders hand over to other nodes, requests that wait are answered, applied state is made durable, the
     /// directory is free. Nothing acknowledged depends on it.
     public func stop() async {
         failures.disarm()
+        await assembly.core.drain()
         await engine.stop()
         await assembly.stop()
     }
 
     // MARK: Questions
+
+    /// Asks the leader of a region about its members, or to change them; see ``Client/members(of:_:timeout:)``.
+    public func members(
+        of region: RegionID, _ ask: MemberRequest = .report, timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> MemberReport {
+        try await engine.members(of: region, ask, timeout: timeout)
+    }
 
     /// Where this node is reached, `host:port`.
     public var address: String { assembly.address }

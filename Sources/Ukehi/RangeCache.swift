@@ -13,6 +13,8 @@ internal import UkehiNode
 struct RangeCache {
     private var regions: [RegionInfo] = []
     private var addresses: [NodeID: String] = [:]
+    /// Its range is over keys of its own.
+    private var system: RegionInfo?
 
     /// The known region of `key`.
     func region(of key: Bytes) -> RegionInfo? {
@@ -27,6 +29,11 @@ struct RangeCache {
         if let found = region(of: key) { return found }
         let position = firstAbove(key)
         return position < regions.count ? regions[position] : nil
+    }
+
+    /// The known region of this id.
+    func region(_ id: RegionID) -> RegionInfo? {
+        id == .system ? system : regions.first { $0.region == id }
     }
 
     /// Where a node is reached.
@@ -46,6 +53,7 @@ struct RangeCache {
 
     /// Takes over one region; what overlapped it is forgotten, since the answer is newer.
     mutating func insert(_ info: RegionInfo) {
+        guard info.region != .system else { return system = info }
         // The usual case, a new leader of a known range, moves nothing.
         let position = firstAbove(info.range.lower)
         if position > 0, regions[position - 1].range == info.range {
@@ -61,6 +69,14 @@ struct RangeCache {
         let position = firstAbove(key)
         guard position > 0 else { return }
         regions[position - 1].leader = nil
+    }
+
+    /// The same of a region by its id.
+    mutating func forgetLeader(of id: RegionID) {
+        if id == .system { system?.leader = nil }
+        if let position = regions.firstIndex(where: { $0.region == id }) {
+            regions[position].leader = nil
+        }
     }
 
     /// How many regions begin at or below `key`.

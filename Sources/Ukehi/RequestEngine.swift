@@ -90,7 +90,7 @@ final class RequestEngine: Sendable {
             case .failed(.outcomeUnknown):
                 // A read that got no answer can be asked again; a write cannot.
                 if request.isWrite { throw .outcomeUnknown }
-                forget(target, request.key)
+                forget(target, request)
                 refusal = .unavailable("A node did not answer.")
             default: return reply
             }
@@ -104,7 +104,7 @@ final class RequestEngine: Sendable {
                 isNews = !regions.isEmpty
             case .overloaded: isNews = false
             case .unavailable:
-                forget(target, request.key)
+                forget(target, request)
                 reason = refusal
                 isNews = false
             }
@@ -139,7 +139,7 @@ final class RequestEngine: Sendable {
         if local != nil, request.anyReplica { return .local }
         if case .topology = request.operation { return anyone() }
         let known: (leader: NodeID, address: String?)? = cache.withLock { cache in
-            guard let region = cache.region(of: request.key) else { return nil }
+            guard let region = self.region(of: request, in: cache) else { return nil }
             if let leader = region.leader { return (leader, cache.address(of: leader)) }
             // Nobody is known to lead it: whoever holds it knows more than others.
             guard let node = holder(of: region) else { return nil }
@@ -150,11 +150,15 @@ final class RequestEngine: Sendable {
         return known.address.map { .remote($0) } ?? anyone()
     }
 
+    private func region(of request: EngineRequest, in cache: RangeCache) -> RegionInfo? {
+        if case .members(let id, _) = request.operation { return cache.region(id) }
+        return cache.region(of: request.key)
+    }
+
     /// A node that holds the region, another one each time; nil: where one begins does.
     private func holder(of region: RegionInfo) -> NodeID? {
         guard !region.nodes.isEmpty else { return nil }
         if let own = local?.nodeID, region.nodes.contains(own) { return nil }
-        if local == nil, region.nodes.count >= endpoints.count { return nil }
         let position = turn.wrappingAdd(1, ordering: .relaxed).oldValue
         return region.nodes[Int(position.magnitude % UInt(region.nodes.count))]
     }
@@ -203,12 +207,19 @@ final class RequestEngine: Sendable {
             guard let leader = info.leader else { return false }
             return leader == local?.nodeID || cache.address(of: leader) != nil
         }
-        if isReachable || info.leader == nil { return isReachable }
-        // The leader is known by id only: ask whoever said so for the addresses.
+        if isReachable { return true }
+        if info.leader == nil {
+            // Whoever holds it may know more, if it can be found.
+            let isFound = cache.withLock { cache in
+                info.nodes.contains { cache.address(of: $0) != nil }
+            }
+            if isFound { return false }
+        }
+        // Nodes are known by id only: ask whoever said so for the addresses.
         let request = EngineRequest(operation: .topology, key: Bytes(), isWrite: false)
         let reply = await ask(target, request, deadline: deadline)
         guard case .topology = reply else { return false }
-        return true
+        return info.leader != nil
     }
 
     private func remember(_ topology: Topology, from target: Target) {
@@ -222,9 +233,12 @@ final class RequestEngine: Sendable {
         cache.withLock { $0.replace(topology) }
     }
 
-    private func forget(_ target: Target, _ key: Bytes) {
+    private func forget(_ target: Target, _ request: EngineRequest) {
         guard case .remote = target else { return }
-        cache.withLock { $0.forgetLeader(of: key) }
+        cache.withLock { cache in
+            if case .members(let id, _) = request.operation { return cache.forgetLeader(of: id) }
+            cache.forgetLeader(of: request.key)
+        }
     }
 
     /// Nanoseconds to wait before another try: 1 ms, doubled to 64 ms, give or take a half.

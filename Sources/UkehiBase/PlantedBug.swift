@@ -98,6 +98,20 @@
         /// The applied index in a batch is the one before it.
         case appliedIndexBehind
 
+        // Members.
+        /// A changed configuration is stored with the next batch, not with the index that it is of (RULES 39).
+        case configurationLate
+        /// A configuration is in force on followers when its entry is on disk (RULES 9).
+        case configurationWhenAppended
+        /// Who was removed goes on being counted (RULES 15).
+        case removedPeerCounted
+        /// A peer that is gone leaves no tombstone, and is back after a restart (RULES 20).
+        case tombstoneNotDurable
+        /// A peer that does not answer may vote, if it lacks little (RULES 13).
+        case promotesUnheard
+        /// A new peer comes to be before what the old one left cannot come back (RULES 20).
+        case removalNotFlushed
+
         /// The one that is in force. Safety: set once, before anything runs.
         nonisolated(unsafe) package static var planted: PlantedBug?
         package var isPlanted: Bool { Self.planted == self }

@@ -25,6 +25,8 @@ public enum ClientOperation: Sendable {
     case query(Bytes, ReadMode)
     /// The regions this node knows and who leads them.
     case topology
+    /// About a region's members; `key` does not matter.
+    case members(RegionID, MemberRequest)
     /// The digest of the region that holds `key`, at its applied index on this node.
     case digest
 }
@@ -63,6 +65,9 @@ extension ClientRequest {
         case .scan(let upper, _, _): key.count + upper.count
         case .query(let body, _): key.count + body.count
         case .get, .topology, .digest: key.count
+        case .members(_, .plan(let nodes)), .members(_, .set(let nodes)):
+            key.count + 8 * nodes.count
+        case .members: key.count
         }
     }
 }
@@ -86,6 +91,7 @@ public enum Reply: Sendable {
     case query(Bytes)
     case topology(Topology)
     case digest(RegionDigest)
+    case members(MemberReport)
     case failed(RequestError)
 }
 

@@ -78,7 +78,12 @@ extension Lane {
         let tombstone = RegionTombstone(peer: region.peer, epoch: last.epoch, last: kept)
         tombstones[region.id] = tombstone
         remains[region.id] = Remains(peer: region.peer)
-        batch.tombstone(region: region.id, payload: tombstone.encoded())
+        #if BugBank
+            let leavesTombstone = !PlantedBug.tombstoneNotDurable.isPlanted
+        #else
+            let leavesTombstone = true
+        #endif
+        if leavesTombstone { batch.tombstone(region: region.id, payload: tombstone.encoded()) }
         batchTurns.append(.left(tombstone))
         if !isInPass { scheduleLocally() }
     }
@@ -124,6 +129,9 @@ extension Lane {
     /// The state has taken a removal, or has made it durable.
     func cleared(_ id: RegionID, isFlushed: Bool) {
         guard remains[id] != nil else { return }
+        #if BugBank
+            let isFlushed = isFlushed || PlantedBug.removalNotFlushed.isPlanted
+        #endif
         guard isFlushed else {
             remains[id]?.isRemoved = true
             return askCleared()

@@ -30,6 +30,7 @@ extension Lane {
             tendOutgoing()
             tendIncoming()
         }
+        if draining != nil { goOnDraining() }
         if ticks % Limits.ticksPerIntroduction == 0 { keepMembersInformed() }
         if holes > 0, ticks % Limits.ticksPerRequestOfEntries == 0 { askAgain() }
         let ticksPerSecond = UInt64(max(1, 1000 / options.tickMilliseconds))
@@ -43,6 +44,7 @@ extension Lane {
         for region in orderedRegions {
             expire(region, now)
             proposeCompaction(region)
+            if region.aim != nil { drive(region) }
             if rare.isOn { meddle(region) }
             if let keeper = snapshotWork.keeper { keep(region, keeper) }
         }
@@ -275,7 +277,9 @@ extension Lane {
             } catch {
                 fail(error)
             }
+        case .drain(let done): drain(done)
         case .graves(let graves): remember(graves)
+        case .allocated(let id, let peer): allocated(id, peer)
         case .cleared(let id, let isFlushed): cleared(id, isFlushed: isFlushed)
         case .purgeAgain:
             wantsPurge = true
@@ -289,6 +293,7 @@ extension Lane {
     /// Answers everybody who waits; from now on requests are refused.
     private func stop() {
         isStopped = true
+        endDraining()
         mailbox.close()
         let stopped = RequestError.rejected(Lane.stopping)
         for region in orderedRegions { dismiss(region, stopped) }

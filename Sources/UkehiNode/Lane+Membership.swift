@@ -65,6 +65,11 @@ extension Lane {
         }
         guard let (change, next) = handed.outcome else { return }
         let before = region.descriptor
+        #if BugBank
+            if plantedChange(change, next, region) {
+                return follow(next, before: before, at: index, region)
+            }
+        #endif
         do throws(RaftError) {
             let state = try region.raft.applyConfChange(change)
             invariant(
@@ -73,6 +78,43 @@ extension Lane {
         } catch {
             invariant(false, "\(region.id): the core refuses the change at \(index): \(error)")
         }
+        follow(next, before: before, at: index, region)
+    }
+
+    #if BugBank
+        /// Whether a planted bug has the core keep its own idea of its members.
+        private func plantedChange(
+            _ change: ConfigurationChange, _ next: RegionDescriptor, _ region: Region
+        ) -> Bool {
+            if PlantedBug.removedPeerCounted.isPlanted {
+                let goes = change.steps.contains {
+                    $0.kind == .remove
+                        || $0.kind == .addLearner && region.descriptor.member($0.peer) != nil
+                }
+                return goes || change.steps.isEmpty
+                    || (try? region.raft.applyConfChange(change)) != next.configuration
+            }
+            if PlantedBug.configurationWhenAppended.isPlanted, !region.isLeader {
+                return true
+            }
+            return false
+        }
+
+        /// A planted bug: a configuration in force before it is committed.
+        func plantedAppend(_ entries: [Entry], _ region: Region) {
+            guard PlantedBug.configurationWhenAppended.isPlanted, !region.isLeader else { return }
+            for entry in entries where entry.kind != .normal {
+                if let change = try? ConfigurationChange.decode(entry) {
+                    _ = try? region.raft.applyConfChange(change)
+                }
+            }
+        }
+    #endif
+
+    /// Everything beside the core goes over to the region's new members.
+    private func follow(
+        _ next: RegionDescriptor, before: RegionDescriptor, at index: LogIndex, _ region: Region
+    ) {
         region.descriptor = next
         findContacts(of: region)
         logger.info(
@@ -136,6 +178,8 @@ extension Lane {
     /// another epoch of the region (RULES 18).
     func admits(_ item: RegionMessage, _ region: Region, _ slot: Int) -> Bool {
         let message = item.message
+        // Nodes say them to nodes.
+        if message.kind == .requestIDs || message.kind == .requestIDsResponse { return true }
         // Whether it is the same region at all: ranges have to agree.
         guard item.epoch.version == region.descriptor.epoch.version else { return false }
         // They carry the region as their sender has it, and are judged by that.

@@ -209,6 +209,9 @@ extension Lane {
                 if region.isClosed { continue }
                 if let reset = item.reset { finishReplacement(region, reset) }
                 region.log.append(item.entries)
+                #if BugBank
+                    plantedAppend(item.entries, region)
+                #endif
                 if !item.entries.isEmpty {
                     observer?.durable(region: region.id, entries: item.entries)
                 }
@@ -242,6 +245,7 @@ extension Lane {
             region.pendingWrites.removeAll(keepingCapacity: true)
             region.pendingWriteBytes = 0
             region.proposedCompaction = .zero
+            region.aim = nil
         }
         region.isLeader = isLeader
         host?.leaderChanged(region: region.id, leader: region.leaderNode, isLocal: isLeader)

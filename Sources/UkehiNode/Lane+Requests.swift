@@ -16,6 +16,9 @@ extension Lane {
                 .failed(.rejected(.invalid("\(CommandError.keyTooLong)"))), request.sink,
                 request.tag)
         }
+        if case .members(let id, let ask) = request.operation {
+            return answer(ask, of: id, request)
+        }
         guard let region = region(for: request) else { return }
         switch request.operation {
         case .write(let record):
@@ -59,7 +62,7 @@ extension Lane {
             markDirty(region)
         case .digest:
             digest(region, request)
-        case .topology:
+        case .topology, .members:
             reply(
                 .failed(.rejected(.invalid("Topology is asked of a node, not of a region."))),
                 request.sink, request.tag)

@@ -52,6 +52,12 @@ package protocol LaneHost: AnyObject, Sendable {
     func cleared(_ region: RegionID)
     /// Where a key is that no region of this node holds.
     func elsewhere(_ key: Bytes) -> RequestError.Rejection
+    /// Where a region is that this node has no peer of; nil: it knows of none.
+    func elsewhere(_ region: RegionID) -> RequestError.Rejection?
+    /// The cluster's nodes, ascending.
+    func knownNodes() -> [NodeID]
+    /// Gets an id that no peer ever had, from whoever leads the system region; nil if that fails.
+    func allocatePeer(_ done: @escaping @Sendable (PeerID?) -> Void)
     /// A node asks for ids, or is given some.
     func received(idMessage: Message, from node: NodeID)
     /// Entries of these regions, of any lane, hold the log's oldest segment back.
@@ -121,6 +127,8 @@ package final class Lane: @unchecked Sendable {
     var batch: LogBatch
     var batchItems: [InFlightBatch.Item] = []
     var batchTurns: [InFlightBatch.Turn] = []
+    /// Its leaders are leaving, since the node is about to stop.
+    var draining: Draining?
     /// Regions whose births are on their way to disk, or which are being opened.
     var arriving: Set<RegionID> = []
     /// Of regions that this node had a peer of (RULES 20).

@@ -34,6 +34,10 @@ package enum LaneEvent: Sendable {
     case snapshotInstalled(RegionDescriptor)
     /// Regions to open, with the router that finds them.
     case install([RegionSeed], node: NodeID, cluster: ClusterID, router: Router)
+    /// An id for a region's next peer, or that there is none to be had.
+    case allocated(RegionID, PeerID?)
+    /// Leaders are to leave, and then this is to be called.
+    case drain(@Sendable () -> Void)
     /// Regions that this node had a peer of.
     case graves([RegionTombstone])
     /// What a region has left here is taken out of the state; whether for good.

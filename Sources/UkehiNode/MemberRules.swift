@@ -70,7 +70,12 @@ package struct MemberView: Sendable {
 
         /// A core takes a new peer to be active until it is found silent: one that holds nothing was
         /// never heard, and there may be nobody (RULES 13).
-        var hasAnswered: Bool { isActive && match > .zero }
+        var hasAnswered: Bool {
+            #if BugBank
+                if PlantedBug.promotesUnheard.isPlanted { return isActive }
+            #endif
+            return isActive && match > .zero
+        }
 
         package init(peer: PeerID, match: LogIndex, isActive: Bool) {
             self.peer = peer

@@ -118,5 +118,89 @@ extension NodeCore {
         state.withLock { $0.clearing[region] = nil }
     }
 
-    package func received(idMessage: Message, from node: NodeID) {}
+    package func elsewhere(_ region: RegionID) -> RequestError.Rejection? {
+        state.withLock { state in
+            state.foreign[region].map { .notLeader($0.info(leader: nil)) }
+        }
+    }
+
+    package func knownNodes() -> [NodeID] {
+        state.withLock { $0.identity.record?.nodes.map(\.node) ?? [] }
+    }
+
+    /// Has this node's leaders hand over to other nodes' peers, for an election timeout at most. Before
+    /// ``stop()``, while the lanes' clocks run.
+    package func drain() async {
+        let isRunning = state.withLock { $0.isOpen && $0.failure == nil && !$0.isStopping }
+        guard isRunning else { return }
+        for lane in lanes {
+            await withCheckedContinuation { continuation in
+                lane.post(.drain { continuation.resume() })
+            }
+        }
+    }
+
+    // MARK: Ids
+
+    /// Requests for ids under way at once; older ones are given up.
+    private static let maxIDRequests = 64
+
+    package func allocatePeer(_ done: @escaping @Sendable (PeerID?) -> Void) {
+        if isLeader {
+            return allocateIDs(1) { result in done((try? result.get()).map { PeerID($0) }) }
+        }
+        // Whoever is known to lead the system region, or else all who may.
+        let (targets, number, dropped) = state.withLock { state in
+            state.lastIDRequest += 1
+            let number = state.lastIDRequest
+            state.idRequests[number] = done
+            var dropped: (@Sendable (PeerID?) -> Void)?
+            if state.idRequests.count > Self.maxIDRequests, let oldest = state.idRequests.keys.min()
+            {
+                dropped = state.idRequests.removeValue(forKey: oldest)
+            }
+            let members = (state.system ?? state.foreign[.system])?.peers.map(\.node) ?? []
+            let targets = state.leaders[.system].map { [$0] } ?? members
+            return (targets.filter { $0 != state.identity.node }, number, dropped)
+        }
+        dropped?(nil)
+        for target in targets { send(.requestIDs, index: 1, number: number, to: target) }
+        // Not answered: the one who asked asks again.
+        guard !targets.isEmpty else { return taken(number)?(nil) ?? () }
+    }
+
+    private func taken(_ number: UInt64) -> (@Sendable (PeerID?) -> Void)? {
+        state.withLock { $0.idRequests.removeValue(forKey: number) }
+    }
+
+    private func send(
+        _ kind: MessageKind, index: UInt64, number: UInt64, reject: Bool = false, to node: NodeID
+    ) {
+        let message = Message(
+            kind: kind, index: LogIndex(index), commit: LogIndex(number), reject: reject)
+        transport.send(
+            [
+                RegionMessage(
+                    region: .system, epoch: RegionEpoch(confVersion: 1, version: 1),
+                    message: message)
+            ], to: node, lane: lane(of: .system))
+    }
+
+    package func received(idMessage message: Message, from node: NodeID) {
+        let number = message.commit.rawValue
+        guard message.kind == .requestIDs else {
+            taken(number)?(message.reject ? nil : PeerID(message.index.rawValue))
+            return
+        }
+        // One id a request: more would be asked for by nobody.
+        guard message.index == LogIndex(1), isLeader else { return }
+        allocateIDs(1) { [weak self] result in
+            guard let self else { return }
+            if case .success(let id) = result {
+                send(.requestIDsResponse, index: id, number: number, to: node)
+            } else {
+                send(.requestIDsResponse, index: 0, number: number, reject: true, to: node)
+            }
+        }
+    }
 }

@@ -86,6 +86,9 @@ package final class NodeCore: @unchecked Sendable {
         var foreign: [RegionID: RegionDescriptor] = [:]
         /// Ranges of regions that are gone from here, while their keys are being cleared away.
         var clearing: [RegionID: KeyRange] = [:]
+        /// Who waits for ids asked of other nodes, by the number of the request; bounded.
+        var idRequests: [UInt64: @Sendable (PeerID?) -> Void] = [:]
+        var lastIDRequest: UInt64 = 0
         var leaders: [RegionID: NodeID] = [:]
         var isStarted = false
         var isStopping = false
@@ -481,7 +484,10 @@ extension NodeCore: TransportEvents {
     /// Takes many requests at once; leaves the array empty with its room.
     package func submit(batch: inout [ClientRequest]) {
         let isPlain = batch.allSatisfy { request in
-            if case .topology = request.operation { return false }
+            switch request.operation {
+            case .topology, .members: return false
+            default: break
+            }
             return request.expected?.region != .system
         }
         if lanes.count == 1 && isPlain { return lanes[0].submit(batch: &batch) }
@@ -503,6 +509,9 @@ extension NodeCore: TransportEvents {
                 request.sink.reply(.failed(.rejected(.unavailable(reason))), tag: request.tag)
             }
             return request.sink.flush()
+        }
+        if case .members(let region, _) = request.operation {
+            return lanes[lane(of: region)].submit(request)
         }
         if lanes.count == 1 { return lanes[0].submit(request) }
         let target: Int? =

@@ -75,6 +75,9 @@ final class Region {
 
     var id: RegionID { descriptor.region }
 
+    /// What its members are to be, while this peer leads.
+    var aim: MemberAim?
+
     /// Whether the region has news and stands in the lane's list for this pass.
     var isDirty = false
     /// Whether its peer may stand otherwise than when an observer was last shown it.

@@ -163,7 +163,33 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             state.epoch = change.epoch
             state.hasDescriptor = true
             batch.putRegionDescriptor(item.region, change.descriptor)
+            #if BugBank
+                if PlantedBug.configurationLate.isPlanted {
+                    // Neither the descriptor nor the epoch is in this batch; the next one has the epoch.
+                    var early = state
+                    early.epoch = region.working.epoch
+                    early.hasDescriptor = region.working.hasDescriptor
+                    if let before = try store.regionDescriptor(item.region) {
+                        batch.putRegionDescriptor(item.region, before)
+                    } else {
+                        batch.removeRegion(item.region, grave: 0)
+                    }
+                    batch.putRegionState(item.region, early)
+                    region.late = change
+                    region.working = early
+                    item.results = results
+                    return
+                }
+            #endif
         }
+        #if BugBank
+            if let late = region.late {
+                region.late = nil
+                state.epoch = late.epoch
+                state.hasDescriptor = true
+                batch.putRegionDescriptor(item.region, late.descriptor)
+            }
+        #endif
         region.working = state
         batch.putRegionState(item.region, state)
         #if BugBank

@@ -14,6 +14,10 @@ final class OpenRegion: @unchecked Sendable {
     let upper: Bytes
     /// The state including what the batch in hand has applied.
     var working: RegionState
+    #if BugBank
+        /// A planted bug: a change that waits for the next batch.
+        var late: RegionChange?
+    #endif
     private let lock = Lock()
     private var publishedState: RegionState
     /// Logged time, published for point reads without the lock.

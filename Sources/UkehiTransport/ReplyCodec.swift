@@ -8,6 +8,7 @@
 //           |             regions u32 × region
 //           | 6 digest: region u64, applied u64, high u64, low u64
 //           | 7 failed: cause u8, then region | regions u32 × region | text u32 + UTF-8 | nothing
+//           | 8 members: see ReplyCodec+Members.swift
 //   cause   | 0 outcomeUnknown | 1 notLeader: region | 2 staleEpoch: regions | 3 overloaded
 //           | 4 unavailable: text | 5 invalid: text | 6 timedOut | 7 diskFull |
 //   region  | region u64 | lower u32 + bytes | upper u32 + bytes | confVersion u64 | version u64
@@ -28,6 +29,7 @@ package enum ReplyCodec {
         static let topology: UInt8 = 5
         static let digest: UInt8 = 6
         static let failed: UInt8 = 7
+        static let members: UInt8 = 8
     }
     private static let smallestRegion = 44
     private static let smallestNode = 16
@@ -49,6 +51,7 @@ package enum ReplyCodec {
             writer.append(digest.high)
             writer.append(digest.low)
         case .failed(let error): encode(error, into: &writer)
+        case .members(let report): encode(report, into: &writer)
         }
         writer.overwrite(UInt32(writer.count - lengthAt - 4), at: lengthAt)
     }
@@ -62,6 +65,7 @@ package enum ReplyCodec {
         case .topology: Code.topology
         case .digest: Code.digest
         case .failed: Code.failed
+        case .members: Code.members
         }
     }
 
@@ -154,6 +158,7 @@ extension ReplyCodec {
                     region: region, applied: applied, high: high,
                     low: try reader.read(UInt64.self)))
         case Code.failed: return .failed(try error(&reader))
+        case Code.members: return .members(try members(&reader))
         default: throw reader.failure("unknown reply kind \(code)")
         }
     }
@@ -226,7 +231,7 @@ extension ReplyCodec {
             leader: leader == noLeader ? nil : NodeID(leader), nodes: nodes)
     }
 
-    private static func text(_ reader: inout ByteReader) throws(DecodeError) -> String {
+    static func text(_ reader: inout ByteReader) throws(DecodeError) -> String {
         let bytes = try reader.readLengthPrefixed().array
         guard let text = String(validating: bytes, as: UTF8.self), isPrintable(text) else {
             throw reader.failure("a text that is not printable UTF-8")

@@ -6,7 +6,9 @@
 //             | what the operation needs |
 //   deadline  | microseconds from now after which the client no longer waits; 0: none |
 //   operation | 1 write: record u32 + bytes  | 2 get
-//             | 3 scan: upper u32 + bytes, limit u32 | 4 query: u32 + bytes | 5 topology | 6 digest |
+//             | 3 scan: upper u32 + bytes, limit u32 | 4 query: u32 + bytes | 5 topology | 6 digest
+//             | 7 members: region u64, ask u32, nodes u32 × u64 |
+//   ask       | 0 report | 1 plan | 2 set | 3 transfer: one node |
 //
 // The command record of a write, which also says its session, is not looked into here. Ids are the client's, given back with the
 // reply; replies come in any order.
@@ -44,6 +46,7 @@ package enum RequestCodec {
         static let query: UInt8 = 4
         static let topology: UInt8 = 5
         static let digest: UInt8 = 6
+        static let members: UInt8 = 7
     }
     private static let hasExpected: UInt8 = 1
 
@@ -55,6 +58,7 @@ package enum RequestCodec {
         case .write(let record): total += 4 + record.count
         case .scan(let upper, _, _): total += 8 + upper.count
         case .query(let query, _): total += 4 + query.count
+        case .members(_, let ask): total += 16 + 8 * parts(of: ask).nodes.count
         case .get, .topology, .digest: break
         }
         return total
@@ -80,7 +84,41 @@ package enum RequestCodec {
             writer.putLengthPrefixed(upper)
             writer.put(UInt32(clamping: limit))
         case .query(let query, _): writer.putLengthPrefixed(query)
+        case .members(let region, let ask):
+            let (code, nodes) = parts(of: ask)
+            writer.put(region.rawValue)
+            writer.put(code)
+            writer.put(UInt32(nodes.count))
+            for node in nodes { writer.put(node.rawValue) }
         case .get, .topology, .digest: break
+        }
+    }
+
+    private static func parts(of ask: MemberRequest) -> (code: UInt32, nodes: [NodeID]) {
+        switch ask {
+        case .report: (0, [])
+        case .plan(let nodes): (1, nodes)
+        case .set(let nodes): (2, nodes)
+        case .transfer(let node): (3, [node])
+        }
+    }
+
+    private static func members(_ reader: inout ByteReader) throws(DecodeError) -> ClientOperation {
+        let region = RegionID(try reader.read(UInt64.self))
+        let code = try reader.read(UInt32.self)
+        let count = Int(try reader.read(UInt32.self))
+        guard count <= reader.remaining / 8 else {
+            throw reader.failure("\(count) nodes claimed in \(reader.remaining) bytes")
+        }
+        var nodes: [NodeID] = []
+        nodes.reserveCapacity(count)
+        for _ in 0..<count { nodes.append(NodeID(try reader.read(UInt64.self))) }
+        switch code {
+        case 0 where nodes.isEmpty: return .members(region, .report)
+        case 1: return .members(region, .plan(nodes))
+        case 2: return .members(region, .set(nodes))
+        case 3 where nodes.count == 1: return .members(region, .transfer(nodes[0]))
+        default: throw reader.failure("unknown question \(code) about members")
         }
     }
 
@@ -92,6 +130,7 @@ package enum RequestCodec {
         case .query(_, let mode): (Code.query, mode)
         case .topology: (Code.topology, .stale)
         case .digest: (Code.digest, .stale)
+        case .members: (Code.members, .linearizable)
         }
     }
 
@@ -151,6 +190,7 @@ package enum RequestCodec {
         case Code.query: return .query(try reader.readLengthPrefixed(), mode)
         case Code.topology: return .topology
         case Code.digest: return .digest
+        case Code.members: return try members(&reader)
         default: throw reader.failure("unknown operation \(code)")
         }
     }

@@ -26,6 +26,10 @@ struct UkehiCommand: AsyncParsableCommand {
             Run a cluster: one file per node, started on three machines or ports:
               ukehi serve --config node-1.toml
 
+            See who holds what, and move it:
+              ukehi member list
+              ukehi member replace node-3 --with node-4 --all
+
             See what a node has on disk, running or not:
               ukehi wal dump ./data --limit 20
               ukehi wal stat ./data
@@ -42,7 +46,8 @@ struct UkehiCommand: AsyncParsableCommand {
 
     private static var subcommands: [any ParsableCommand.Type] {
         let shipped: [any ParsableCommand.Type] = [
-            Bench.self, Serve.self, KeyValueCommand.self, WALCommand.self, SnapshotCommand.self,
+            Bench.self, Serve.self, KeyValueCommand.self, MemberCommand.self, WALCommand.self,
+            SnapshotCommand.self,
             SimulateCommand.self, VersionCommand.self,
         ]
         #if BugBank

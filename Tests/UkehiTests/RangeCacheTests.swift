@@ -25,22 +25,22 @@ struct RangeCacheTests {
     @Test("a key is found in the range that holds it, bounds included and excluded")
     func lookup() {
         var cache = RangeCache()
-        for part in [info(3, "m", ""), info(2, "c", "m"), info(1, "", "b")] { cache.insert(part) }
-        #expect(cache.region(of: "")?.region == RegionID(1))
+        for part in [info(4, "m", ""), info(3, "c", "m"), info(2, "", "b")] { cache.insert(part) }
+        #expect(cache.region(of: "")?.region == RegionID(2))
         #expect(cache.region(of: "b") == nil)  // A gap.
-        #expect(cache.region(of: "c")?.region == RegionID(2))
-        #expect(cache.region(of: "lz")?.region == RegionID(2))
-        #expect(cache.region(of: "m")?.region == RegionID(3))
-        #expect(cache.region(of: "zzz")?.region == RegionID(3))
-        #expect(cache.regionAtOrAbove("b")?.region == RegionID(2))
+        #expect(cache.region(of: "c")?.region == RegionID(3))
+        #expect(cache.region(of: "lz")?.region == RegionID(3))
+        #expect(cache.region(of: "m")?.region == RegionID(4))
+        #expect(cache.region(of: "zzz")?.region == RegionID(4))
+        #expect(cache.regionAtOrAbove("b")?.region == RegionID(3))
     }
 
     @Test("a newer region replaces all that it overlaps")
     func replacement() {
         var cache = RangeCache()
-        for part in [info(1, "", "g"), info(2, "g", "p"), info(3, "p", "")] { cache.insert(part) }
-        cache.insert(info(4, "f", "q", leader: 9))
-        #expect(cache.all.map(\.region) == [RegionID(4)])
+        for part in [info(2, "", "g"), info(3, "g", "p"), info(4, "p", "")] { cache.insert(part) }
+        cache.insert(info(5, "f", "q", leader: 9))
+        #expect(cache.all.map(\.region) == [RegionID(5)])
         #expect(cache.region(of: "a") == nil)
         #expect(cache.region(of: "p")?.leader == NodeID(9))
     }
@@ -48,11 +48,23 @@ struct RangeCacheTests {
     @Test("a leader that does not answer is forgotten, its region is not")
     func forgetting() {
         var cache = RangeCache()
-        cache.insert(info(1, "", "", leader: 2))
+        cache.insert(info(2, "", "", leader: 2))
         cache.forgetLeader(of: "k")
-        #expect(cache.region(of: "k")?.region == RegionID(1))
+        #expect(cache.region(of: "k")?.region == RegionID(2))
         #expect(cache.region(of: "k")?.leader == nil)
-        cache.insert(info(1, "", "", leader: 3))
+        cache.insert(info(2, "", "", leader: 3))
         #expect(cache.region(of: "k")?.leader == NodeID(3))
+    }
+
+    @Test("the system region, whose keys are its own, takes no user region's place")
+    func system() {
+        var cache = RangeCache()
+        cache.insert(info(2, "", ""))
+        cache.insert(info(1, "", "", leader: 4))
+        #expect(cache.region(of: "k")?.region == RegionID(2))
+        #expect(cache.region(.system)?.leader == NodeID(4))
+        #expect(cache.region(RegionID(2))?.leader == nil)
+        cache.forgetLeader(of: .system)
+        #expect(cache.region(.system)?.leader == nil)
     }
 }

@@ -23,6 +23,11 @@ struct ClientCodecTests {
         WireRequest(id: 4, operation: .query("what?", .linearizable), key: "k"),
         WireRequest(id: 5, operation: .topology, key: ""),
         WireRequest(id: 6, operation: .digest, key: "k"),
+        WireRequest(id: 7, operation: .members(RegionID(3), .report), key: ""),
+        WireRequest(
+            id: 8, operation: .members(RegionID(3), .plan([NodeID(1), NodeID(2)])), key: ""),
+        WireRequest(id: 9, operation: .members(.system, .set([NodeID(7)])), key: ""),
+        WireRequest(id: 10, operation: .members(RegionID(3), .transfer(NodeID(7))), key: ""),
     ]
 
     static let replies: [Reply] = [
@@ -44,6 +49,19 @@ struct ClientCodecTests {
                 cluster: ClusterID(high: 3, low: 4), node: NodeID(2),
                 nodes: [NodeAddress(node: NodeID(1), name: "n-ü", address: "h:1")],
                 regions: [region])),
+        .members(
+            MemberReport(
+                region: RegionID(3), epoch: RegionEpoch(confVersion: 4, version: 5),
+                leader: NodeID(1), lastIndex: LogIndex(9),
+                members: [
+                    MemberInfo(
+                        peer: PeerID(10), node: NodeID(1), roles: [.voter, .outgoingVoter],
+                        match: LogIndex(9), isActive: true),
+                    MemberInfo(
+                        peer: PeerID(11), node: NodeID(2), roles: [.outgoingVoter, .nextLearner],
+                        match: LogIndex(2), isActive: false),
+                ], wanted: [NodeID(1), NodeID(3)], progress: .waiting, reason: "why",
+                steps: ["one", "two"])),
         .digest(RegionDigest(region: RegionID(1), applied: LogIndex(2), high: 3, low: 4)),
         .failed(.outcomeUnknown), .failed(.rejected(.notLeader(region))),
         .failed(.rejected(.staleEpoch(current: [region, region]))),

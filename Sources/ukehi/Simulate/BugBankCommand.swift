@@ -113,6 +113,9 @@
                 .replacementRevivesVote:
                 .crashes
             case .corruptionIsTornTail, .readsUnchecked: .disks
+            case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
+                .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
+                .members
             default: .swarm
             }
         }

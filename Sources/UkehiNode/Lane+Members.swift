@@ -1,0 +1,180 @@
+// Aims for regions' members, driven by their leaders, and what is asked about members.
+//
+//   set ──▶ the aim, in the leader's memory ──▶ each second: the next step (MemberEngine.swift)
+//
+// An aim ends with its leader's term of office: whoever wants it asks again, and it goes on from what was
+// done. Ids of new peers come from the system region's allocator, before they are proposed (RULES 17).
+
+import UkehiBase
+import UkehiRaft
+import UkehiState
+
+/// What a region's members are to be, and how that goes.
+struct MemberAim {
+    var wanted: Set<NodeID>
+    var progress = MemberReport.Progress.working
+    var reason = ""
+    /// The newest ones.
+    var steps: [String] = []
+    /// An id for the next new peer, once one was given.
+    var newPeer: PeerID?
+    var isAskingForID = false
+    /// When it was asked for last, in ticks of the lane: an answer may be lost.
+    var askedTick: UInt64 = 0
+
+    static let maxSteps = 64
+
+    mutating func did(_ step: String) {
+        progress = .working
+        reason = ""
+        if steps.count == Self.maxSteps { steps.removeFirst() }
+        steps.append(step)
+    }
+}
+
+extension Lane {
+    // MARK: Questions
+
+    /// Answers what is asked about a region's members.
+    func answer(_ ask: MemberRequest, of id: RegionID, _ request: ClientRequest) {
+        func refuse(_ reason: RequestError.Rejection) {
+            reply(.failed(.rejected(reason)), request.sink, request.tag)
+        }
+        guard let region = regions[id] else {
+            return refuse(
+                host?.elsewhere(id) ?? .unavailable("The node has no peer of region \(id)."))
+        }
+        guard region.isLeader, region.raft.isLeader else {
+            return reply(.failed(region.notLeader), request.sink, request.tag)
+        }
+        switch ask {
+        case .report: break
+        case .plan(let nodes):
+            if let reason = unknown(nodes) { return refuse(.invalid(reason)) }
+            let wanted = Set(nodes)
+            let plan = MemberEngine.plan(memberView(of: region), wanted: wanted)
+            var report = report(on: region)
+            report.wanted = wanted.sorted()
+            report.steps = plan.steps
+            report.progress =
+                plan.refusal == nil
+                ? .done
+                : plan.refusal?.passes == true
+                    ? .waiting : .refused
+            report.reason = plan.refusal?.description ?? ""
+            return reply(.members(report), request.sink, request.tag)
+        case .set(let nodes):
+            if let reason = unknown(nodes) { return refuse(.invalid(reason)) }
+            let wanted = Set(nodes)
+            if region.aim?.wanted != wanted || region.aim?.progress == .refused {
+                region.aim = MemberAim(wanted: wanted)
+            }
+            drive(region)
+        case .transfer(let node):
+            guard let heir = region.descriptor.peer(on: node) else {
+                return refuse(.invalid("\(node) has no peer of region \(id). Add one first."))
+            }
+            guard heir.roles.contains(.voter) else {
+                return refuse(.invalid("The peer on \(node) does not vote. It cannot lead."))
+            }
+            guard heir.peer == region.peer || memberView(of: region).isReady(heir.peer) else {
+                return refuse(
+                    .invalid(
+                        "The peer on \(node) does not answer or has not caught up. See to its "
+                            + "node, or choose another one."))
+            }
+            if heir.peer != region.peer { transferLeadership(of: id, to: heir.peer) }
+        }
+        reply(.members(report(on: region)), request.sink, request.tag)
+    }
+
+    private func unknown(_ nodes: [NodeID]) -> String? {
+        guard !nodes.isEmpty else { return ChangeRefusal.noVoters.description }
+        guard let known = host?.knownNodes(),
+            let stranger = nodes.first(where: { !known.contains($0) })
+        else { return nil }
+        return "The cluster has no node \(stranger). It has "
+            + known.map { "\($0)" }.joined(separator: ", ") + "."
+    }
+
+    private func report(on region: Region) -> MemberReport {
+        let view = memberView(of: region)
+        return MemberReport(
+            region: region.id, epoch: region.descriptor.epoch, leader: node ?? NodeID(0),
+            lastIndex: view.lastIndex,
+            members: region.descriptor.peers.map { member in
+                let known = view.peer(member.peer)
+                return MemberInfo(
+                    peer: member.peer, node: member.node,
+                    roles: MemberInfo.Roles(
+                        rawValue: UInt8(truncatingIfNeeded: member.roles.rawValue)),
+                    match: known?.match ?? .zero, isActive: known?.isActive ?? false)
+            },
+            wanted: region.aim?.wanted.sorted() ?? [], progress: region.aim?.progress ?? .none,
+            reason: region.aim?.reason ?? "", steps: region.aim?.steps ?? [])
+    }
+
+    // MARK: Driving
+
+    /// Takes the next step to the region's aim, if it has one and leads.
+    func drive(_ region: Region) {
+        guard let aim = region.aim, region.isLeader, region.raft.isLeader,
+            aim.progress != .refused,
+            !aim.isAskingForID || ticks >= aim.askedTick + Limits.ticksPerInquiry
+        else { return }
+        let view = memberView(of: region)
+        switch MemberEngine.next(view, wanted: aim.wanted) {
+        case .done:
+            region.aim?.progress = .done
+            region.aim?.reason = ""
+        case .refused(let refusal):
+            region.aim?.progress = .refused
+            region.aim?.reason = refusal.description
+        case .wait(let reason):
+            region.aim?.progress = .waiting
+            region.aim?.reason = reason.description
+        case .transfer(let peer):
+            region.aim?.did("hand leadership to \(peer)")
+            transferLeadership(of: region.id, to: peer)
+        case .addLearner(let target): addLearner(on: target, region, view)
+        case .propose(let change): propose(change, region, view)
+        }
+    }
+
+    private func addLearner(on target: NodeID, _ region: Region, _ view: MemberView) {
+        if let peer = region.aim?.newPeer {
+            region.aim?.newPeer = nil
+            return propose(MemberChange([.addLearner(peer, on: target)]), region, view)
+        }
+        region.aim?.isAskingForID = true
+        region.aim?.askedTick = ticks
+        region.aim?.progress = .working
+        let id = region.id
+        let lane = self
+        host?.allocatePeer { peer in lane.post(.allocated(id, peer)) }
+    }
+
+    private func propose(_ change: MemberChange, _ region: Region, _ view: MemberView) {
+        do throws(ChangeRefusal) {
+            try propose(change, in: region.id)
+            region.aim?.did(MemberEngine.words(change, view))
+        } catch {
+            region.aim?.progress = error.passes ? .waiting : .refused
+            region.aim?.reason = error.description
+        }
+    }
+
+    /// An id for a new peer was given, or could not be.
+    func allocated(_ id: RegionID, _ peer: PeerID?) {
+        guard let region = regions[id], region.aim != nil else { return }
+        region.aim?.isAskingForID = false
+        guard let peer else {
+            region.aim?.progress = .waiting
+            region.aim?.reason =
+                "No id was to be had for the new peer: the system region has no leader that answers."
+            return
+        }
+        region.aim?.newPeer = peer
+        drive(region)
+    }
+}
