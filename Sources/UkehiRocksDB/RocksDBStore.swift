@@ -179,7 +179,7 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
     }
 
     package func openView(tier: ReadTier) throws(StateError) -> any StateView {
-        try RocksDBView(self, cacheOnly: tier == .cacheOnly)
+        try RocksDBView(self, tier)
     }
 
     package func regionState(_ region: RegionID) throws(StateError) -> Bytes? {

@@ -8,7 +8,7 @@ extension KeyValueApplier {
         _ id: RegionID, to begin: (RegionState) throws -> SnapshotEncoder
     ) throws {
         let region = try regions.find(id)
-        let view = try store.openView(tier: .any)
+        let view = try store.openView(tier: .once)
         defer { view.close() }
         let encoder = try begin(state(of: region, in: view))
         var failure: SnapshotError?
