@@ -1,8 +1,8 @@
 // Which state store a configuration names, and the applier on it.
 
 internal import UkehiBase
-internal import UkehiNode
-internal import UkehiState
+package import UkehiNode
+package import UkehiState
 
 #if RocksDB
     internal import UkehiRocksDB
@@ -22,6 +22,16 @@ extension Configuration {
         case .memory: return KeyValueApplier(store: MemoryStore())
         case .rocksdb: return KeyValueApplier(store: try openRocksDB(isReadOnly))
         }
+    }
+
+    /// Opens key-value state that no node uses, for tools.
+    package func openState() throws(NodeError) -> KeyValueApplier {
+        guard let applier = try makeApplier(stateMachine: nil) as? KeyValueApplier else {
+            throw NodeError(
+                code: .configuration,
+                message: "storage.state = \"\(storage.state)\" holds no keys. Use rocksdb.")
+        }
+        return applier
     }
 
     private func openRocksDB(_ isReadOnly: Bool) throws(NodeError) -> any StateStore {

@@ -82,10 +82,18 @@ public protocol File: AnyObject, Sendable {
     /// Makes all that was written durable (`fdatasync`). After an error the file must not be
     /// synced or trusted again by this process.
     func sync() throws(FileError)
+    /// A hint: these bytes may begin their way to the disk, so that a later ``sync()`` waits for less. Makes
+    /// nothing durable, does not wait, and cannot fail.
+    func beginWriteBack(_ range: Range<UInt64>)
     func truncate(to byteCount: UInt64) throws(FileError)
     /// Reserves blocks for the first `byteCount` bytes and sets the size; ``FileError/Kind/unsupported``
     /// where the file system cannot.
     func allocate(byteCount: UInt64) throws(FileError)
     func size() throws(FileError) -> UInt64
     func close()
+}
+
+extension File {
+    /// Does nothing.
+    public func beginWriteBack(_ range: Range<UInt64>) {}
 }

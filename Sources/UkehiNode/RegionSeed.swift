@@ -124,6 +124,7 @@ extension Lane {
         configuration.lazyCommitBroadcast = true
         configuration.lazyCommitPersistence = true
         configuration.restartCampaignBarrier = true
+        configuration.refusalTellsCommit = true
         configuration.leadOnlyWithDurableVote = true
         configuration.maxMessageBytes = options.raft.messageBytes
         configuration.maxCommittedBytesPerReady = options.raft.committedBytesPerReady

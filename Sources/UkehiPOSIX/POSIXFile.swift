@@ -165,6 +165,13 @@ final class POSIXFile: File {
         }
     }
 
+    func beginWriteBack(_ range: Range<UInt64>) {
+        // What cannot be written is told by the sync that follows.
+        _ = SystemCalls.syncFileRange?(
+            descriptor.value, off_t(range.lowerBound), off_t(range.count),
+            SystemCalls.beginWriteBackFlag)
+    }
+
     func truncate(to byteCount: UInt64) throws(FileError) {
         guard retrying({ ftruncate(descriptor.value, off_t(byteCount)) }) == 0 else {
             throw FileError.last("ftruncate", path)
@@ -225,8 +232,12 @@ private enum SystemCalls {
         @convention(c) (Int32, UnsafePointer<iovec>?, Int32, off_t, Int32) -> Int
     typealias Fallocate = @convention(c) (Int32, Int32, off_t, off_t) -> Int32
 
+    typealias SyncFileRange = @convention(c) (Int32, off_t, off_t, UInt32) -> Int32
+
     static let pwritev2: PwriteV2? = find("pwritev2")
     static let fallocate: Fallocate? = find("fallocate")
+    static let syncFileRange: SyncFileRange? = find("sync_file_range")
+    static let beginWriteBackFlag: UInt32 = 2  // SYNC_FILE_RANGE_WRITE
     static let durableWriteFlag: Int32 = 2  // RWF_DSYNC
     #if arch(arm64)
         static let directFlag: Int32 = 0o200000  // O_DIRECT

@@ -64,6 +64,12 @@ public struct RaftConfiguration: Sendable {
     public var lazyCommitPersistence = false
     /// Acknowledgements of appends that wait for the same storage write become the newest of them.
     public var coalesceAcknowledgements = false
+    /// Who refuses a vote says how far the log is committed, and a candidate that has that entry takes
+    /// it from there. Without it a group can be stuck: a leader that a joint change has demoted, and
+    /// which applied the change that left it and appended one entry more, has the longest log but does
+    /// not campaign; the others have the change in their logs, do not know that it is committed, and need
+    /// the vote of the old half.
+    public var refusalTellsCommit = false
     /// A restarted peer does not campaign until everything up to the commit index it restarted
     /// with is applied, whatever the entries are (RULES 9, 10).
     public var restartCampaignBarrier = false

@@ -179,7 +179,7 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
     }
 
     package func openView(tier: ReadTier) throws(StateError) -> any StateView {
-        try RocksDBView(self, cacheOnly: tier == .cacheOnly)
+        try RocksDBView(self, tier)
     }
 
     package var survivesRestart: Bool { true }
@@ -187,7 +187,7 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
     package func openLongView(
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) throws(StateError) -> any LongView {
-        let view = try openView(tier: .any)
+        let view = try openView(tier: .once)
         do throws(StateError) {
             return try view.long(of: region, space, range)
         } catch {

@@ -6,19 +6,29 @@ import UkehiState
 
 /// A ``StateView`` of one moment; writes go on behind it.
 final class RocksDBView: StateView {
+    /// For ``ReadTier/once``. RocksDB's own begins at a block; larger ones leave the
+    /// processor's cache before they are used.
+    private static let readaheadBytes = 256 << 10
+
     private let store: RocksDBStore
     private let snapshot: OpaquePointer?
     private let options: OpaquePointer
     private var isOpen = true
 
-    init(_ store: RocksDBStore, cacheOnly: Bool) throws(StateError) {
+    init(_ store: RocksDBStore, _ tier: ReadTier) throws(StateError) {
         guard let options = rocksdb_readoptions_create() else {
             throw StateError(.ioFailed, "A read failed. RocksDB gave no reason.")
         }
         self.store = store
         snapshot = rocksdb_create_snapshot(store.database)
         rocksdb_readoptions_set_snapshot(options, snapshot)
-        if cacheOnly { rocksdb_readoptions_set_read_tier(options, 1) }
+        switch tier {
+        case .cacheOnly: rocksdb_readoptions_set_read_tier(options, 1)
+        case .any: break
+        case .once:
+            rocksdb_readoptions_set_fill_cache(options, 0)
+            rocksdb_readoptions_set_readahead_size(options, Self.readaheadBytes)
+        }
         self.options = options
     }
 

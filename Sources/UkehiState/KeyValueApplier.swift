@@ -15,7 +15,7 @@ package import UkehiEnvironment
 package final class KeyValueApplier: Applier, @unchecked Sendable {
     // Safety: the table and the pool have their own locks, the store is thread-safe, and a region's
     // working state is touched by the one thread that applies it.
-    let store: any StateStore
+    package let store: any StateStore
     private let rare: RarePaths
     let regions = RegionTable<OpenRegion>()
     private let poolLock = Lock()
@@ -332,7 +332,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
 
     package override func digest(region id: RegionID) throws(StateError) -> RegionDigest {
         let region = try regions.find(id)
-        let view = try store.openView(tier: .any)
+        let view = try store.openView(tier: .once)
         defer { view.close() }
         let state = try state(of: region, in: view)
         var digest = StateDigest()

@@ -98,6 +98,9 @@ package enum ReadTier: Sendable, Hashable {
     /// Memory and the block cache; what is not there is ``ReadOutcome/wouldBlock``.
     case cacheOnly
     case any
+    /// As ``any``, for reading much of the store once: what is read does not take the place of what the
+    /// cache holds, and is fetched ahead.
+    case once
 }
 
 /// What a read found.

@@ -237,6 +237,56 @@ struct RestartTests {
         }
     }
 
+    /// Found by simulation (seeds 600120 and 600128 of the scenario `members`): the leader that a joint
+    /// change demoted had applied the entry that left it, and had one entry more than the others, who did
+    /// not know that it was committed.
+    @Test(
+        "who refuses a vote tells what is committed, so that those who need not ask it learn of it")
+    func refusalTells() throws {
+        for isOn in [false, true] {
+            let cluster = try RaftCluster(voters: [1, 2], learners: [3]) {
+                $0.refusalTellsCommit = isOn
+                $0.preVote = true
+                $0.stepDownOnRemoval = true
+            }
+            try cluster.elect(1)
+            try cluster[1].raft.proposeConfChange(
+                ConfigurationChange(
+                    [.init(.addVoter, PeerID(3)), .init(.addLearner, PeerID(1))],
+                    transition: .jointExplicit))
+            try cluster.settle()
+            let leave = try cluster[1].raft.proposeConfChange(.leaveJoint).index
+            cluster.collect(cluster[1])
+            let appends = cluster.take { _ in true }
+            try cluster.propose("more", at: 1)
+            cluster.collect(cluster[1])
+            cluster.drop { _ in true }
+            for message in appends { cluster.deliver(message) }
+            for id in 2...3 as ClosedRange<UInt64> { try cluster.work(cluster[id]) }
+            for message in cluster.take({ $0.to == PeerID(1) }) { cluster.deliver(message) }
+            try cluster.work(cluster[1])
+            cluster.drop { _ in true }
+            #expect(cluster[1].applied == leave && cluster[1].lastIndex == leave + 1)
+            #expect(!cluster[1].isLeader)
+            for id in 2...3 as ClosedRange<UInt64> {
+                #expect(cluster[id].committed < leave && cluster[id].lastIndex == leave)
+            }
+            for _ in 0..<3 {
+                cluster[2].raft.campaign()
+                try cluster.settle()
+            }
+            #expect(cluster[2].isLeader == isOn)
+            // One that leads, or has other entries there, takes nothing from it.
+            let forged = Message(
+                kind: .requestPreVoteResponse, to: PeerID(2), from: PeerID(3),
+                term: cluster[2].term, logTerm: Term(1), index: .zero,
+                commit: cluster[2].lastIndex, reject: true)
+            let committed = cluster[2].committed
+            cluster.deliver(forged)
+            #expect(cluster[2].committed == committed)
+        }
+    }
+
     /// Found by simulation: node 1 led a term that its own disk did not know yet, lost power, and was
     /// elected again in that term by the same votes, with another entry at the same index.
     @Test("a peer is never elected twice in one term, whatever a power cut takes from it")

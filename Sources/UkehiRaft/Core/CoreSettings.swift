@@ -29,6 +29,7 @@ struct CoreSettings: Hashable, Sendable {
         static let lazyCommitPersistence = Flags(rawValue: 1 << 9)
         static let coalesceAcknowledgements = Flags(rawValue: 1 << 10)
         static let leadOnlyWithDurableVote = Flags(rawValue: 1 << 11)
+        static let refusalTellsCommit = Flags(rawValue: 1 << 12)
     }
 
     init(_ configuration: RaftConfiguration) {
@@ -46,6 +47,7 @@ struct CoreSettings: Hashable, Sendable {
         func set(_ flag: Flags, _ condition: Bool) { if condition { flags.insert(flag) } }
         set(.asyncStorageWrites, configuration.asyncStorageWrites)
         set(.leadOnlyWithDurableVote, configuration.leadOnlyWithDurableVote)
+        set(.refusalTellsCommit, configuration.refusalTellsCommit)
         set(.checkQuorum, configuration.checkQuorum)
         set(.preVote, configuration.preVote)
         set(.leaseReads, configuration.readMode == .lease)

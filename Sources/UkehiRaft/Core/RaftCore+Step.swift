@@ -25,6 +25,7 @@ extension RaftCore {
             }
             guard enterTerm(of: message) else { return }
         }
+        if message.reject, settings.flags.contains(.refusalTellsCommit) { learnCommit(of: message) }
         switch message.kind {
         case .hup:
             campaign()
@@ -79,10 +80,7 @@ extension RaftCore {
                 respond(Message(kind: .appendEntriesResponse, to: message.from))
             }
         case .requestPreVote:
-            messagesAfterAppend.append(
-                Message(
-                    kind: .requestPreVoteResponse, to: message.from, from: id, term: term,
-                    reject: true))
+            refuse(message, .requestPreVoteResponse)
         case .storageAppendResponse:
             // The entries may have been overwritten since; a snapshot is committed state, and stays.
             if let box = message.snapshotBox { try? appliedSnapshot(at: box.value.index) }
@@ -105,9 +103,34 @@ extension RaftCore {
                 vote = message.from
             }
         } else {
-            messagesAfterAppend.append(
-                Message(kind: answer, to: message.from, from: id, term: term, reject: true))
+            refuse(message, answer)
         }
+    }
+
+    private mutating func refuse(_ request: Message, _ kind: MessageKind) {
+        var refusal = Message(kind: kind, to: request.from, from: id, term: term, reject: true)
+        if settings.flags.contains(.refusalTellsCommit), let known = log.term(at: log.committed) {
+            refusal.commit = log.committed
+            refusal.logTerm = known
+        }
+        messagesAfterAppend.append(refusal)
+    }
+
+    /// A candidate was refused by a peer that knows more entries to be committed. Where it has the last of
+    /// them it has them all (Raft §5.3), and they may change who is to be asked.
+    private mutating func learnCommit(of refusal: Message) {
+        switch refusal.kind {
+        case .requestVoteResponse, .requestPreVoteResponse: break
+        default: return
+        }
+        guard role != .leader, refusal.commit > log.committed, log.snapshot == nil,
+            log.matches(refusal.commit, refusal.logTerm)
+        else { return }
+        log.commit(to: refusal.commit)
+        guard role != .follower,
+            log.hasUnappliedConfChange(pageBytes: settings.maxApplyingBytes) != false
+        else { return }
+        becomeFollower(term: term, leader: .none)
     }
 
     private func mayVote(_ request: Message) -> Bool {

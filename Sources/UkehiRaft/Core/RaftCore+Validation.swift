@@ -53,6 +53,8 @@ extension RaftCore {
             try require(
                 message.term != term || role != .leader || message.reject
                     || message.index <= log.lastIndex, .acknowledgedPastLog)
+        case .requestVoteResponse, .requestPreVoteResponse:
+            try require(message.logTerm <= message.term, .termOutOfRange)
         case .requestVote, .requestPreVote:
             try require((message.index == .zero) == (message.logTerm == .zero), .indexOutOfRange)
         case .heartbeatResponse:

@@ -28,9 +28,7 @@ package final class SnapshotEncoder {
     private let headerChecksum: UInt32
     private let compressor: ZstdCompressor
     private let sink: Sink
-    private var order: SnapshotOrder
-    private var raw: ByteWriter
-    private var records = 0
+    private var frame: FrameContent
     private var offset: UInt64 = 0
     private var totals: SnapshotFooter
     private var isFinished = false
@@ -54,38 +52,33 @@ package final class SnapshotEncoder {
         headerChecksum = checksum
         compressor = ZstdCompressor(level: options.compressionLevel)
         self.sink = sink
-        order = SnapshotOrder(header.keyRange, revision: state.revision)
-        raw = ByteWriter(chunkCapacity: options.frameBytes + 4096)
         totals = SnapshotFooter(header: checksum)
-        SnapshotRecord.append(state, to: &raw)
-        records = 1
+        frame = FrameContent(header.keyRange, state, capacity: options.frameBytes + 4096)
         try emit(bytes)
     }
 
     /// Adds a pair; in key order.
     package func append(_ entry: StoredEntry) throws(SnapshotError) {
-        if let fault = order.fault(of: entry) { throw .refused("\(fault)") }
-        if raw.count + SnapshotRecord.byteCount(entry) > frameBytes, records > 0 { try endFrame() }
-        SnapshotRecord.append(entry, to: &raw)
-        records += 1
+        if frame.isFull(for: entry, frameBytes) { try endFrame() }
+        if let fault = frame.add(entry) { throw .refused("\(fault)") }
     }
 
     /// Writes what is left and the footer; no call may follow.
     package func finish() throws(SnapshotError) -> SnapshotFooter {
         invariant(!isFinished, "a snapshot is finished once")
         isFinished = true
-        if records > 0 { try endFrame() }
+        if frame.records > 0 { try endFrame() }
         try emit(totals.encoded(header: headerChecksum))
         return totals
     }
 
     private func endFrame() throws(SnapshotError) {
         let compressor = compressor
-        let stored = raw.withUnsafeBytes { compressor.compress($0) }
+        let stored = frame.raw.withUnsafeBytes { compressor.compress($0) }
         let number = totals.frames
         var info = SnapshotFrameInfo(
-            number: number, offset: offset, rawBytes: raw.count, storedBytes: stored.count,
-            records: records, checksum: 0,
+            number: number, offset: offset, rawBytes: frame.raw.count, storedBytes: stored.count,
+            records: frame.records, checksum: 0,
             storedChecksum: CRC32C.checksum(
                 stored, seed: SnapshotFormat.seed(of: number, header: headerChecksum)))
         var header = ByteWriter(chunkCapacity: SnapshotFormat.frameHeaderBytes)
@@ -93,8 +86,7 @@ package final class SnapshotEncoder {
         totals.add(info)
         try emit(header.take())
         try emit(stored)
-        raw.discard()
-        records = 0
+        frame.clear()
         onFrame(totals.rawBytes)
     }
 
@@ -112,5 +104,36 @@ extension SnapshotHeader {
     /// Whether this is the header of a snapshot of that state.
     func agrees(with state: RegionState) -> Bool {
         state.applied == index && state.appliedTerm == term && state.epoch == epoch
+    }
+}
+
+/// The records that are gathered for a frame. A value, so that a pair costs the encoder one look at its own
+/// memory, not one for each field.
+private struct FrameContent: ~Copyable {
+    private(set) var raw: ByteWriter
+    private(set) var records = 1
+    private var order: SnapshotOrder
+
+    init(_ range: KeyRange, _ state: RegionState, capacity: Int) {
+        raw = ByteWriter(chunkCapacity: capacity)
+        order = SnapshotOrder(range, revision: state.revision)
+        SnapshotRecord.append(state, to: &raw)
+    }
+
+    func isFull(for entry: StoredEntry, _ frameBytes: Int) -> Bool {
+        records > 0 && raw.count + SnapshotRecord.byteCount(entry) > frameBytes
+    }
+
+    /// Why the pair cannot be in the snapshot; nil once it is.
+    mutating func add(_ entry: StoredEntry) -> String? {
+        if let fault = order.fault(of: entry) { return fault }
+        SnapshotRecord.append(entry, to: &raw)
+        records += 1
+        return nil
+    }
+
+    mutating func clear() {
+        raw.discard()
+        records = 0
     }
 }

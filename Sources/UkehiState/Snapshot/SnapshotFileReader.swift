@@ -7,7 +7,7 @@
 // Invariant: what is given out is what was written, or an error is thrown; a snapshot counts only once
 // `next` has returned nil. Memory: one frame, stored and decompressed.
 
-import UkehiBase
+package import UkehiBase
 package import UkehiEnvironment
 
 /// One frame's records, checked.
@@ -15,7 +15,8 @@ package struct SnapshotFrame: Sendable {
     package let info: SnapshotFrameInfo
     /// The region's state; in frame 0 and no other.
     package let state: RegionState?
-    private let raw: Bytes
+    /// All records as they were before compression.
+    package let raw: Bytes
 
     fileprivate init(_ info: SnapshotFrameInfo, state: RegionState?, raw: Bytes) {
         self.info = info
@@ -45,6 +46,11 @@ package final class SnapshotFileReader {
     package private(set) var offset: UInt64
     /// What was read or skipped so far.
     package private(set) var totals: SnapshotFooter
+
+    /// Told of each frame that was given out, by where it ends; what it throws ends the reading.
+    package var onFrame: (_ offset: UInt64) throws(SnapshotError) -> Void = {
+        _ throws(SnapshotError) in
+    }
 
     private let file: any File
     private let headerChecksum: UInt32
@@ -79,6 +85,7 @@ package final class SnapshotFileReader {
         guard let info = try nextInfo() else { return nil }
         let frame = try open(info)
         pass(info)
+        try onFrame(offset)
         return frame
     }
 

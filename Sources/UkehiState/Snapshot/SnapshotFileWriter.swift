@@ -17,6 +17,9 @@ package final class SnapshotFileWriter {
         let file: any File
         let path: String
         var offset: UInt64 = 0
+        /// Up to here the disk was given its work, while the next frames are made.
+        private var begun: UInt64 = 0
+        private static let writeBackBytes: UInt64 = 4 << 20
         init(_ file: any File, _ path: String) {
             self.file = file
             self.path = path
@@ -28,6 +31,10 @@ package final class SnapshotFileWriter {
                 throw SnapshotError(error, doing: "The snapshot \(path) was not written")
             }
             offset += UInt64(bytes.count)
+            if offset - begun >= Self.writeBackBytes {
+                file.beginWriteBack(begun..<offset)
+                begun = offset
+            }
         }
     }
 

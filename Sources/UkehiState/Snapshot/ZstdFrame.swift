@@ -11,11 +11,11 @@ private import CZstd
 import UkehiBase
 
 /// Compresses frames; the same bytes for the same input, level and version of zstd.
-final class ZstdCompressor {
+package final class ZstdCompressor {
     private let context: OpaquePointer
     private var target = UnsafeMutableRawBufferPointer(start: nil, count: 0)
 
-    init(level: Int) {
+    package init(level: Int) {
         guard let made = ZSTD_createCCtx() else { fatalError("zstd has no memory for a context") }
         context = made
         let result = ZSTD_CCtx_setParameter(made, ZSTD_c_compressionLevel, Int32(level))
@@ -28,7 +28,7 @@ final class ZstdCompressor {
     }
 
     /// `raw` as one zstd frame, until the next call.
-    func compress(_ raw: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+    package func compress(_ raw: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
         let bound = SnapshotLimits.maxStoredBytes(of: raw.count)
         if target.count < bound {
             target.deallocate()
@@ -42,10 +42,10 @@ final class ZstdCompressor {
 }
 
 /// Decompresses frames.
-final class ZstdDecompressor {
+package final class ZstdDecompressor {
     private let context: OpaquePointer
 
-    init() {
+    package init() {
         guard let made = ZSTD_createDCtx() else { fatalError("zstd has no memory for a context") }
         context = made
     }
@@ -53,7 +53,7 @@ final class ZstdDecompressor {
     deinit { ZSTD_freeDCtx(context) }
 
     /// Fills `raw` with what `stored` holds; false if that is not one frame of exactly as much.
-    func decompress(
+    package func decompress(
         _ stored: UnsafeRawBufferPointer, into raw: UnsafeMutableRawBufferPointer
     ) -> Bool {
         guard Self.isPlain(stored, rawBytes: raw.count),

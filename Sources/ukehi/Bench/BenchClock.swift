@@ -22,6 +22,30 @@ enum BenchClock {
     }
 }
 
+/// Time that something took: on the wall, and of the calling thread on a processor. The second leaves out
+/// what other programs on the machine cost, and waiting for the disk.
+struct Stretch: Equatable, Sendable {
+    var wall: UInt64 = 0
+    var processor: UInt64 = 0
+
+    /// Now, on both clocks.
+    static func now() -> Stretch {
+        var time = timespec()
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return Stretch(
+            wall: BenchClock.now(),
+            processor: UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec))
+    }
+
+    static func - (a: Stretch, b: Stretch) -> Stretch {
+        Stretch(wall: a.wall &- b.wall, processor: a.processor &- b.processor)
+    }
+    static func += (a: inout Stretch, b: Stretch) {
+        a.wall &+= b.wall
+        a.processor &+= b.processor
+    }
+}
+
 /// What the process has used.
 struct ProcessUsage: Sendable {
     /// User and system time of all threads.

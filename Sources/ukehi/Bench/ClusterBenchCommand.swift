@@ -17,7 +17,8 @@ struct ClusterBench: AsyncParsableCommand {
             exit code 1 and the first difference if anything is wrong.
 
             `ukehi bench` alone means this. `ukehi bench wal` measures one node's log by itself, \
-            `ukehi bench failover` how long a cluster is without its leader.
+            `ukehi bench failover` how long a cluster is without its leader, `ukehi bench snapshot` \
+            snapshots beside the store and the compression that they are made of.
 
             EXAMPLES
               ukehi bench                                  three nodes, RocksDB, 128-byte values
@@ -30,6 +31,7 @@ struct ClusterBench: AsyncParsableCommand {
               ukehi bench --input records.tsv --json
               ukehi bench wal                              the log alone, beside the bare disk
               ukehi bench failover --kills 50              from kill -9 to the next write
+              ukehi bench snapshot                         making and installing snapshots
             """)
 
     @Option(help: "Nodes in this process.") var nodes = 3

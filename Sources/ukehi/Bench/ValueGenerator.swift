@@ -22,9 +22,9 @@ final class ValueGenerator: Sendable {
     /// 0.54 times as long, of 1 KiB 0.49; one value of 128 bytes alone hardly shrinks.
     static let compressibility = "text-like, 64 KiB of them shrink to about 0.54 with LZ4"
 
-    init(valueBytes: Int) {
+    init(valueBytes: Int, poolBytes: Int = ValueGenerator.poolBytes) {
         self.valueBytes = valueBytes
-        pool = ValueGenerator.makePool(bytes: ValueGenerator.poolBytes)
+        pool = ValueGenerator.makePool(bytes: poolBytes)
     }
 
     /// Words of a small vocabulary between tokens of random letters, as in records of names,
@@ -85,12 +85,11 @@ final class ValueGenerator: Sendable {
     private func copyPool(to target: UnsafeMutableRawPointer, count: Int, stamp: UInt64) {
         pool.withUnsafeBytes { pool in
             guard let base = pool.baseAddress, count > 0 else { return }
-            let start = Int(
-                truncatingIfNeeded: BenchRandom.mix(stamp) % UInt64(ValueGenerator.poolBytes))
+            let start = Int(truncatingIfNeeded: BenchRandom.mix(stamp) % UInt64(pool.count))
             var from = start
             var done = 0
             while done < count {
-                let step = min(count - done, ValueGenerator.poolBytes - from)
+                let step = min(count - done, pool.count - from)
                 (target + done).copyMemory(from: base + from, byteCount: step)
                 done += step
                 from = 0

@@ -34,7 +34,7 @@ struct FailoverRun: Sendable {
             DirectoryTree.remove(directory)
             rmdir("bench-data")  // Stays when another run is in it.
         }
-        let interruption = Interruption(clear)
+        let interruption = Interruption(clearing: clear)
         defer {
             clear()
             _ = interruption
