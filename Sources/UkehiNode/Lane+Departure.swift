@@ -92,6 +92,7 @@ extension Lane {
     func completeTurn(_ turn: InFlightBatch.Turn) {
         switch turn {
         case .born(let birth): host?.born(birth)
+        case .committed(let region, let index): releaseChanges(upTo: index, region)
         case .left(let tombstone):
             observer?.buried(region: tombstone.last.region, peer: tombstone.peer)
             clear(tombstone)

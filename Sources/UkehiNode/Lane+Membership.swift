@@ -17,6 +17,39 @@ import UkehiWAL
 extension Lane {
     // MARK: Applying
 
+    /// Keeps committed entries with membership changes among them, and those behind, until it is durable
+    /// here that they are committed.
+    ///
+    /// Otherwise a leader that has shrunk its group to itself, sent the next entry to whoever was left out and
+    /// then lost its power would know neither that the change is committed nor the entry behind it: by the
+    /// old configuration it needs the vote of a peer whose log is longer, and that does not campaign
+    /// (simulated seed 5006).
+    func holdChange(_ message: Message, _ region: Region) {
+        let hasChange = message.entries.contains { $0.kind != .normal }
+        region.heldApplies.append(HeldApply(message: message, isReleased: !hasChange))
+        guard hasChange, let last = message.entries.last else { return }
+        var state = hardStateToPersist(region)
+        state.commit = max(state.commit, last.index)
+        batch.append(region: region.id, hardState: state, entries: [])
+        batchTurns.append(.committed(region, index: last.index))
+    }
+
+    /// A commit index of `index` is durable: what waited for it is handed on.
+    func releaseChanges(upTo index: LogIndex, _ region: Region) {
+        guard !region.isClosed else { return }
+        for position in region.heldApplies.indices {
+            guard let last = region.heldApplies[position].message.entries.last,
+                last.index <= index
+            else { break }
+            region.heldApplies[position].isReleased = true
+        }
+        while let first = region.heldApplies.first, first.isReleased {
+            region.heldApplies.removeFirst()
+            handToApply(first.message, region)
+        }
+        markDirty(region)
+    }
+
     /// Adds committed entries with membership changes among them to the pass's apply batch: each change
     /// ends an item of its own.
     func handChanges(_ entries: [Entry], _ region: Region) {
@@ -257,7 +290,8 @@ extension Lane {
         return MemberView(
             descriptor: region.descriptor, leader: region.peer, lastIndex: last,
             // What is handed on and not applied would be judged by a configuration that is past.
-            isPending: region.raft.hasPendingConfChange || !region.handedChanges.isEmpty,
+            isPending: region.raft.hasPendingConfChange || !region.handedChanges.isEmpty
+                || !region.heldApplies.isEmpty,
             peers: region.descriptor.peers.map { member in
                 let progress = region.raft.progress(of: member.peer)
                 let isOwn = member.peer == region.peer

@@ -70,8 +70,12 @@ extension Lane {
             for position in ready.messages.indices {
                 switch ready.messages[position].kind {
                 case .storageAppend: handToLog(ready.messages[position], region)
-                case .storageApply: handToApply(ready.messages[position], region)
                 case .installSnapshot: offer(ready.messages[position], region)
+                case .storageApply
+                where region.heldApplies.isEmpty
+                    && !ready.messages[position].entries.contains { $0.kind != .normal }:
+                    handToApply(ready.messages[position], region)
+                case .storageApply: holdChange(ready.messages[position], region)
                 default: send(ready.messages[position], region)
                 }
             }
@@ -148,7 +152,7 @@ extension Lane {
             && (message.term != region.persistedTerm || message.vote != region.persistedVote)
     }
 
-    private func hardStateToPersist(_ region: Region) -> HardState {
+    func hardStateToPersist(_ region: Region) -> HardState {
         #if BugBank
             if PlantedBug.voteNotPersisted.isPlanted, region.persistedVote != region.peer {
                 return HardState(term: region.persistedTerm, commit: region.raft.committed)

@@ -79,6 +79,8 @@ struct InFlightBatch {
     enum Turn {
         case born(RegionBirth)
         case left(RegionTombstone)
+        /// A commit index that membership changes up to `index` wait for.
+        case committed(Region, index: LogIndex)
     }
     var ticket: Ticket
     var items: [Item]

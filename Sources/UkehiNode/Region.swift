@@ -54,6 +54,13 @@ struct HandedChange {
     var outcome: (change: ConfigurationChange, next: RegionDescriptor)?
 }
 
+/// Committed entries that are not handed on yet.
+struct HeldApply {
+    var message: Message
+    /// What they wait for is durable.
+    var isReleased: Bool
+}
+
 final class Region {
     /// How it came to be here.
     let birth: RegionBirth
@@ -62,6 +69,8 @@ final class Region {
     /// As of `handedToApply`: what the changes between will make of it.
     var handedDescriptor: RegionDescriptor
     var handedChanges = Deque<HandedChange>()
+    /// Committed entries that wait for a commit index to be durable; see `holdChange`.
+    var heldApplies = Deque<HeldApply>()
     let peer: PeerID
     var raft: RawNode
     let log: RegionLog

@@ -41,9 +41,12 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         } else {
             state = RegionState(epoch: epoch)
         }
-        regions.insert(
-            OpenRegion(id: region, space: system ? .system : .user, range: range, state: state),
-            region)
+        let opened = OpenRegion(
+            id: region, space: system ? .system : .user, range: range, state: state)
+        #if BugBank
+            opened.stored = try store.regionDescriptor(region)
+        #endif
+        regions.insert(opened, region)
         return state.applied
     }
 
@@ -169,7 +172,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
                     var early = state
                     early.epoch = region.working.epoch
                     early.hasDescriptor = region.working.hasDescriptor
-                    if let before = try store.regionDescriptor(item.region) {
+                    if let before = region.stored {
                         batch.putRegionDescriptor(item.region, before)
                     } else {
                         batch.removeRegion(item.region, grave: 0)
@@ -188,6 +191,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
                 state.epoch = late.epoch
                 state.hasDescriptor = true
                 batch.putRegionDescriptor(item.region, late.descriptor)
+                region.stored = late.descriptor
             }
         #endif
         region.working = state

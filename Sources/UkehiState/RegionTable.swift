@@ -17,6 +17,8 @@ final class OpenRegion: @unchecked Sendable {
     #if BugBank
         /// A planted bug: a change that waits for the next batch.
         var late: RegionChange?
+        /// The descriptor in the store.
+        var stored: Bytes?
     #endif
     private let lock = Lock()
     private var publishedState: RegionState

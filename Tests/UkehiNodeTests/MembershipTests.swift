@@ -357,4 +357,94 @@ struct MembershipTests {
         try expectWrites(cluster)
         #expect(cluster.failures.isEmpty)
     }
+
+    @Test("a node that stops gives its leaderships away, unless nobody could take them")
+    func draining() throws {
+        let cluster = try started(3)
+        let leader = try #require(cluster.leads())
+        let lane = try #require(cluster.members[leader].core?.lanes[0])
+        nonisolated(unsafe) var isDone = false
+        lane.post(.drain { isDone = true })
+        cluster.settle()
+        cluster.pass(milliseconds: 500)
+        #expect(isDone)
+        #expect(cluster.region(leader)?.isLeader == false)
+        #expect(cluster.region(leader, .system)?.isLeader == false)
+        try expectWrites(cluster)
+        // The other two are gone: the last one waits no longer than it must, and stays what it is.
+        let last = try #require(cluster.leads())
+        for number in 0..<3 where number != last { cluster.crash(number, seed: 1) }
+        isDone = false
+        let lonely = try #require(cluster.members[last].core?.lanes[0])
+        lonely.post(.drain { isDone = true })
+        cluster.settle()
+        cluster.pass(milliseconds: 1100)
+        #expect(isDone)
+    }
+
+    @Test("an introduction that is false, or of a range that is taken, makes no peer")
+    func falseIntroductions() throws {
+        let cluster = try started(2)
+        let leader = try #require(cluster.leads())
+        let region = try #require(cluster.region(leader))
+        let receiver = 1 - leader
+        var origin = region.birth.origin
+        origin.region = RegionID(50)
+        origin.epoch.confVersion = 1
+        var introduction = origin
+        introduction.epoch.confVersion = 2
+        introduction.peers = [
+            PeerDescriptor(peer: PeerID(60), node: cluster.node(leader)),
+            PeerDescriptor(peer: PeerID(61), node: cluster.node(receiver), roles: .learner),
+        ]
+        func introduce(
+            _ change: (inout RegionBirth) -> Void = { _ in }, to peer: UInt64 = 61,
+            from: UInt64 = 60, term: UInt64 = 3
+        ) {
+            var birth = RegionBirth(origin: origin, introduction: introduction)
+            change(&birth)
+            cluster.members[receiver].core?.received(
+                [
+                    RegionMessage(
+                        region: RegionID(50), epoch: introduction.epoch,
+                        message: Message(
+                            kind: .introducePeer, to: PeerID(peer), from: PeerID(from),
+                            term: Term(term), context: birth.encoded()))
+                ], from: cluster.node(leader))
+            cluster.pass(milliseconds: 100)
+        }
+        // Its keys are region 2's here.
+        introduce()
+        #expect(cluster.region(receiver, RegionID(50)) == nil)
+        // Of a range that nobody has there is none, so let it be the system's twin: not in this cluster.
+        for bytes in [Bytes(), "nonsense", origin.encoded()] {
+            cluster.members[receiver].core?.received(
+                [
+                    RegionMessage(
+                        region: RegionID(50), epoch: introduction.epoch,
+                        message: Message(
+                            kind: .introducePeer, to: PeerID(61), from: PeerID(60), term: Term(3),
+                            context: bytes))
+                ], from: cluster.node(leader))
+        }
+        introduce({ $0.introduction?.epoch.confVersion = 3 })
+        introduce(to: 60)
+        introduce(from: 61)
+        introduce(term: 0)
+        #expect(cluster.region(receiver, RegionID(50)) == nil)
+        #expect(cluster.members[receiver].core?.lanes[0].arriving.isEmpty ?? false)
+        // And one that says the region's own peer here is another one, of an older configuration.
+        let own = try #require(cluster.region(receiver))
+        cluster.members[receiver].core?.received(
+            [
+                RegionMessage(
+                    region: TestCluster.id, epoch: region.descriptor.epoch,
+                    message: Message(
+                        kind: .peerIsGone, to: own.peer, from: region.peer,
+                        context: region.descriptor.encoded()))
+            ], from: cluster.node(leader))
+        cluster.pass(milliseconds: 100)
+        #expect(cluster.region(receiver) === own)
+        #expect(cluster.failures.isEmpty)
+    }
 }

@@ -93,7 +93,7 @@ extension Lane {
             let waits = true
         #endif
         guard let replacement = region.replacement, replacement.stage == .waiting,
-            region.applied == region.handedToApply || !waits
+            (region.applied == region.handedToApply && region.heldApplies.isEmpty) || !waits
         else { return }
         region.replacement?.stage = .installing
         let mark = replacement.mark
