@@ -85,6 +85,13 @@
                 #expect(outcome.status == 0, "\(outcome.errors)")
                 #expect(outcome.output.contains("4 regions, \(Self.count - 1) keys"))
                 #expect(try digests(new) == digests(data))
+                let digest = try #require(try digests(new).first)
+                let verified = try run("verify", backup + "/region-2.snapshot", "--json").output
+                let hexadecimal = [digest.high, digest.low].map { half in
+                    let text = String(half, radix: 16)
+                    return String(repeating: "0", count: 16 - text.count) + text
+                }
+                #expect(verified.contains("\"digest\":\"\(hexadecimal.joined())\""))
 
                 // Twice, since the second start replays what the first one wrote behind the snapshots.
                 for round in 0..<2 {
