@@ -181,7 +181,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "UkehiBenchTests",
-            dependencies: ["UkehiCommand", "UkehiBase", "UkehiNode", "UkehiState"],
+            dependencies: ["Ukehi", "UkehiCommand", "UkehiBase", "UkehiNode", "UkehiState"],
             swiftSettings: strict),
         .testTarget(name: "HouseRulesTests", swiftSettings: strict),
     ]

@@ -65,6 +65,29 @@ package struct ClusterRecord: Hashable, Sendable {
         return ClusterRecord(cluster: cluster, nodes: nodes, regions: regions, nextID: nextID)
     }
 
+    /// The record of a new cluster of one node that begins with regions of an old one, under their ids.
+    ///
+    /// - Parameter regions: Ascending by id; together every key, each once.
+    package static func restored(
+        cluster: ClusterID, node: NodeRecord,
+        regions: [(region: RegionID, range: KeyRange, epoch: RegionEpoch)]
+    ) -> ClusterRecord {
+        let last = max(regions.map(\.region.rawValue).max() ?? 0, node.node.rawValue)
+        var nextID = max(last, RegionID.system.rawValue) + 1
+        func descriptor(
+            _ region: RegionID, _ range: KeyRange, _ epoch: RegionEpoch
+        ) -> RegionDescriptor {
+            defer { nextID += 1 }
+            return RegionDescriptor(
+                region: region, isSystem: region == .system, range: range, epoch: epoch,
+                peers: [PeerDescriptor(peer: PeerID(nextID), node: node.node)])
+        }
+        let system = descriptor(.system, .all, RegionEpoch(confVersion: 1, version: 1))
+        let users = regions.map { descriptor($0.region, $0.range, $0.epoch) }
+        return ClusterRecord(
+            cluster: cluster, nodes: [node], regions: [system] + users, nextID: nextID)
+    }
+
     package func node(named name: String) -> NodeRecord? { nodes.first { $0.name == name } }
     package func node(_ node: NodeID) -> NodeRecord? { nodes.first { $0.node == node } }
 }

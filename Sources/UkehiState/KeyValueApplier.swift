@@ -339,13 +339,9 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         let view = try store.openView(tier: .once)
         defer { view.close() }
         let state = try state(of: region, in: view)
-        var digest = StateDigest()
-        digest.mix(state.revision, state.loggedTime)
-        digest.mix(state.epoch.confVersion, state.epoch.version)
+        var digest = StateDigest(state)
         try view.scan(region.space, from: region.lower, to: region.upper) { entry in
-            digest.mix(entry.key)
-            digest.mix(entry.value)
-            digest.mix(entry.version, entry.expiresAt)
+            digest.mix(entry)
             return true
         }
         return RegionDigest(

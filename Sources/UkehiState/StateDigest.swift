@@ -78,3 +78,21 @@ package struct StateDigest: Hashable, Sendable {
     /// Adds a string; its length counts.
     package mutating func mix(_ bytes: Bytes) { bytes.withUnsafeBytes { mix($0) } }
 }
+
+// MARK: Of a region
+
+extension StateDigest {
+    /// The digest of a region without pairs; those it has are added in key order.
+    init(_ state: RegionState) {
+        self.init()
+        mix(state.revision, state.loggedTime)
+        mix(state.epoch.confVersion, state.epoch.version)
+    }
+
+    /// Adds a pair.
+    mutating func mix(_ entry: StoredEntry) {
+        mix(entry.key)
+        mix(entry.value)
+        mix(entry.version, entry.expiresAt)
+    }
+}

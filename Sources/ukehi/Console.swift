@@ -24,6 +24,8 @@ enum ExitStatus {
     static let usage: Int32 = 64
     static let unavailable: Int32 = 69
     static let configuration: Int32 = 78
+    /// As a shell has it for SIGINT.
+    static let interrupted: Int32 = 130
 }
 
 /// Lines for standard output, written in large pieces.

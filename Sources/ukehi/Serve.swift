@@ -4,12 +4,6 @@ import ArgumentParser
 import Logging
 import Ukehi
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#endif
-
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run one node.",
@@ -42,7 +36,7 @@ struct Serve: AsyncParsableCommand {
 
     func run() async throws {
         let configuration = try Configuration.load(
-            file: settings.config, environment: environment(), flags: settings.overrides)
+            file: settings.config, environment: processEnvironment(), flags: settings.overrides)
         if check {
             printLine("the configuration is in order")
             return
@@ -55,19 +49,5 @@ struct Serve: AsyncParsableCommand {
                 printLine("ready \(node.address) \(configuration.cluster.nodeID)")
                 flushOutput()
             })
-    }
-
-    /// This process's variables.
-    private func environment() -> [String: String] {
-        var variables: [String: String] = [:]
-        var next = environ
-        while let entry = next.pointee {
-            let text = String(cString: entry)
-            if let equals = text.firstIndex(of: "=") {
-                variables[String(text[..<equals])] = String(text[text.index(after: equals)...])
-            }
-            next += 1
-        }
-        return variables
     }
 }

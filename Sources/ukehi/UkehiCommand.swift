@@ -35,8 +35,9 @@ struct UkehiCommand: AsyncParsableCommand {
               ukehi wal stat ./data
               ukehi wal verify ./data
 
-            Back up a stopped node:
+            Back up a stopped node, and make a new one of the backup:
               ukehi snapshot export ./data --out-dir ./backup
+              ukehi snapshot import ./backup --data-dir ./restored
 
             Exit codes: 20 corruption, 21 I/O failed, 22 disk full, 23 wrong key, 24 identity,
             64 usage, 69 unavailable, 78 configuration.

@@ -1,4 +1,5 @@
 import Testing
+import Ukehi
 import UkehiBase
 import UkehiNode
 
@@ -53,5 +54,45 @@ struct FailoverBenchTests {
                 #expect(writer.value(number).count == FailoverSettings.valueBytes)
             }
         }
+    }
+
+    @Test("a write that is gone, changed, or there although it was refused is found")
+    func verification() async throws {
+        let directory = try TemporaryDirectory()
+        var configuration = Configuration(directory: directory.path + "/node")
+        defer { DirectoryTree.remove(directory.path + "/node") }
+        configuration.storage.state = .memory
+        configuration.sharding.shardCount = 2
+        configuration.wal.segmentMegabytes = 16
+        let node = try await Node.start(configuration: configuration)
+        let regions = try #require(node.core.topology).regions
+        let writers = try FailoverWriters(regions: regions)
+        let client = try Client(endpoints: [node.address])
+        let writer = try #require(writers.writers.first)
+        writers.watch(since: 0)
+        for _ in 0..<12 { _ = await writer.write(with: client) }
+        #expect(writers.counts.acknowledged == 12)
+        #expect(writers.firstAcknowledged(in: writer.region.region) != nil)
+
+        func report() async throws -> FailoverReport {
+            var report = FailoverReport(settings: FailoverSettings())
+            try await FailoverVerification(endpoints: [node.address]).run(writers, &report)
+            return report
+        }
+        #expect(try await report().difference == nil)
+        try await node.delete(writer.key(7))
+        #expect(try await report().lost == 1)
+        try await node.put(writer.key(7), writer.value(8))
+        let changed = try await report()
+        #expect(changed.lost == 1 && changed.different == 1)
+        try await node.put(writer.key(7), writer.value(7))
+        try await node.put(writer.key(12), writer.value(12))
+        #expect(try await report().different == 1)
+        #expect(try await report().difference?.contains("1 keys") == true)
+        // A stopped node refuses.
+        await node.stop()
+        await client.stop()
+        _ = await writer.write(with: client)
+        #expect(writer.outcomes.last == .failed)
     }
 }

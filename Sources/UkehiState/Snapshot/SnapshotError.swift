@@ -18,6 +18,10 @@ package struct SnapshotError: Error, Hashable, Sendable, CustomStringConvertible
         case notFound
         /// The target is there already.
         case exists
+        /// Each is right, and they do not belong together.
+        case unfit
+        /// Whoever asked for it wants it no more.
+        case cancelled
     }
     package var code: Code
     /// The effect, the cause and what to do. Never contains keys or values.

@@ -19,6 +19,8 @@ package struct SnapshotReport: Sendable, Hashable {
     package var soundPairs: UInt64 = 0
     package var rawBytes: UInt64 = 0
     package var storedBytes: UInt64 = 0
+    /// What the region's replicas have as their digest at this index, if the snapshot is sound.
+    package var digest: StateDigest?
     /// The first thing that is wrong; nil: the snapshot is sound.
     package var problem: SnapshotError?
     package var lostFrames: [LostFrame] = []
@@ -52,13 +54,18 @@ extension SnapshotReport {
             }
             onProgress(reader.offset, reader.fileBytes)
         }
+        if report.problem != nil { report.digest = nil }
         return report
     }
 
     /// False at the end.
     private mutating func addNext(_ reader: SnapshotFileReader) throws(SnapshotError) -> Bool {
         guard let frame = try reader.next() else { return false }
-        if let found = frame.state { state = found }
+        if let found = frame.state {
+            state = found
+            digest = StateDigest(found)
+        }
+        frame.forEachPair { digest?.mix($0) }
         soundFrames += 1
         soundPairs += UInt64(frame.info.records - (frame.state == nil ? 0 : 1))
         rawBytes += UInt64(frame.info.rawBytes)

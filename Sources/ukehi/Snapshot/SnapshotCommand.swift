@@ -9,17 +9,19 @@ import UkehiState
 struct SnapshotCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "snapshot",
-        abstract: "Export a stopped node's regions as files; inspect and verify such files.",
+        abstract:
+            "Back up a stopped node's regions as files, and make a node of them; look at such files.",
         discussion: """
               ukehi snapshot export ./data --out-dir ./backup
               ukehi snapshot export ./data --region 2 --out region.snapshot
+              ukehi snapshot import ./backup --data-dir ./data
               ukehi snapshot inspect region.snapshot
               ukehi snapshot verify region.snapshot
 
             A snapshot is one region's state at one index of its log. Keys and values are never
             shown. The bytes are described in docs/FORMATS.md.
             """,
-        subcommands: [Export.self, Inspect.self, Verify.self])
+        subcommands: [Export.self, Import.self, Inspect.self, Verify.self])
 }
 
 /// What the commands that read a snapshot take.
@@ -51,7 +53,8 @@ extension Failure {
             case .newerFormat: ExitStatus.identity
             case .ioFailed: ExitStatus.ioFailed
             case .diskFull: ExitStatus.diskFull
-            case .notFound, .exists: ExitStatus.usage
+            case .notFound, .exists, .unfit: ExitStatus.usage
+            case .cancelled: ExitStatus.interrupted
             }
         self.init(status: status, message: error.description)
     }

@@ -11,7 +11,8 @@ extension SnapshotCommand {
             discussion: """
                 On damage it names frame and offset, and how much is lost with them. A snapshot \
                 counts as a whole or not at all: what is sound in a damaged one is told, but no \
-                node takes it.
+                node takes it. The digest of a sound one is over all keys, values and versions: two \
+                snapshots of a region with one digest hold the same.
 
                 EXAMPLES
                   ukehi snapshot verify region.snapshot
@@ -48,9 +49,12 @@ extension SnapshotCommand {
             if let lostFrom = report.lostFrom {
                 lines.append("lost: all from frame \(lostFrom) on, if there was more")
             }
+            if let digest = report.digest { lines.append("digest \(text(of: digest))") }
             if report.problem == nil { lines.append(ink("sound", .green)) }
             return lines
         }
+
+        private func text(of digest: StateDigest) -> String { hex(digest.high) + hex(digest.low) }
 
         private func object(of report: SnapshotReport) -> JSONValue {
             let header = report.header.map { fields(of: $0, report.state) } ?? []
@@ -73,6 +77,7 @@ extension SnapshotCommand {
                     ),
                     ("lost_from_frame", report.lostFrom.map(number) ?? .null),
                     ("problem", problemObject(report.problem)),
+                    ("digest", report.digest.map { .string(text(of: $0)) } ?? .null),
                 ])
         }
     }
