@@ -86,7 +86,7 @@ package struct NodeImport {
         guard let record = identity.record else { return ClusterID(high: 0, low: 0) }
         do {
             try writeLog(record, sources)
-            try install(sources, imported)
+            try install(record, sources, imported)
             try identity.store(fileSystem, directory: directory)
         } catch let error as StateError {
             throw NodeError(error)
@@ -272,7 +272,9 @@ package struct NodeImport {
         }
     }
 
-    private func install(_ sources: [Source], _ imported: (Imported) throws -> Void) throws {
+    private func install(
+        _ record: ClusterRecord, _ sources: [Source], _ imported: (Imported) throws -> Void
+    ) throws {
         let applier = try configuration.makeApplier(stateMachine: nil)
         defer { applier.close() }
         let total = sources.reduce(0) { $0 + $1.fileBytes }
@@ -291,7 +293,11 @@ package struct NodeImport {
                         throw SnapshotError(.cancelled, "The import was interrupted.")
                     }
                 }
-                let state = try applier.install(reader, region: header.region)
+                // Its members are those of the new cluster.
+                guard let region = record.regions.first(where: { $0.region == header.region })
+                else { throw SnapshotError(.unfit, "The new cluster lacks a region.") }
+                let state = try applier.install(
+                    reader, region: header.region, descriptor: region.encoded())
                 return Imported(
                     header: header, state: state, path: source.path,
                     keys: reader.totals.records - 1, rawBytes: reader.totals.rawBytes)
