@@ -54,6 +54,7 @@ struct ConfigurationTests {
             max_log_entries = 5000
             max_log_mb = 32
             snapshot_interval = 500
+            snapshot_mb_per_second = 64
             max_unflushed_log_mb = 128
             [sharding]
             num_shards = 48
@@ -83,6 +84,7 @@ struct ConfigurationTests {
         wanted.raft.maxLogEntries = 5000
         wanted.raft.maxLogMegabytes = 32
         wanted.raft.snapshotInterval = 500
+        wanted.raft.snapshotMegabytesPerSecond = 64
         wanted.raft.maxUnflushedLogMegabytes = 128
         wanted.sharding.shardCount = 48
         wanted.sharding.rebalanceThreshold = 0.5
