@@ -125,6 +125,8 @@ public enum RarePath: UInt8, CaseIterable, Sendable {
     case maintainedEarly
     /// A leader proposes to compact the little there is.
     case compactedEarly
+    /// A snapshot that could be installed waits for a tick.
+    case replacedLate
     /// Part of what the group agreed to compact goes.
     case compactedPartly
     /// Applied entries leave memory though a peer lags.

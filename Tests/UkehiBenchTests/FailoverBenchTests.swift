@@ -71,6 +71,7 @@ struct FailoverBenchTests {
         let writer = try #require(writers.writers.first)
         // Until its region has a leader a write may come to nothing.
         try await node.put(writer.key(99_999), writer.value(0))
+        try await node.delete(writer.key(99_999))
         writers.watch(since: 0)
         for _ in 0..<12 { _ = await writer.write(with: client) }
         #expect(writers.counts.acknowledged == 12)

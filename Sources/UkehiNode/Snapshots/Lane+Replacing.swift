@@ -95,6 +95,8 @@ extension Lane {
         guard let replacement = region.replacement, replacement.stage == .waiting,
             (region.applied == region.handedToApply && region.heldApplies.isEmpty) || !waits
         else { return }
+        // It is looked at again with the next tick.
+        if rare.takes(.replacedLate) { return }
         region.replacement?.stage = .installing
         let mark = replacement.mark
         let files = snapshotWork.files
@@ -105,19 +107,29 @@ extension Lane {
                 return installWhenReset(mark, region)
             }
         #endif
+        // Two pieces of work: between them the process may end, too.
         snapshotWork.takingWorker.run {
-            do {
+            do throws(FileError) {
                 try files.mark(files.incoming(mark.region), as: mark)
-                lane.post(.snapshotInstalled(try files.install(mark, with: applier)))
-            } catch let error as StateError {
-                lane.fail(NodeError(error))
             } catch {
-                lane.fail(
-                    NodeError(
-                        code: .ioFailed,
-                        message: "A snapshot of region \(mark.region) was not installed: \(error)"))
+                return lane.failInstallation(of: mark, error)
+            }
+            lane.snapshotWork.takingWorker.run {
+                do {
+                    lane.post(.snapshotInstalled(try files.install(mark, with: applier)))
+                } catch {
+                    lane.failInstallation(of: mark, error)
+                }
             }
         }
+    }
+
+    private func failInstallation(of mark: SnapshotMark, _ error: any Error) {
+        if let error = error as? StateError { return fail(NodeError(error)) }
+        fail(
+            NodeError(
+                code: .ioFailed,
+                message: "A snapshot of region \(mark.region) was not installed: \(error)"))
     }
 
     #if BugBank

@@ -209,7 +209,8 @@ extension Lane {
                 }
             case .held:
                 giveToCore(position, region)
-            case .checking, .given: break
+            case .given: goOnReplacing(region)
+            case .checking: break
             }
         }
     }

@@ -107,7 +107,11 @@ package final class SnapshotKeeper: @unchecked Sendable {
         guard isFree else { return }
         #if BugBank
             if PlantedBug.compactsBeforeKept.isPlanted, let applied = lastApplied {
-                lock.withLock { regions[region]?.index = applied }
+                let isFirst = lock.withLock {
+                    defer { regions[region]?.index = applied }
+                    return regions[region]?.index == .zero
+                }
+                if isFirst { return lock.withLock { regions[region]?.isMaking = false } }
             }
         #endif
         worker.run { [self] in

@@ -108,10 +108,10 @@
             switch bug {
             case .lateAnswerCounts, .readsUnconfirmed, .previousTermUnchecked: .network
             case .rotatesWithoutBarrier, .directoryNotSynced, .recoveryTrustsPageCache: .crashes
-            case .snapshotKeepsOldMembers, .keptOutlivesPeer: .members
-            case .markIsEnough, .logResetFirst, .snapshotAcknowledgedEarly, .compactsBeforeKept,
-                .replacementRevivesVote:
-                .crashes
+            case .snapshotKeepsOldMembers, .keptOutlivesPeer, .markIsEnough,
+                .snapshotAcknowledgedEarly, .replacementRevivesVote, .replacesWhileApplying:
+                .members
+            case .logResetFirst, .compactsBeforeKept: .crashes
             case .corruptionIsTornTail, .readsUnchecked: .disks
             case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
