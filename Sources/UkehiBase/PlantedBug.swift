@@ -87,8 +87,6 @@
         case replacementRevivesVote
         /// A snapshot is installed while entries from before it are being applied.
         case replacesWhileApplying
-        /// A snapshot is acknowledged as soon as the core has taken it (RULES 1).
-        case snapshotAcknowledgedEarly
         /// The log is compacted behind a kept snapshot that is not written yet (RULES 40).
         case compactsBeforeKept
         /// What was kept of a region is there for its next peer on the node (RULES 20).

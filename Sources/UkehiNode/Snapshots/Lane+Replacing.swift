@@ -46,13 +46,6 @@ extension Lane {
             mark: SnapshotMark(
                 region: region.id, peer: region.peer, index: snapshot.index, term: snapshot.term),
             held: [message])
-        #if BugBank
-            if PlantedBug.snapshotAcknowledgedEarly.isPlanted {
-                for response in message.responses where response.to != region.peer {
-                    send(response, region)
-                }
-            }
-        #endif
         logger.info(
             "a snapshot replaces the region's state",
             metadata: ["region": "\(region.id)", "index": "\(snapshot.index)"])

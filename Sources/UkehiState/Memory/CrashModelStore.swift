@@ -102,7 +102,15 @@ package final class CrashModelStore: StateStore, @unchecked Sendable {
     package var unflushedBatches: Int { lock.withLock { pending.count } }
 
     package func requestFlush() {
-        lock.withLock { asked = pending.count }
+        lock.withLock {
+            // Nothing came since it was asked for last: a real one needs no commits to end.
+            if asked > 0, asked == pending.count {
+                flush(asked)
+                asked = 0
+            } else {
+                asked = pending.count
+            }
+        }
     }
 
     /// Completes the flush that was asked for last.

@@ -109,7 +109,7 @@
             case .lateAnswerCounts, .readsUnconfirmed, .previousTermUnchecked: .network
             case .rotatesWithoutBarrier, .directoryNotSynced, .recoveryTrustsPageCache: .crashes
             case .snapshotKeepsOldMembers, .keptOutlivesPeer, .markIsEnough,
-                .snapshotAcknowledgedEarly, .replacementRevivesVote, .replacesWhileApplying:
+                .replacementRevivesVote, .replacesWhileApplying:
                 .members
             case .logResetFirst, .compactsBeforeKept: .crashes
             case .corruptionIsTornTail, .readsUnchecked: .disks
