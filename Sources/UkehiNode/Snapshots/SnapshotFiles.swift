@@ -6,7 +6,7 @@
 //   in-REGION                what has come of one; ends with the transfer
 //   install-REGION-PEER-INDEX-TERM
 //                            whole, checked and durable: replaces the region's state and log now.
-//                            The name is the mark of RULES 48 and decision 0020: it is durable before
+//                            The name is the mark of RULES 48 and decision 0016: it is durable before
 //                            anything is replaced, and goes when all of it is.
 
 package import UkehiBase

@@ -1,5 +1,5 @@
 // Snapshots in place of a store: of state that is in memory only, so that its log can be compacted and a
-// restart replays no more than what came since (decision 0021).
+// restart replays no more than what came since (decision 0017).
 //
 //   kept-REGION-INDEX    the region's state after the entry at INDEX, whole and durable
 //
