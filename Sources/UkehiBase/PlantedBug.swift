@@ -83,8 +83,6 @@
         case snapshotClaimsMore
         /// The log is reset before the state store has what the snapshot holds.
         case logResetFirst
-        /// What waited for the log's reset brings an older vote back behind it.
-        case replacementRevivesVote
         /// A snapshot is installed while entries from before it are being applied.
         case replacesWhileApplying
         /// The log is compacted behind a kept snapshot that is not written yet (RULES 40).

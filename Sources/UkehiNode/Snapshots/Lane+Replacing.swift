@@ -68,9 +68,6 @@ extension Lane {
         }
         if message.term > .zero {
             // What waits must not bring an older vote back when its turn comes.
-            #if BugBank
-                if PlantedBug.replacementRevivesVote.isPlanted { return false }
-            #endif
             for position in replacement.held.indices {
                 region.replacement?.held[position].term = .zero
             }

@@ -109,7 +109,7 @@
             case .lateAnswerCounts, .readsUnconfirmed, .previousTermUnchecked: .network
             case .rotatesWithoutBarrier, .directoryNotSynced, .recoveryTrustsPageCache: .crashes
             case .snapshotKeepsOldMembers, .keptOutlivesPeer, .markIsEnough,
-                .replacementRevivesVote, .replacesWhileApplying:
+                .replacesWhileApplying:
                 .members
             case .logResetFirst, .compactsBeforeKept: .crashes
             case .corruptionIsTornTail, .readsUnchecked: .disks
