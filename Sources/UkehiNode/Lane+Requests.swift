@@ -45,7 +45,9 @@ extension Lane {
                     deadline: request.deadline))
             markDirty(region)
         case .get(let mode), .scan(_, _, let mode), .query(_, let mode):
-            guard mode == .stale || region.isLeader else {
+            // While a snapshot replaces it the state may be half of it (RULES 48).
+            guard (mode == .stale && region.replacement?.stage != .installing) || region.isLeader
+            else {
                 return reply(.failed(region.notLeader), request.sink, request.tag)
             }
             guard !rare.takes(.readRefused) else {

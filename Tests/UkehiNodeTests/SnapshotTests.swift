@@ -314,6 +314,35 @@ struct SnapshotTests {
         #expect(try Self.peer(cluster, lagging.lagging).persistedTerm >= term)
     }
 
+    @Test("nothing is read of a region that is being replaced, stale or not")
+    func readsMeanwhile() throws {
+        let worker = HeldWorker()
+        let lagging = try Self.lagging(worker: worker)
+        let cluster = lagging.cluster
+        worker.isHolding = true
+        try cluster.start(lagging.lagging)
+        cluster.settle()
+        guard case .value? = cluster.read("10", at: lagging.lagging, .stale) else {
+            throw Unexpected(what: "no stale read before")
+        }
+        while try Self.lane(cluster, lagging.lagging).regions[Self.region]?.replacement == nil {
+            worker.releaseOne()
+            cluster.pass(milliseconds: 100)
+        }
+        guard
+            case .failed(.rejected(.notLeader))? =
+                cluster.read("10", at: lagging.lagging, .stale)
+        else { throw Unexpected(what: "a stale read meanwhile") }
+        worker.release()
+        worker.isHolding = false
+        cluster.pass(milliseconds: 3000)
+        guard case .value(let found)? = cluster.read("10", at: lagging.lagging, .stale) else {
+            throw Unexpected(what: "no stale read afterwards")
+        }
+        #expect(found?.value == lagging.expected["10"])
+        try Self.expectCaughtUp(lagging)
+    }
+
     @Test("a snapshot that rots before it is checked is refused, and another one is taken")
     func rots() throws {
         let worker = HeldWorker()

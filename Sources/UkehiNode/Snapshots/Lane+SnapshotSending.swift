@@ -242,15 +242,19 @@ extension Lane {
                 giveUp(position)
                 continue
             }
-            if case .taken = snapshot.stage {
-                let match = region.raft.match(of: snapshot.peer) ?? .zero
-                if match >= snapshot.floor || !region.isLeader {
-                    snapshots.outgoing.remove(at: position)
-                } else if isSilent(snapshot.heardAt) {
-                    // It came to nothing there.
-                    giveUp(position)
-                }
-            } else if isSilent(snapshot.heardAt) {
+            let match = region.raft.match(of: snapshot.peer) ?? .zero
+            switch snapshot.stage {
+            case .offered where match >= snapshot.floor, .taken where match >= snapshot.floor:
+                // It has what it needs.
+                snapshots.outgoing.remove(at: position)
+                continue
+            case .taken where !region.isLeader:
+                snapshots.outgoing.remove(at: position)
+                continue
+            default: break
+            }
+            if isSilent(snapshot.heardAt) {
+                // It came to nothing there.
                 giveUp(position)
             } else {
                 giveWanted(position)
