@@ -1,5 +1,6 @@
 // A peer that lags further than the log goes is sent a snapshot, whatever ends when (RULES 47 to 50).
 
+import Synchronization
 import Testing
 import UkehiBase
 import UkehiEnvironment
@@ -374,6 +375,30 @@ struct SnapshotTests {
         try Self.expectCaughtUp(lagging)
     }
 
+    /// On either side: the leader's disk takes no snapshot file, or the lagging peer's does not.
+    @Test("a disk that takes no snapshot is not asked again and again", arguments: [false, true])
+    func diskFull(_ isLeaders: Bool) throws {
+        let lagging = try Self.lagging()
+        let cluster = lagging.cluster
+        let tries = Tries()
+        let disk = cluster.members[isLeaders ? lagging.leader : lagging.lagging].fileSystem
+        disk.setHook { (operation) throws(FileError) in
+            guard operation.kind == .write, operation.path.hasPrefix("data/snapshots/") else {
+                return
+            }
+            tries.increment()
+            throw FileError(kind: .noSpace, operation: "pwrite", path: operation.path)
+        }
+        try cluster.start(lagging.lagging)
+        cluster.pass(milliseconds: 20_000)
+        // The node goes on, and so do those that it serves.
+        #expect((1...5).contains(tries.count), "\(tries.count) tries")
+        #expect(cluster.failures.isEmpty)
+        disk.setHook(nil)
+        cluster.pass(milliseconds: 12_000)
+        try Self.expectCaughtUp(lagging)
+    }
+
     @Test("writes that a deposed leader was replaced past are answered: nobody knows")
     func deposed() throws {
         let lagging = try Self.lagging()
@@ -454,6 +479,13 @@ struct SnapshotTests {
         cluster.settle()
         try Self.expectCaughtUp(lagging)
     }
+}
+
+/// Counts from any thread.
+private final class Tries: Sendable {
+    private let value = Atomic(0)
+    func increment() { value.add(1, ordering: .relaxed) }
+    var count: Int { value.load(ordering: .relaxed) }
 }
 
 @Suite("What is said of snapshots")

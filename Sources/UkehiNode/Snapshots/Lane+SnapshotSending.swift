@@ -24,7 +24,8 @@ extension Lane {
     /// What a peer is told that needs entries which the log has no more: the state as applied now. Its
     /// snapshot is made later, and may be of a later index.
     func offer(_ region: Region) -> Snapshot? {
-        guard region.applied > .zero, applier.givesSnapshots(of: region.id),
+        guard ticks >= snapshots.restsUntil, region.applied > .zero,
+            applier.givesSnapshots(of: region.id),
             let term = try? region.log.term(at: region.applied)
         else { return nil }
         return Snapshot(
@@ -140,7 +141,10 @@ extension Lane {
             if let snapshot { discard(snapshot.file, snapshot.path) }
             return
         }
-        guard let snapshot else { return giveUp(position) }
+        guard let snapshot else {
+            rest()
+            return giveUp(position)
+        }
         snapshots.outgoing[position].path = snapshot.path
         snapshots.outgoing[position].floor = snapshot.index
         snapshots.outgoing[position].stage = .made(
@@ -262,7 +266,13 @@ extension Lane {
         }
     }
 
-    func isSilent(_ heardAt: UInt64) -> Bool {
-        ticks - heardAt > UInt64(4 * options.electionTimeoutMilliseconds / options.tickMilliseconds)
+    func isSilent(_ heardAt: UInt64) -> Bool { ticks - heardAt > patience }
+
+    /// Ticks.
+    private var patience: UInt64 {
+        UInt64(4 * options.electionTimeoutMilliseconds / options.tickMilliseconds)
     }
+
+    /// A snapshot came to nothing here: the next one not at once.
+    func rest() { snapshots.restsUntil = ticks + patience }
 }

@@ -34,7 +34,7 @@ extension Lane {
             else { return }
             forget(position)
         }
-        guard snapshotWork.incoming.take() else { return }
+        guard ticks >= snapshots.restsUntil, snapshotWork.incoming.take() else { return }
         let files = snapshotWork.files
         snapshots.incoming.append(
             IncomingSnapshot(
@@ -117,6 +117,7 @@ extension Lane {
         else { return }
         snapshots.incoming[position].unwritten -= 1
         guard isWritten else {
+            rest()
             ask(position, .givesUp)
             return forget(position)
         }
@@ -148,6 +149,7 @@ extension Lane {
         guard let position = snapshots.incoming(region), snapshots.incoming[position].id == id,
             case .checking = snapshots.incoming[position].stage
         else { return }
+        if header == nil { rest() }
         guard let header, let region = regions[region], header.snapshot == id,
             header.region == region.id, header.cluster == cluster,
             header.isSystem == region.descriptor.isSystem,

@@ -151,6 +151,9 @@ struct SnapshotTraffic {
     /// Bytes that may be sent until the next tick; may be overdrawn by a chunk.
     var budget = 0
 
+    /// Until this tick none is begun: a disk that has just failed one is not asked again at once.
+    var restsUntil: UInt64 = 0
+
     var isIdle: Bool { outgoing.isEmpty && incoming.isEmpty }
 
     func outgoing(_ region: RegionID, _ peer: PeerID) -> Int? {
