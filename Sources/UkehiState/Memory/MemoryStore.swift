@@ -1,5 +1,5 @@
-// Hot path. State in memory, for data that fits. Nothing survives the process: after a restart the
-// log is replayed.
+// Hot path. State in memory, for data that fits. Nothing of it survives the process: a restart begins
+// with the snapshots that the node keeps, and replays the log from there.
 //
 // One lock: a batch holds it from begin to commit, so that lanes sharing the store take turns per
 // batch and readers see whole batches.
