@@ -43,6 +43,8 @@ struct BenchSettings: Sendable {
     var mix: OperationMix
     var readMode = BenchReadMode.linearizable
     var durationSeconds = 10.0
+    /// What is measured lasts at least until so many operations were answered.
+    var leastAnswers: UInt64 = 1
     var warmUpSeconds = 1.0
     var state = BenchState.rocksdb
     var clientMode = BenchClientMode.callback

@@ -28,6 +28,8 @@ struct LoadRun: Sendable {
     private let refreshes = Pace(everyNanoseconds: 100_000_000)
 
     private static let tickNanoseconds: UInt64 = 5_000_000
+    /// How much longer than asked a load is watched that is not answered.
+    private static let patienceSeconds = 60.0
 
     init(
         settings: BenchSettings, workload: Workload, clients: [any LoadClients],
@@ -51,11 +53,11 @@ struct LoadRun: Sendable {
         }
         for client in clients { client.start(preloading: false) }
         try await watch(
-            seconds: settings.warmUpSeconds, from: BenchClock.now(), showsProgress: false)
+            seconds: settings.warmUpSeconds, from: BenchClock.now(), isMeasured: false)
 
         for client in clients { client.withTally { $0.beginMeasuring() } }
         let before = RunCounters(logs: logCounters())
-        try await watch(seconds: settings.durationSeconds, from: before.time, showsProgress: true)
+        try await watch(seconds: settings.durationSeconds, from: before.time, isMeasured: true)
         let after = RunCounters(logs: logCounters())
         var report = BenchReport(
             settings: settings, seconds: Double(after.time - before.time) / 1e9)
@@ -108,16 +110,22 @@ struct LoadRun: Sendable {
         for client in clients { client.tick() }
     }
 
-    private func watch(seconds: Double, from start: UInt64, showsProgress: Bool) async throws {
+    /// What is measured goes on until there is something to report, however short it was to be.
+    private func watch(seconds: Double, from start: UInt64, isMeasured: Bool) async throws {
         var lines = 0
         let recorders = (LatencyRecorder(), LatencyRecorder())
         var lineTime = start
         while true {
             let elapsed = Double(BenchClock.now() - start) / 1e9
-            if elapsed >= seconds { return }
+            if elapsed >= seconds, !isMeasured || hasAnswers { return }
+            guard elapsed < seconds + LoadRun.patienceSeconds else {
+                throw BenchFailure(
+                    "Nothing was measured: after \(Int(elapsed)) s fewer than "
+                        + "\(settings.leastAnswers) operations were answered.")
+            }
             try await pulse()
             let now = BenchClock.now()
-            guard showsProgress, Double(now - start) / 1e9 >= Double(lines + 1) else { continue }
+            guard isMeasured, Double(now - start) / 1e9 >= Double(lines + 1) else { continue }
             lines += 1
             let totals = totals()
             let writes = LatencyRecorder()
@@ -131,6 +139,12 @@ struct LoadRun: Sendable {
             progress(line(second: lines, Double(now - lineTime) / 1e9, writes, reads))
             lineTime = now
         }
+    }
+
+    /// Whether enough was answered to report.
+    private var hasAnswers: Bool {
+        let totals = totals()
+        return totals.writes.total + totals.reads.total >= settings.leastAnswers
     }
 
     private func line(
