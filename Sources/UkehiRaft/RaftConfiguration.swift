@@ -79,6 +79,10 @@ public struct RaftConfiguration: Sendable {
     /// the same index and term (RULES 1). Set it wherever `asyncStorageWrites` is set.
     public var leadOnlyWithDurableVote = false
 
+    /// Where the group's log begins, if not with nothing: what came before is in no log. A peer whose log does
+    /// not reach it is sent a snapshot, however much of the log a leader has, and does not campaign.
+    public var beginsAt = LogIndex.zero
+
     public init(id: PeerID, electionTicks: Int, heartbeatTicks: Int, applied: LogIndex = .zero) {
         self.id = id
         self.electionTicks = electionTicks

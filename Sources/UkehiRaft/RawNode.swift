@@ -80,6 +80,14 @@ public struct RawNode: ~Copyable {
 
     // MARK: Inputs
 
+    /// Makes this peer lead at once, without asking for votes. Only a peer that has just come to be may, in a
+    /// group all of whose members begin in one term with their votes for it: nothing of that term was said or
+    /// written by it before, in this life or an earlier one.
+    public mutating func leadFirstTerm() { core.leadFirstTerm() }
+
+    /// From now on peers with empty logs are sent snapshots; see ``RaftConfiguration/beginsAt``.
+    public mutating func setBeginning(_ index: LogIndex) { core.beginsAt = index }
+
     /// Starts an election; nothing happens on a leader, a learner, or while membership changes wait to
     /// be applied.
     public mutating func campaign() { core.campaign() }

@@ -69,6 +69,17 @@ extension RaftCore {
         appendAsLeader(kind: .normal, data: Bytes())
     }
 
+    /// Leads the term that every member began in with a vote for this peer: nobody else can win it.
+    mutating func leadFirstTerm() {
+        invariant(
+            role == .follower && vote == id && configuration.isVoter(id)
+                && log.lastIndex == log.committed && log.lastIndex == beginsAt,
+            "\(id) leads term \(term) without having been voted for at the beginning")
+        role = .candidate
+        becomeLeader()
+        broadcastAppend()
+    }
+
     mutating func resetElectionTimeout() {
         randomizedElectionTimeout =
             settings.electionTicks + jitter.next(below: settings.jitterTicks)

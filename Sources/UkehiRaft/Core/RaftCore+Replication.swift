@@ -13,7 +13,8 @@ extension RaftCore {
         if tracker.peers[slot].isPaused { return false }
         let next = tracker.peers[slot].next
         let previous = next - 1
-        guard let previousTerm = log.term(at: previous) else { return sendSnapshot(slot: slot) }
+        guard previous > .zero || beginsAt == .zero, let previousTerm = log.term(at: previous)
+        else { return sendSnapshot(slot: slot) }
 
         var entries: [Entry] = []
         var isCompacted = false

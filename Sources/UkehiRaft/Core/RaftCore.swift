@@ -54,6 +54,8 @@ struct RaftCore: ~Copyable {
     var supportedUntil: UInt64 = 0
     /// No campaign until this is applied.
     let campaignBarrier: LogIndex
+    /// See ``RaftConfiguration/beginsAt``.
+    var beginsAt: LogIndex
     var jitter: JitterGenerator
 
     let sharedSettings: SharedSettings
@@ -107,6 +109,7 @@ struct RaftCore: ~Copyable {
         sharedSettings = shared
         jitter = JitterGenerator(seed: settings.seed, id: settings.id)
         campaignBarrier = settings.restartCampaignBarrier ? log.committed : .zero
+        beginsAt = settings.beginsAt
         self.log = log
         term = hardState.term
         vote = hardState.vote
@@ -123,7 +126,10 @@ struct RaftCore: ~Copyable {
     var hardState: HardState { HardState(term: term, vote: vote, commit: log.committed) }
 
     /// Whether this peer may be elected: a voter, with a state and a log to lead from.
-    var isPromotable: Bool { configuration.isVoter(id) && log.snapshot == nil && !isDamaged }
+    var isPromotable: Bool {
+        configuration.isVoter(id) && log.snapshot == nil && !isDamaged
+            && log.lastIndex >= beginsAt
+    }
 }
 
 /// What a candidate or leader holds beyond what every peer has. A follower has none, which keeps idle

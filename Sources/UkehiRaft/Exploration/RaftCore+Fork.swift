@@ -50,6 +50,7 @@ extension RaftCore {
         id = other.id
         sharedSettings = other.sharedSettings
         campaignBarrier = other.campaignBarrier
+        beginsAt = other.beginsAt
         log = RaftLog(copyOf: other.log, storage: storage)
         term = other.term
         vote = other.vote
