@@ -39,10 +39,43 @@ package struct RegionChange: Hashable, Sendable {
     package var epoch: RegionEpoch
     /// The region's descriptor; what it says is not the state's business.
     package var descriptor: Bytes
+    /// What the region holds from now on, where that changes: what `parts` leave.
+    package var range: KeyRange?
+    /// New regions that come out of this one.
+    package var parts: [RegionPart]
 
-    package init(epoch: RegionEpoch, descriptor: Bytes) {
+    package init(
+        epoch: RegionEpoch, descriptor: Bytes, range: KeyRange? = nil, parts: [RegionPart] = []
+    ) {
         self.epoch = epoch
         self.descriptor = descriptor
+        self.range = range
+        self.parts = parts
+    }
+}
+
+/// A region that comes out of another one: it takes over keys, revision and logged time (RULES 26).
+package struct RegionPart: Hashable, Sendable {
+    package var region: RegionID
+    package var range: KeyRange
+    package var epoch: RegionEpoch
+    /// Where its log begins: as if so much had been applied.
+    package var applied: LogIndex
+    package var appliedTerm: Term
+    /// Whether this node has a peer of it. One that had a peer, which is removed since, drops the keys again
+    /// as it replays what was before.
+    package var isHere: Bool
+
+    package init(
+        region: RegionID, range: KeyRange, epoch: RegionEpoch, applied: LogIndex,
+        appliedTerm: Term, isHere: Bool
+    ) {
+        self.region = region
+        self.range = range
+        self.epoch = epoch
+        self.applied = applied
+        self.appliedTerm = appliedTerm
+        self.isHere = isHere
     }
 }
 
@@ -107,6 +140,13 @@ open class Applier: @unchecked Sendable {
     ) throws(StateError) -> LogIndex {
         fatalError("an applier opens regions")
     }
+
+    /// Whether a change may divide a region.
+    package var splitsRegions: Bool { false }
+
+    /// The open region holds the keys of `range` only, as its descriptor says; nothing is applied to it
+    /// meanwhile.
+    package func setRange(_ range: KeyRange, of region: RegionID) throws(StateError) {}
 
     /// The region's descriptor as of its applied index; nil while nothing has changed it since the
     /// region began. The region is open.

@@ -44,6 +44,13 @@ package enum CommandRecord {
     /// Bytes before a record's optional fields.
     @usableFromInline package static let headerBytes = 8
     static let kindOffset = 4
+
+    /// The key of a record, which decides its region; nil if the record is none.
+    package static func key(of record: Bytes) -> Bytes? {
+        record.withUnsafeBytes { bytes in
+            (try? CommandView(record: bytes)).map { Bytes(copying: $0.key) }
+        }
+    }
     @usableFromInline static let sessionFlag: UInt8 = 0x01
     @usableFromInline static let opaqueFlag: UInt8 = 0x02
     @usableFromInline static let expiryFlag: UInt8 = 0x04

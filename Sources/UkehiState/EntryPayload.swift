@@ -8,6 +8,7 @@
 //   kind         content                                                     count
 //   1 commands   `count` command records (CommandRecord.swift)               1...
 //   2 admin      | command u8: 1 compactLog | 0 u8 | 0 u16 | 0 u32 | index u64 |   1
+//                | command u8: 2 split | 0 u8 | 0 u16 | parts | (SplitCommand.swift)
 //   3 time       nothing: the entry only advances logged time                 0
 //
 // An empty payload is the entry a leader appends at the start of its term. Integers are
@@ -32,6 +33,8 @@ package enum EntryError: Error, Hashable, Sendable {
 package enum AdminCommand: Hashable, Sendable {
     /// The region's log may be dropped up to and with this index, behind the flush barrier.
     case compactLog(upTo: LogIndex)
+    /// The region is divided, if it is still as the entry's epoch says.
+    case split(SplitCommand)
 }
 
 /// The fixed part of a payload.
@@ -53,6 +56,8 @@ package struct EntryPayload: Sendable {
     @usableFromInline static let chainFlag: UInt16 = 0x0001
     @usableFromInline static let chainBytes = 32
     @usableFromInline static let adminBytes = 16
+    @usableFromInline static let leastAdminBytes = 8
+    private static let splitCode: UInt8 = 2
 
     /// Reads the fixed part of a payload that is not empty.
     package init(_ bytes: UnsafeRawBufferPointer) throws(EntryError) {
@@ -73,7 +78,7 @@ package struct EntryPayload: Sendable {
         case .commands:
             // Each record has at least its header, so that a lying count cannot make work.
             guard count >= 1, count <= content / CommandRecord.headerBytes else { throw .malformed }
-        case .admin: guard count == 1, content == Self.adminBytes else { throw .malformed }
+        case .admin: guard count == 1, content >= Self.leastAdminBytes else { throw .malformed }
         case .time: guard count == 0, content == 0 else { throw .malformed }
         }
     }
@@ -95,13 +100,34 @@ package struct EntryPayload: Sendable {
         }
     }
 
+    /// Whether `payload` divides its region. Looks at two bytes in the common case.
+    package static func isSplit(_ payload: Bytes) -> Bool {
+        payload.withUnsafeBytes { bytes in
+            guard bytes.count >= headerBytes + leastAdminBytes, bytes[1] == Kind.admin.rawValue
+            else { return false }
+            let offset = headerBytes + (bytes.u16(at: 2) & chainFlag != 0 ? chainBytes : 0)
+            return bytes.count > offset && bytes[offset] == splitCode
+        }
+    }
+
     /// The administrative command; the payload's kind is `admin`.
     func admin(_ bytes: UnsafeRawBufferPointer) throws(EntryError) -> AdminCommand {
-        guard bytes[contentOffset] == 1 else { throw .newerFormat }
-        guard bytes[contentOffset + 1] == 0, bytes.u16(at: contentOffset + 2) == 0,
-            bytes.u32(at: contentOffset + 4) == 0
-        else { throw .malformed }
-        return .compactLog(upTo: LogIndex(bytes.u64(at: contentOffset + 8)))
+        guard bytes[contentOffset + 1] == 0, bytes.u16(at: contentOffset + 2) == 0 else {
+            throw .malformed
+        }
+        switch bytes[contentOffset] {
+        case 1:
+            guard bytes.count - contentOffset == Self.adminBytes,
+                bytes.u32(at: contentOffset + 4) == 0
+            else { throw .malformed }
+            return .compactLog(upTo: LogIndex(bytes.u64(at: contentOffset + 8)))
+        case Self.splitCode:
+            let start = contentOffset + 4
+            return .split(
+                try SplitCommand(
+                    content: Bytes(copying: bytes.slice(start, bytes.count - start))))
+        default: throw .newerFormat
+        }
     }
 
     /// An administrative payload.
@@ -112,6 +138,9 @@ package struct EntryPayload: Sendable {
         case .compactLog(let index):
             writer.append(UInt64(1))
             writer.append(index.rawValue)
+        case .split(let command):
+            writer.append(UInt32(splitCode))
+            command.encode(into: &writer)
         }
         return writer.take()
     }

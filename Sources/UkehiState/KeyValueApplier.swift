@@ -76,6 +76,8 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     private static func isSmallAndBlind(_ batch: ApplyBatch) -> Bool {
         var bytes = 0
         for item in batch.items {
+            // What divides a region cannot be taken back.
+            guard item.change?.parts.isEmpty ?? true else { return false }
             for entry in item.entries {
                 bytes += entry.recordBytes
                 guard bytes <= maxBytesWithoutWaiting else { return false }
@@ -166,6 +168,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             state.epoch = change.epoch
             state.hasDescriptor = true
             batch.putRegionDescriptor(item.region, change.descriptor)
+            for part in change.parts { divide(part, from: region, state, batch) }
             #if BugBank
                 if PlantedBug.configurationLate.isPlanted {
                     // Neither the descriptor nor the epoch is in this batch; the next one has the epoch.
@@ -196,6 +199,8 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         #endif
         region.working = state
         batch.putRegionState(item.region, state)
+        // At once: what follows in this very batch is judged by the range that it finds.
+        if let range = item.change?.range { try setRange(range, of: item.region) }
         #if BugBank
             if PlantedBug.appliedIndexBehind.isPlanted, let first = item.entries.first {
                 state.applied = first.index - 1
@@ -235,6 +240,49 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
                 results.append(.invalid(.malformed), times: header.count - done)
             }
         }
+    }
+
+    // MARK: Splits
+
+    package override var splitsRegions: Bool { true }
+
+    package override func setRange(_ range: KeyRange, of id: RegionID) throws(StateError) {
+        let region = try regions.find(id)
+        guard region.lower != range.lower || region.upper != range.upper else { return }
+        regions.insert(region.having(range), id)
+    }
+
+    /// A key's version never goes back, whatever region it is in.
+    private func revision(_ state: RegionState) -> UInt64 {
+        #if BugBank
+            if PlantedBug.childRevisionReset.isPlanted { return 0 }
+        #endif
+        return state.revision
+    }
+
+    /// A part's state goes with the batch that divides the region: both are there, or neither is.
+    private func divide(
+        _ part: RegionPart, from region: OpenRegion, _ state: RegionState, _ batch: any StoreBatch
+    ) {
+        guard part.isHere else {
+            return part.range.lower.withUnsafeBytes { lower in
+                part.range.upper.withUnsafeBytes { upper in
+                    batch.deleteRange(region.space, lower, upper)
+                }
+            }
+        }
+        let begun = RegionState(
+            applied: part.applied, appliedTerm: part.appliedTerm, revision: revision(state),
+            loggedTime: state.loggedTime, epoch: part.epoch)
+        #if BugBank
+            let isAtomic = !PlantedBug.splitNotAtomic.isPlanted
+        #else
+            let isAtomic = true
+        #endif
+        if isAtomic { batch.putRegionState(part.region, begun) }
+        regions.insert(
+            OpenRegion(id: part.region, space: region.space, range: part.range, state: begun),
+            part.region)
     }
 
     // MARK: Reads

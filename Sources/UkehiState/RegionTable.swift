@@ -35,6 +35,17 @@ final class OpenRegion: @unchecked Sendable {
         loggedTime = Atomic(state.loggedTime)
     }
 
+    /// The same region with another range.
+    func having(_ range: KeyRange) -> OpenRegion {
+        let copy = OpenRegion(id: id, space: space, range: range, state: published)
+        copy.working = working
+        #if BugBank
+            copy.late = late
+            copy.stored = stored
+        #endif
+        return copy
+    }
+
     /// The state as committed.
     var published: RegionState { lock.withLock { publishedState } }
 
