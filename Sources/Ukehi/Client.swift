@@ -52,6 +52,21 @@ public final class Client: KeyValueStore, Sendable {
         try await engine.members(of: region, ask, timeout: timeout)
     }
 
+    /// Divides the region that holds these keys, so that a new region begins at each of them.
+    ///
+    /// Returns once the new regions are there on this region's leader, ascending by range, the divided one last
+    /// with its id: it keeps what lies above the last key. Clients find their way by themselves.
+    ///
+    /// - Parameter keys: Ascending, all of one region, none of them where it begins, and keys on both sides of
+    ///   each: a region without keys would never be worth its cost.
+    /// - Throws: ``RequestError/rejected(_:)`` with the reason; nothing was changed. `outcomeUnknown`: look at the
+    ///   topology.
+    public func split(
+        at keys: [Bytes], timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> [RegionInfo] {
+        try await engine.split(at: keys, timeout: timeout)
+    }
+
     public func run(
         _ command: Command, timeout: Duration
     ) async throws(RequestError) -> CommandResult {

@@ -106,6 +106,13 @@ public final class Node: KeyValueStore, Sendable {
         try await engine.members(of: region, ask, timeout: timeout)
     }
 
+    /// Divides a region; see ``Client/split(at:timeout:)``.
+    public func split(
+        at keys: [Bytes], timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> [RegionInfo] {
+        try await engine.split(at: keys, timeout: timeout)
+    }
+
     /// Where this node is reached, `host:port`.
     public var address: String { assembly.address }
 

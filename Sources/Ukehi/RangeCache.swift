@@ -44,24 +44,32 @@ struct RangeCache {
 
     /// Takes over a whole view.
     mutating func replace(_ topology: Topology) {
-        regions = []
         for info in topology.regions { insert(info) }
         for node in topology.nodes where !node.address.isEmpty {
             addresses[node.node] = node.address
         }
     }
 
-    /// Takes over one region; what overlapped it is forgotten, since the answer is newer.
+    /// Takes over one region; what overlapped it is forgotten, unless it is known to be newer: a node that
+    /// lags tells of a region as it was before it was divided (RULES 25).
     mutating func insert(_ info: RegionInfo) {
         guard info.region != .system else { return system = info }
         // The usual case, a new leader of a known range, moves nothing.
         let position = firstAbove(info.range.lower)
         if position > 0, regions[position - 1].range == info.range {
-            regions[position - 1] = info
+            if regions[position - 1].epoch.version <= info.epoch.version {
+                regions[position - 1] = info
+            }
             return
         }
-        regions.removeAll { $0.range.overlaps(info.range) }
-        regions.insert(info, at: firstAbove(info.range.lower))
+        let start =
+            position > 0 && regions[position - 1].range.overlaps(info.range)
+            ? position - 1 : position
+        let end = regions[start...].firstIndex { !$0.range.overlaps(info.range) } ?? regions.count
+        guard regions[start..<end].allSatisfy({ $0.epoch.version <= info.epoch.version }) else {
+            return
+        }
+        regions.replaceSubrange(start..<end, with: CollectionOfOne(info))
     }
 
     /// Forgets who leads the region of `key`: whoever was asked did not answer.

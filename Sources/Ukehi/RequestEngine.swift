@@ -35,7 +35,7 @@ final class RequestEngine: Sendable {
     private let links: ClientLinks
     private let endpoints: [String]
     private let clock: any NodeClock
-    private let cache = Mutex(RangeCache())
+    let cache = Mutex(RangeCache())
     private let turn = Atomic<Int>(0)
     private let isStopped = Atomic<Bool>(false)
     /// Tasks that are handing a request to the local node right now.

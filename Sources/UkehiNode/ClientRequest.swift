@@ -27,6 +27,9 @@ public enum ClientOperation: Sendable {
     case topology
     /// About a region's members; `key` does not matter.
     case members(RegionID, MemberRequest)
+    /// To divide the region that holds `key` at these keys, ascending; answered with the regions that come
+    /// out of it.
+    case split([Bytes])
     /// The digest of the region that holds `key`, at its applied index on this node.
     case digest
 }
@@ -68,6 +71,7 @@ extension ClientRequest {
         case .members(_, .plan(let nodes)), .members(_, .set(let nodes)):
             key.count + 8 * nodes.count
         case .members: key.count
+        case .split(let keys): keys.reduce(key.count) { $0 + $1.count }
         }
     }
 }
@@ -92,6 +96,8 @@ public enum Reply: Sendable {
     case topology(Topology)
     case digest(RegionDigest)
     case members(MemberReport)
+    /// Regions as they are now, ascending.
+    case regions([RegionInfo])
     case failed(RequestError)
 }
 

@@ -20,7 +20,7 @@ extension Lane {
         var hasChange = false
         for entry in message.entries {
             bytes += entry.recordBytes
-            if entry.kind != .normal {
+            if Self.changesRegion(entry) {
                 hasChange = true
             } else if case .compactLog(let index)? = EntryPayload.admin(of: entry.data) {
                 // Of what stands behind it an entry can know nothing.
@@ -95,7 +95,15 @@ extension Lane {
                 "\(region.id) applied \(last.index) after \(region.applied)")
             region.applied = last.index
             // Before the core hears that the entry is applied: it then leaves a joint configuration.
-            if last.kind != .normal { applyChange(at: last.index, region) }
+            let version = region.descriptor.epoch.version
+            if last.kind != .normal || region.handedChanges.first?.index == last.index {
+                applyChange(at: last.index, region)
+            }
+            if region.splitWaiter != nil {
+                answerSplit(
+                    region, at: last.index, term: last.term,
+                    divided: region.descriptor.epoch.version > version)
+            }
             // As the core's own storageApply message asks to be answered.
             step(
                 Message(
@@ -146,7 +154,7 @@ extension Lane {
             for (waiter, result) in zip(proposal.waiters, results) where !waiter.isAnswered {
                 if case .staleEpoch = result {
                     // The range changed between proposing and applying: nothing ran.
-                    let current = [region.info]
+                    let current = [region.info] + region.parts
                     reply(
                         .failed(.rejected(.staleEpoch(current: current))), waiter.sink, waiter.tag)
                 } else {

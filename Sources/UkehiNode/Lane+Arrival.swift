@@ -21,13 +21,18 @@ extension Lane {
                 introduceSilent(region)
             } else if ticks >= region.heardTick + Limits.ticksPerInquiry {
                 region.heardTick = ticks
-                for contact in region.outboxSlots {
-                    send(
-                        Message(
-                            kind: .askMembership, to: contact.peer, from: region.peer,
-                            term: region.raft.term), region)
-                }
+                inquire(region)
             }
+        }
+    }
+
+    /// Asks all other peers whether this one is still a member; who knows that it is none says so.
+    func inquire(_ region: Region) {
+        for contact in region.outboxSlots {
+            send(
+                Message(
+                    kind: .askMembership, to: contact.peer, from: region.peer,
+                    term: region.raft.term), region)
         }
     }
 
@@ -40,7 +45,9 @@ extension Lane {
 
     /// Tells a peer's node what the peer is to begin with.
     func introduce(_ member: PeerDescriptor, _ region: Region) {
-        let birth = RegionBirth(origin: region.birth.origin, introduction: region.descriptor)
+        let birth = RegionBirth(
+            origin: region.birth.origin, introduction: region.descriptor,
+            parting: region.birth.parting)
         let message = Message(
             kind: .introducePeer, to: member.peer, from: region.peer, term: region.raft.term,
             context: birth.encoded())

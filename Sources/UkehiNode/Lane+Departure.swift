@@ -51,12 +51,21 @@ extension Lane {
     /// The region's peer here is a member no more, as of `last`: it goes.
     func leave(_ region: Region, as last: RegionDescriptor) {
         guard !region.isClosed else { return }
+        #if BugBank
+            if PlantedBug.parentGoesEarly.isPlanted { region.unflushedChildren = [] }
+        #endif
+        // Its log is what regions that came out of it would be made of after a crash.
+        guard region.unflushedChildren.isEmpty else {
+            region.leavesAs = last
+            return askFlushedChildren()
+        }
         logger.notice(
             "a peer is a member no more and goes",
             metadata: [
                 "region": "\(region.id)", "peer": "\(region.peer)", "epoch": "\(last.epoch)",
             ])
         region.isClosed = true
+        forsakeChildren(of: region)
         endSnapshots(of: region)
         holes -= region.holes.count
         region.holes = []
@@ -93,6 +102,7 @@ extension Lane {
         switch turn {
         case .born(let birth): host?.born(birth)
         case .committed(let region, let index): releaseChanges(upTo: index, region)
+        case .parted(let region): childrenBorn(of: region)
         case .left(let tombstone):
             observer?.buried(region: tombstone.last.region, peer: tombstone.peer)
             clear(tombstone)

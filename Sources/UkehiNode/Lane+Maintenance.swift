@@ -57,6 +57,9 @@ extension Lane {
             maintenanceWorker.run { lane.purge() }
         }
         if !remains.isEmpty { askCleared() }
+        if orderedRegions.contains(where: { !$0.hasOwnBase || !$0.unflushedChildren.isEmpty }) {
+            askFlushedChildren()
+        }
         if index == 0 { flushBehind() }
     }
 
@@ -180,6 +183,11 @@ extension Lane {
     /// that long.
     private func keep(_ region: Region, _ keeper: SnapshotKeeper) {
         let kept = keeper.index(of: region.id)
+        guard region.hasOwnBase || region.replacement != nil else {
+            return keeper.keep(region.birth.origin, of: cluster)
+        }
+        // Until then what came out of it is made of its log, which begins before.
+        guard region.unflushedChildren.isEmpty else { return }
         guard region.compactionTarget >= region.log.firstIndex, region.compactionTarget > kept,
             region.replacement == nil, applier.givesSnapshots(of: region.id)
         else { return region.waitsToBeKept = 0 }
@@ -281,6 +289,11 @@ extension Lane {
         case .graves(let graves): remember(graves)
         case .allocated(let id, let peer): allocated(id, peer)
         case .cleared(let id, let isFlushed): cleared(id, isFlushed: isFlushed)
+        case .based(let ids): based(ids)
+        case .inquire(let id):
+            if let region = regions[id], !region.isLeader { inquire(region) }
+        case .splitAt(let id, let keys, let first): divide(id, at: keys, firstID: first)
+        case .splitRefused(let id, let reason): splitRefused(id, reason)
         case .purgeAgain:
             wantsPurge = true
         case .pinned(let ids):
@@ -303,6 +316,7 @@ extension Lane {
     /// Answers everybody who waits for a region that nothing is done for any more.
     func dismiss(_ region: Region, _ reason: RequestError) {
         for write in region.pendingWrites { reply(.failed(reason), write.sink, write.tag) }
+        forgetSplit(region)
         region.pendingWrites = []
         region.pendingWriteBytes = 0
         while let proposal = region.proposals.popFirst() {

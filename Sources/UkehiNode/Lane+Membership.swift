@@ -25,7 +25,7 @@ extension Lane {
     /// old configuration it needs the vote of a peer whose log is longer, and that does not campaign
     /// (simulated seed 5006).
     func holdChange(_ message: Message, _ region: Region) {
-        let hasChange = message.entries.contains { $0.kind != .normal }
+        let hasChange = message.entries.contains(where: Self.changesRegion)
         region.heldApplies.append(HeldApply(message: message, isReleased: !hasChange))
         guard hasChange, let last = message.entries.last else { return }
         var state = hardStateToPersist(region)
@@ -44,6 +44,7 @@ extension Lane {
             region.heldApplies[position].isReleased = true
         }
         while let first = region.heldApplies.first, first.isReleased {
+            if bearsChildren(first, region) { break }
             region.heldApplies.removeFirst()
             handToApply(first.message, region)
         }
@@ -61,26 +62,36 @@ extension Lane {
                 wantsResults: !region.proposals.isEmpty, change: change)
             start = end
         }
-        for position in entries.indices where entries[position].kind != .normal {
-            let handed = judge(entries[position], region)
-            region.handedChanges.append(handed)
+        for position in entries.indices where Self.changesRegion(entries[position]) {
+            let handed = judge(entries[position], region, region.handedDescriptor)
             var change: RegionChange?
-            if let next = handed.outcome?.next {
+            switch handed.outcome {
+            case .void:
+                // One of members is looked for when it is applied.
+                if entries[position].kind == .normal { continue }
+            case .members(_, let next):
                 region.handedDescriptor = next
                 change = RegionChange(epoch: next.epoch, descriptor: next.encoded())
+            case .split(let split):
+                region.handedDescriptor = split.next
+                change = stateChange(split)
             }
+            region.handedChanges.append(handed)
             hand(upTo: position + 1, change)
         }
         hand(upTo: entries.endIndex, nil)
     }
 
     /// What a committed change comes to, from the region as the entry before it leaves it.
-    private func judge(_ entry: Entry, _ region: Region) -> HandedChange {
+    func judge(
+        _ entry: Entry, _ region: Region, _ descriptor: RegionDescriptor
+    ) -> HandedChange {
+        if entry.kind == .normal { return judgeSplit(entry, region, descriptor) }
         var reason = "it cannot be read"
         if let change = try? ConfigurationChange.decode(entry) {
             do throws(VoidChange) {
-                let next = try region.handedDescriptor.applying(change)
-                return HandedChange(index: entry.index, outcome: (change, next))
+                let next = try descriptor.applying(change)
+                return HandedChange(index: entry.index, outcome: .members(change, next: next))
             } catch {
                 reason = "\(error)"
             }
@@ -88,7 +99,7 @@ extension Lane {
         logger.notice(
             "a membership change is void",
             metadata: ["region": "\(region.id)", "index": "\(entry.index)", "reason": "\(reason)"])
-        return HandedChange(index: entry.index, outcome: nil)
+        return HandedChange(index: entry.index, outcome: .void)
     }
 
     /// The entry at `index` is applied, and what it makes of the region is in the store.
@@ -96,8 +107,14 @@ extension Lane {
         guard let handed = region.handedChanges.popFirst(), handed.index == index else {
             return invariant(false, "\(region.id) applies a change at \(index) that was not handed")
         }
-        guard let (change, next) = handed.outcome else { return }
         let before = region.descriptor
+        let (change, next): (ConfigurationChange, RegionDescriptor)
+        switch handed.outcome {
+        case .void: return
+        case .split(let split): return applySplit(split, at: index, region)
+        case .members(let handedChange, let handedNext):
+            (change, next) = (handedChange, handedNext)
+        }
         #if BugBank
             if plantedChange(change, next, region) {
                 return follow(next, before: before, at: index, region)
@@ -216,8 +233,6 @@ extension Lane {
         let message = item.message
         // Nodes say them to nodes.
         if message.kind == .requestIDs || message.kind == .requestIDsResponse { return true }
-        // Whether it is the same region at all: ranges have to agree.
-        guard item.epoch.version == region.descriptor.epoch.version else { return false }
         // They carry the region as their sender has it, and are judged by that.
         if message.kind == .introducePeer || message.kind == .peerIsGone { return true }
         guard message.to == region.peer || message.to == .none else { return false }

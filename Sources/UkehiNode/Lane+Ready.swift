@@ -73,7 +73,7 @@ extension Lane {
                 case .installSnapshot: offer(ready.messages[position], region)
                 case .storageApply
                 where region.heldApplies.isEmpty
-                    && !ready.messages[position].entries.contains { $0.kind != .normal }:
+                    && !ready.messages[position].entries.contains(where: Self.changesRegion):
                     handToApply(ready.messages[position], region)
                 case .storageApply: holdChange(ready.messages[position], region)
                 default: send(ready.messages[position], region)
@@ -249,6 +249,8 @@ extension Lane {
             region.pendingWrites.removeAll(keepingCapacity: true)
             region.pendingWriteBytes = 0
             region.proposedCompaction = .zero
+            region.proposedSplit = .zero
+            forgetSplit(region)
             region.aim = nil
         }
         region.isLeader = isLeader

@@ -62,6 +62,7 @@ extension Lane {
             // caller who trusts clocks, never staler.
             region.pendingReads.append(read)
             markDirty(region)
+        case .split(let keys): divide(region, at: keys, request)
         case .digest:
             digest(region, request)
         case .topology, .members:
@@ -112,7 +113,7 @@ extension Lane {
                 reply(
                     .failed(
                         .rejected(
-                            .staleEpoch(current: [region.info]))
+                            .staleEpoch(current: [region.info] + region.parts))
                     ), request.sink, request.tag)
                 return nil
             }
@@ -125,6 +126,13 @@ extension Lane {
                 host?.elsewhere(request.key)
                 ?? .unavailable("No region of this node holds the key.")
             reply(.failed(.rejected(answer)), request.sink, request.tag)
+            return nil
+        }
+        // The region was divided a moment ago: the table follows.
+        guard region.descriptor.range.contains(request.key) else {
+            reply(
+                .failed(.rejected(.staleEpoch(current: [region.info] + region.parts))),
+                request.sink, request.tag)
             return nil
         }
         return region
@@ -306,6 +314,11 @@ extension Lane {
     /// Reads what is applied: from memory here, from disk on the read thread.
     func serve(_ read: PendingRead, _ region: Region) {
         guard let request = readRequest(read) else { return }
+        // The region may have given the key away since it was asked: what it knows of it is past (RULES 28).
+        guard region.descriptor.range.contains(read.key) || servesGivenAway else {
+            return reply(
+                .failed(.rejected(.staleEpoch(current: [region.info] + region.parts))), to: read)
+        }
         switch applier.read(region: region.id, request, tier: .cacheOnly) {
         case .wouldBlock:
             let applier = applier

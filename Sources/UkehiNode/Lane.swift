@@ -37,6 +37,14 @@ package protocol LaneExecutor: AnyObject, Sendable {
 package protocol LaneHost: AnyObject, Sendable {
     /// A group of this node has another leader now; any thread may ask for topology afterwards.
     func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool)
+    /// A region of this node was divided; new regions of this node are to be opened.
+    func divided(_ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID])
+    /// What this node knows of a new region as it replays, or is about to apply, what it came out of.
+    func standing(ofChild region: RegionID) -> ChildStanding
+    /// Whether regions wait until this one has applied what they came out of.
+    func isAwaited(_ region: RegionID) -> Bool
+    /// Whether this node knows a region of that id.
+    func knows(_ region: RegionID) -> Bool
     /// A region of this node has other members now.
     func membersChanged(_ descriptor: RegionDescriptor)
     /// Whether a region may come to be here: no other one of this node has any of its keys, nor is any being
@@ -56,6 +64,8 @@ package protocol LaneHost: AnyObject, Sendable {
     func elsewhere(_ region: RegionID) -> RequestError.Rejection?
     /// The cluster's nodes, ascending.
     func knownNodes() -> [NodeID]
+    /// Gets this many ids that nothing ever had, one behind the other; nil if that fails.
+    func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void)
     /// Gets an id that no peer ever had, from whoever leads the system region; nil if that fails.
     func allocatePeer(_ done: @escaping @Sendable (PeerID?) -> Void)
     /// A node asks for ids, or is given some.
@@ -64,6 +74,16 @@ package protocol LaneHost: AnyObject, Sendable {
     func pinned(_ regions: [RegionID])
     /// The node cannot go on: log or state store failed.
     func failed(_ error: NodeError)
+}
+
+/// What a node knows of a region that comes out of another one.
+package enum ChildStanding: Hashable, Sendable {
+    /// It has no birth record.
+    case new
+    /// It was born in an earlier life of the process and waits.
+    case waiting
+    /// Its peer here was removed.
+    case gone
 }
 
 /// A log batch that is on its way to disk, and what waits for it.
@@ -81,6 +101,8 @@ struct InFlightBatch {
         case left(RegionTombstone)
         /// A commit index that membership changes up to `index` wait for.
         case committed(Region, index: LogIndex)
+        /// New regions that come out of it.
+        case parted(Region)
     }
     var ticket: Ticket
     var items: [Item]

@@ -2,6 +2,10 @@
 
 /// Bounds that are not configuration because nobody could choose them well.
 package enum Limits {
+    /// Members that ids are asked for when a region is divided: three of each half of a joint change more
+    /// than any cluster should have.
+    static let maxPeersPerRegion = 16
+
     /// Longest key: an index block of keys stays small, a router compares quickly.
     package static let maxKeyBytes = 4 << 10
     /// Largest value: one entry must fit in a frame with room to spare.

@@ -42,6 +42,14 @@ package enum LaneEvent: Sendable {
     case graves([RegionTombstone])
     /// What a region has left here is taken out of the state; whether for good.
     case cleared(RegionID, isFlushed: Bool)
+    /// A region is in another one's way: it may have missed something.
+    case inquire(RegionID)
+    /// A region is to be divided at these keys, with ids from this one on.
+    case splitAt(RegionID, [Bytes], firstID: UInt64)
+    /// It is not.
+    case splitRefused(RegionID, SplitRefusal)
+    /// Regions that came out of others survive a crash by themselves.
+    case based([RegionID])
     /// A purge waits for records of its own to become durable.
     case purgeAgain
     /// Entries of these regions hold the log's oldest segment back.

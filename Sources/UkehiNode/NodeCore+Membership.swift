@@ -15,9 +15,17 @@ extension NodeCore.State {
     /// User regions, ascending by range: this node's, and those it has no peer of, as last known.
     var knownRegions: [RegionInfo] {
         let own = descriptors.map { $0.info(leader: leaders[$0.region]) }
-        let others = foreign.values.filter { !$0.isSystem }.map { $0.info(leader: nil) }
-        guard !others.isEmpty else { return own }
-        return (own + others).sorted { $0.range.lower < $1.range.lower }
+        guard !foreign.isEmpty else { return own }
+        // Of what is known from hearsay the newer is true where two claim the same keys (RULES 25); of its
+        // own regions a node knows best.
+        var known = own
+        let others = foreign.values.filter { !$0.isSystem }.sorted {
+            ($1.epoch.version, $0.region) < ($0.epoch.version, $1.region)
+        }
+        for other in others where !known.contains(where: { $0.range.overlaps(other.range) }) {
+            known.append(other.info(leader: nil))
+        }
+        return known.sorted { $0.range.lower < $1.range.lower }
     }
 
     /// Takes in, or anew, a region of this node.
@@ -57,16 +65,34 @@ extension NodeCore {
         state.withLock { state in
             // A new peer replays what was before it.
             guard let known = state.own(descriptor.region),
-                known.epoch.confVersion <= descriptor.epoch.confVersion
+                known.epoch.confVersion <= descriptor.epoch.confVersion,
+                known.epoch.version <= descriptor.epoch.version
             else { return }
             state.insert(descriptor)
         }
     }
 
     package func admits(_ birth: RegionBirth) -> Bool {
+        let isAdmitted = admitsNow(birth)
+        if !isAdmitted, !birth.origin.isSystem {
+            // Whoever is in the way may have been divided, or removed, without having heard of it.
+            let range = birth.naming.range
+            let inTheWay = state.withLock { state in
+                state.descriptors.filter {
+                    $0.region != birth.region && $0.range.overlaps(range)
+                }.map(\.region)
+            }
+            for region in inTheWay { lanes[lane(of: region)].post(.inquire(region)) }
+        }
+        return isAdmitted
+    }
+
+    private func admitsNow(_ birth: RegionBirth) -> Bool {
         state.withLock { state in
             let region = birth.region
-            guard state.own(region) == nil, state.clearing[region] == nil else { return false }
+            guard state.own(region) == nil, state.clearing[region] == nil,
+                state.waiting[region] == nil
+            else { return false }
             if birth.origin.isSystem {
                 state.insert(birth.naming)
                 return true
@@ -103,7 +129,7 @@ extension NodeCore {
     }
 
     /// Gives a region to its lane, and every lane the table with it, or without one that is gone.
-    private func install(_ seeds: [RegionSeed], node: NodeID) {
+    func install(_ seeds: [RegionSeed], node: NodeID) {
         let (router, record) = state.withLock { state in (route(&state), state.identity.record) }
         guard let cluster = record?.cluster else { return }
         for lane in lanes {
@@ -146,15 +172,22 @@ extension NodeCore {
     private static let maxIDRequests = 64
 
     package func allocatePeer(_ done: @escaping @Sendable (PeerID?) -> Void) {
+        allocate(1) { first in done(first.map { PeerID($0) }) }
+    }
+
+    /// So many ids one request may ask for: those of a division into as many parts as there may be.
+    private static let maxIDsAtOnce = UInt64(SplitCommand.maxParts * 64)
+
+    package func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void) {
         if isLeader {
-            return allocateIDs(1) { result in done((try? result.get()).map { PeerID($0) }) }
+            return allocateIDs(count) { result in done(try? result.get()) }
         }
         // Whoever is known to lead the system region, or else all who may.
         let (targets, number, dropped) = state.withLock { state in
             state.lastIDRequest += 1
             let number = state.lastIDRequest
             state.idRequests[number] = done
-            var dropped: (@Sendable (PeerID?) -> Void)?
+            var dropped: (@Sendable (UInt64?) -> Void)?
             if state.idRequests.count > Self.maxIDRequests, let oldest = state.idRequests.keys.min()
             {
                 dropped = state.idRequests.removeValue(forKey: oldest)
@@ -164,12 +197,14 @@ extension NodeCore {
             return (targets.filter { $0 != state.identity.node }, number, dropped)
         }
         dropped?(nil)
-        for target in targets { send(.requestIDs, index: 1, number: number, to: target) }
+        for target in targets {
+            send(.requestIDs, index: UInt64(count), number: number, to: target)
+        }
         // Not answered: the one who asked asks again.
         guard !targets.isEmpty else { return taken(number)?(nil) ?? () }
     }
 
-    private func taken(_ number: UInt64) -> (@Sendable (PeerID?) -> Void)? {
+    private func taken(_ number: UInt64) -> (@Sendable (UInt64?) -> Void)? {
         state.withLock { $0.idRequests.removeValue(forKey: number) }
     }
 
@@ -189,12 +224,12 @@ extension NodeCore {
     package func received(idMessage message: Message, from node: NodeID) {
         let number = message.commit.rawValue
         guard message.kind == .requestIDs else {
-            taken(number)?(message.reject ? nil : PeerID(message.index.rawValue))
+            taken(number)?(message.reject ? nil : message.index.rawValue)
             return
         }
-        // One id a request: more would be asked for by nobody.
-        guard message.index == LogIndex(1), isLeader else { return }
-        allocateIDs(1) { [weak self] result in
+        let count = message.index.rawValue
+        guard count >= 1, count <= Self.maxIDsAtOnce, isLeader else { return }
+        allocateIDs(Int(count)) { [weak self] result in
             guard let self else { return }
             if case .success(let id) = result {
                 send(.requestIDsResponse, index: id, number: number, to: node)

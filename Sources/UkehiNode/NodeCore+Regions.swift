@@ -76,10 +76,10 @@ extension NodeCore {
             campaignsFirst: campaigns)
     }
 
-    private func open(_ birth: RegionBirth) throws(NodeError) -> LogIndex {
+    func open(_ birth: RegionBirth) throws(NodeError) -> LogIndex {
         do throws(StateError) {
             return try applier.open(
-                region: birth.region, system: birth.origin.isSystem, range: birth.origin.range,
+                region: birth.region, system: birth.origin.isSystem, range: birth.firstRange,
                 epoch: birth.origin.epoch)
         } catch {
             throw NodeError(error)
@@ -103,34 +103,74 @@ extension NodeCore {
         }
         let marks = try unfinished()
         var seeds: [RegionSeed] = []
-        for found in recovered {
+        var waiting: [RegionID: WaitingRegion] = [:]
+        // What came out of a region has a higher id.
+        for found in recovered.sorted(by: { $0.region < $1.region }) {
             guard let bytes = found.birth else { continue }
             guard let birth = try? RegionBirth.decode(bytes), birth.region == found.region,
                 let own = birth.naming.peer(on: node)
-            else {
-                throw NodeError(
-                    code: .corrupted,
-                    message: "The birth record of region \(found.region) cannot be read.")
+            else { throw NodeError.unreadableBirth(of: found.region) }
+            let isWaiting = waits(found, birth) { region, peer in
+                // One that waits itself has applied nothing of what was after its own beginning.
+                if let parent = waiting[region]?.birth, parent.naming.peer(on: node)?.peer == peer {
+                    return .zero
+                }
+                return seeds.first {
+                    $0.birth.region == region && $0.birth.naming.peer(on: node)?.peer == peer
+                }?.applied
             }
-            var seed = RegionSeed(
-                birth: birth, descriptor: birth.origin, hardState: found.hardState,
-                firstIndex: found.firstIndex, lastIndex: found.lastIndex,
-                compactedTerm: found.compactedTerm, terms: found.terms, damaged: found.damaged,
-                applied: .zero, campaignsFirst: false)
-            let resumed = try resume(birth, own.peer, applied: try open(birth), marks) {
-                seed.needsReset(to: $0)
+            if isWaiting {
+                waiting[found.region] = WaitingRegion(
+                    found: found, birth: birth, marks: marks.filter { $0.region == found.region })
+                continue
             }
-            seed.applied = resumed.applied
-            if let mark = resumed.reset { seed.reset(to: mark) }
-            seed.descriptor = try descriptor(of: birth)
-            try seed.check()
-            seeds.append(seed)
+            seeds.append(
+                try recoveredSeed(found, birth, own.peer, applied: try open(birth), marks))
         }
         // Of regions that are here no more.
-        for mark in marks where !seeds.contains(where: { $0.birth.region == mark.region }) {
+        for mark in marks
+        where waiting[mark.region] == nil
+            && !seeds.contains(where: { $0.birth.region == mark.region })
+        {
             snapshotFiles.remove(mark)
         }
+        let found = waiting
+        state.withLock { $0.waiting = found }
         return seeds
+    }
+
+    /// A region as the log has it, with the state that is there: `applied` is how far that is, or further
+    /// by what was kept beside it.
+    func recoveredSeed(
+        _ found: RecoveredRegion, _ birth: RegionBirth, _ peer: PeerID, applied: LogIndex,
+        _ marks: [SnapshotMark]
+    ) throws(NodeError) -> RegionSeed {
+        var seed = RegionSeed(
+            birth: birth, descriptor: birth.origin, hardState: found.hardState,
+            firstIndex: found.firstIndex, lastIndex: found.lastIndex,
+            compactedTerm: found.compactedTerm, terms: found.terms, damaged: found.damaged,
+            applied: .zero, campaignsFirst: false)
+        // What it would have begun with went with its parent: it has nothing.
+        if found.lastIndex < birth.logBegins { seed.hardState.commit = .zero }
+        let resumed = try resume(birth, peer, applied: applied, marks) { seed.needsReset(to: $0) }
+        seed.applied = resumed.applied
+        if let mark = resumed.reset { seed.reset(to: mark) }
+        seed.descriptor = try descriptor(of: birth)
+        do throws(StateError) {
+            try applier.setRange(seed.current.range, of: birth.region)
+        } catch {
+            throw NodeError(error)
+        }
+        try seed.check()
+        #if BugBank
+            if PlantedBug.leadsFirstTermAgain.isPlanted, birth.parting != nil {
+                seed.leadsFirst =
+                    seed.hardState.term == SplitRules.firstTerm && seed.hardState.vote == peer
+                    && seed.lastIndex == SplitRules.firstApplied
+                    && seed.applied == SplitRules.firstApplied
+            }
+        #endif
+        return seed
     }
 
     /// Regions that were here; what they left is cleared away again, since a crash may have brought it

@@ -27,7 +27,8 @@ extension NodeCore {
         let region = birth.region
         var applied = opened
         if let keeper, applier.givesSnapshots(of: region) {
-            applied = try keeper.restore(region)
+            // What came out of another region has that one's part, if none was kept of it.
+            applied = max(applied, try keeper.restore(region))
         }
         var reset: SnapshotMark?
         for mark in marks where mark.region == region {

@@ -86,8 +86,11 @@ package final class NodeCore: @unchecked Sendable {
         var foreign: [RegionID: RegionDescriptor] = [:]
         /// Ranges of regions that are gone from here, while their keys are being cleared away.
         var clearing: [RegionID: KeyRange] = [:]
+        /// Regions that were born in an earlier life of the process and have no keys before what they came
+        /// out of has replayed that.
+        var waiting: [RegionID: WaitingRegion] = [:]
         /// Who waits for ids asked of other nodes, by the number of the request; bounded.
-        var idRequests: [UInt64: @Sendable (PeerID?) -> Void] = [:]
+        var idRequests: [UInt64: @Sendable (UInt64?) -> Void] = [:]
         var lastIDRequest: UInt64 = 0
         var leaders: [RegionID: NodeID] = [:]
         var isStarted = false

@@ -13,6 +13,10 @@ package protocol NodeObserver: AnyObject, Sendable {
     func buried(region: RegionID, peer: PeerID)
     /// A peer has applied a change of members; `index` is its entry.
     func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex)
+    /// A peer has applied a split; `index` is its entry. New regions come out of it on this node, too.
+    func divided(
+        _ parent: RegionDescriptor, into children: [RegionDescriptor], peer: PeerID,
+        at index: LogIndex)
     /// Entries are durable on this node; they supersede what they overlap.
     func durable(region: RegionID, entries: [Entry])
     /// A snapshot stands for the log up to and with this entry now, durably.

@@ -50,8 +50,34 @@ struct ReadRound {
 /// A membership change that was handed on to be applied.
 struct HandedChange {
     var index: LogIndex
-    /// The change and what it makes of the region; nil: it is void, here as on every replica.
-    var outcome: (change: ConfigurationChange, next: RegionDescriptor)?
+    var outcome: Outcome
+
+    enum Outcome {
+        /// It is void, here as on every replica.
+        case void
+        case members(ConfigurationChange, next: RegionDescriptor)
+        case split(HandedSplit)
+    }
+}
+
+/// A split that was handed on to be applied.
+struct HandedSplit {
+    var next: RegionDescriptor
+    /// The new regions, ascending.
+    var children: [RegionDescriptor]
+    /// Of those that have a peer here.
+    var births: [RegionBirth]
+    /// Who leads each of the new regions first, in their order.
+    var leaders: [PeerID]
+}
+
+/// Who asked for a region to be divided.
+struct SplitWaiter {
+    /// Where the command stands in the log; zero until it was proposed.
+    var index = LogIndex.zero
+    var term = Term.zero
+    var sink: ReplySink
+    var tag: UInt64
 }
 
 /// Committed entries that are not handed on yet.
@@ -59,6 +85,14 @@ struct HeldApply {
     var message: Message
     /// What they wait for is durable.
     var isReleased: Bool
+    /// New regions come out of this one with them, whose births are on their way to disk.
+    var births: Births = .unknown
+
+    enum Births {
+        case unknown
+        case underWay([RegionID])
+        case durable
+    }
 }
 
 final class Region {
@@ -79,6 +113,18 @@ final class Region {
     var outboxSlots: [(peer: PeerID, slot: Int)]
     /// It is a member no more and goes: nothing is done for it.
     var isClosed = false
+    /// Regions that came out of this one and whose keys a crash would bring back only by this one's log.
+    var unflushedChildren: Set<RegionID> = []
+    /// It is to go as this, once they are.
+    var leavesAs: RegionDescriptor?
+    /// Whether its keys survive a crash by themselves, not by its parent's log.
+    var hasOwnBase: Bool
+    /// An entry that divides the region, proposed by this leader and not applied yet.
+    var proposedSplit: LogIndex = .zero
+    /// Who waits for it.
+    var splitWaiter: SplitWaiter?
+    /// The regions that the last split made, for those who ask for their keys here.
+    var parts: [RegionInfo] = []
     /// The lane's tick at which a leader was last heard.
     var heardTick: UInt64 = 0
 
@@ -150,6 +196,10 @@ final class Region {
         self.persistedTerm = hardState.term
         self.persistedVote = hardState.vote
         self.firstCampaigns = firstCampaigns
+        // One that its parent has forsaken has nothing, and needs nothing of its parent's.
+        hasOwnBase =
+            birth.parting == nil || birth.introduction != nil
+            || log.lastIndex < birth.logBegins
     }
 
     /// The outbox of another peer's node; nil for a peer that is not known.

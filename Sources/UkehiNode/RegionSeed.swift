@@ -24,6 +24,8 @@ package struct RegionSeed: Sendable {
     package var applied: LogIndex
     /// Whether this peer should be its new region's first leader.
     package var campaignsFirst: Bool
+    /// Whether every member has voted for this peer by being born; only at its birth.
+    package var leadsFirst = false
 }
 
 extension RegionSeed {
@@ -76,6 +78,7 @@ extension Lane {
             regions[region.id] = region
             orderedRegions.append(region)
             markDirty(region)
+            if seed.leadsFirst { region.raft.leadFirstTerm() }
             region.log.makeOffer = { [unowned self, unowned region] in offer(region) }
             if let mark = seed.replaced { finish(mark, seed.hardState, region) }
             observer?.opened(status(region)) { index in region.raft.term(at: index) }
@@ -126,6 +129,9 @@ extension Lane {
         configuration.restartCampaignBarrier = true
         configuration.refusalTellsCommit = true
         configuration.leadOnlyWithDurableVote = true
+        configuration.beginsAt =
+            seed.descriptor.epoch.version > seed.birth.origin.epoch.version
+            ? max(seed.birth.logBegins, LogIndex(1)) : seed.birth.logBegins
         configuration.maxMessageBytes = options.raft.messageBytes
         configuration.maxCommittedBytesPerReady = options.raft.committedBytesPerReady
         configuration.maxUncommittedBytes = options.raft.uncommittedBytes

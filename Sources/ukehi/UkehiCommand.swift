@@ -35,6 +35,10 @@ struct UkehiCommand: AsyncParsableCommand {
               ukehi wal stat ./data
               ukehi wal verify ./data
 
+            See the ranges that keys are divided into, and divide them:
+              ukehi region list
+              ukehi region split --at user/5000
+
             Back up a stopped node, and make a new one of the backup:
               ukehi snapshot export ./data --out-dir ./backup
               ukehi snapshot import ./backup --data-dir ./restored
@@ -47,9 +51,8 @@ struct UkehiCommand: AsyncParsableCommand {
 
     private static var subcommands: [any ParsableCommand.Type] {
         let shipped: [any ParsableCommand.Type] = [
-            Bench.self, Serve.self, KeyValueCommand.self, MemberCommand.self, WALCommand.self,
-            SnapshotCommand.self,
-            SimulateCommand.self, VersionCommand.self,
+            Bench.self, Serve.self, KeyValueCommand.self, MemberCommand.self, RegionCommand.self,
+            WALCommand.self, SnapshotCommand.self, SimulateCommand.self, VersionCommand.self,
         ]
         #if BugBank
             return shipped + [BugBankCommand.self]

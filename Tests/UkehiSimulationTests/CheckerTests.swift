@@ -270,14 +270,18 @@ struct CheckerTests {
         let region = RegionID(2)
         var checker = OutcomeChecker()
         #expect(checker.committed(try write(1, at: 1), in: region) == nil)
-        #expect(checker.answered(1) == nil)
-        #expect(checker.answered(1001) == nil)
-        #expect(checker.answered(2)?.contains("committed nowhere") == true)
+        #expect(checker.answered(1, isVoid: { _ in false }) == nil)
+        #expect(checker.answered(1001, isVoid: { _ in false }) == nil)
+        #expect(checker.answered(2, isVoid: { _ in false })?.contains("committed nowhere") == true)
         // A retry that nobody asked for.
         #expect(checker.committed(try write(1, at: 2), in: region)?.contains("twice") == true)
-        #expect(checker.rejected(5) == nil)
+        #expect(checker.rejected(5, isVoid: { _ in false }) == nil)
         #expect(checker.committed(try write(5, at: 3), in: region)?.contains("rejected") == true)
-        #expect(checker.rejected(1001)?.contains("then rejected") == true)
+        #expect(checker.rejected(1001, isVoid: { _ in false })?.contains("then rejected") == true)
+        // Of another epoch than its region: nothing was carried out.
+        #expect(checker.committed(try write(7, at: 4), in: region) == nil)
+        #expect(checker.rejected(7, isVoid: { $0.index == LogIndex(4) }) == nil)
+        #expect(checker.answered(1007, isVoid: { _ in true })?.contains("another version") == true)
     }
 
     // MARK: The log

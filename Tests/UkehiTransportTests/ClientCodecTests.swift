@@ -28,6 +28,7 @@ struct ClientCodecTests {
             id: 8, operation: .members(RegionID(3), .plan([NodeID(1), NodeID(2)])), key: ""),
         WireRequest(id: 9, operation: .members(.system, .set([NodeID(7)])), key: ""),
         WireRequest(id: 10, operation: .members(RegionID(3), .transfer(NodeID(7))), key: ""),
+        WireRequest(id: 11, operation: .split(["k", "m"]), key: "k"),
     ]
 
     static let replies: [Reply] = [
@@ -63,6 +64,7 @@ struct ClientCodecTests {
                 ], wanted: [NodeID(1), NodeID(3)], progress: .waiting, reason: "why",
                 steps: ["one", "two"])),
         .digest(RegionDigest(region: RegionID(1), applied: LogIndex(2), high: 3, low: 4)),
+        .regions([region, region]), .regions([]),
         .failed(.outcomeUnknown), .failed(.rejected(.notLeader(region))),
         .failed(.rejected(.staleEpoch(current: [region, region]))),
         .failed(.rejected(.overloaded)), .failed(.rejected(.unavailable("why"))),

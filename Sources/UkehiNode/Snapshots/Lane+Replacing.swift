@@ -151,6 +151,9 @@ extension Lane {
         region.descriptor = descriptor
         region.handedDescriptor = descriptor
         region.handedChanges.removeAll()
+        if descriptor.epoch.version > region.birth.origin.epoch.version {
+            region.raft.setBeginning(max(region.birth.logBegins, LogIndex(1)))
+        }
         findContacts(of: region)
         host?.membersChanged(descriptor)
         guard let first = held.first else { return }
@@ -250,6 +253,8 @@ extension SnapshotFiles {
         }
         let descriptor = reader.header.descriptor
         try applier.install(reader, region: mark.region, descriptor: descriptor.encoded())
+        // Less than before, where the region was divided meanwhile.
+        try applier.setRange(descriptor.range, of: mark.region)
         return descriptor
     }
 }

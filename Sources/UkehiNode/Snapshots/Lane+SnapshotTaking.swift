@@ -18,6 +18,10 @@ extension Lane {
     func consider(_ message: Message, _ region: Region) {
         guard message.to == region.peer, let offered = message.snapshot else { return }
         guard region.replacement == nil else { return }
+        // Its keys are there by its parent's log only, or others' by its own: that log comes first.
+        guard region.hasOwnBase, !(host?.isAwaited(region.id) ?? false) else {
+            return askFlushedChildren()
+        }
         // Nothing new: the core alone says so, in a way that helps the leader on.
         if offered.index <= region.raft.committed
             || region.raft.term(at: offered.index) == offered.term
@@ -162,9 +166,10 @@ extension Lane {
     /// Lets the core take the snapshot, as if from the leader there is.
     private func giveToCore(_ position: Int, _ region: Region) {
         guard case .held(let header) = snapshots.incoming[position].stage else { return }
-        // Of a range that this region no longer has, or has not yet: it would replace other keys.
-        guard header.epoch.version == region.descriptor.epoch.version,
-            header.range == region.descriptor.range, header.index > region.raft.committed
+        // Of keys that this region no longer has: it would replace another's. Less than it has is what is
+        // left after a division that it has not applied.
+        guard header.epoch.version >= region.descriptor.epoch.version,
+            region.descriptor.range.contains(header.range), header.index > region.raft.committed
         else { return forget(position) }
         guard region.leader != .none, region.leader != region.peer else { return }
         snapshots.incoming[position].stage = .given

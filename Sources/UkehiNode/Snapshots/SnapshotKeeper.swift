@@ -65,8 +65,9 @@ package final class SnapshotKeeper: @unchecked Sendable {
                 guard reader.header.region == region, reader.header.index == index else {
                     throw SnapshotError(.damaged, "It is another snapshot than its name says.")
                 }
-                try applier.install(
-                    reader, region: region, descriptor: reader.header.descriptor.encoded())
+                let descriptor = reader.header.descriptor
+                try applier.install(reader, region: region, descriptor: descriptor.encoded())
+                try applier.setRange(descriptor.range, of: region)
                 let rawBytes = reader.totals.rawBytes
                 lock.withLock { regions[region] = Kept(index: index, rawBytes: rawBytes) }
                 // One that cannot be read must not pass for this index when it is made again.

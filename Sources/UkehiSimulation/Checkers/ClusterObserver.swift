@@ -59,6 +59,8 @@ final class ClusterObserver {
     var mayLeaveBehind = false
     /// Logs that a snapshot has replaced.
     private(set) var replacements = 0
+    /// Regions that came out of others.
+    private(set) var born: Set<RegionID> = []
     private(set) var elections = 0
     private(set) var committedEntries = 0
     let log: EventLog
@@ -112,6 +114,12 @@ final class ClusterObserver {
             observer.configurations.changed(descriptor, at: index).map {
                 observer.fail(descriptor.region, "node-\(number + 1), \(peer): \($0)")
             }
+        }
+        func divided(
+            _ parent: RegionDescriptor, into children: [RegionDescriptor], peer: PeerID,
+            at index: LogIndex
+        ) {
+            observer.divided(number, parent, children, peer, index)
         }
         func durable(region: RegionID, entries: [Entry]) {
             observer.durable(number, region, entries)
@@ -171,12 +179,32 @@ final class ClusterObserver {
         } else {
             for index in 0..<peer.lastIndex.rawValue {
                 record.durable.append(
-                    committed[peer.region]?[LogIndex(index + 1)]?.term ?? .zero)
+                    term(LogIndex(index + 1)) ?? committed[peer.region]?[LogIndex(index + 1)]?.term
+                        ?? .zero)
             }
         }
         record.term = peer.term
         record.committed = peer.committed
         record.wasLeader = false
+    }
+
+    /// A region is divided alike wherever it is; the new ones' logs begin as if something had been in them.
+    private func divided(
+        _ node: Int, _ parent: RegionDescriptor, _ children: [RegionDescriptor], _ peer: PeerID,
+        _ index: LogIndex
+    ) {
+        log.add(
+            .members(
+                node: node,
+                words: "\(peer) is divided at \(index): \(parent.membersInWords), new "
+                    + children.map { "\($0.region)" }.joined(separator: " ")),
+            region: parent.region.rawValue)
+        configurations.divided(parent, into: children, at: index).map {
+            fail(parent.region, "node-\(node + 1), \(peer): \($0)")
+        }
+        for child in children where born.insert(child.region).inserted {
+            committed[child.region] = CommittedLog(first: SplitRules.firstApplied + 1)
+        }
     }
 
     private func record(_ node: Int, _ region: RegionID) -> PeerRecord {
@@ -212,15 +240,16 @@ final class ClusterObserver {
         configurations.opened(descriptor, applied: index).map {
             fail(region, "node-\(node + 1) took a snapshot: \($0)")
         }
-        guard let truth = committed[region], truth[index]?.term == term else {
+        guard let truth = committed[region],
+            truth[index]?.term == term || truth.first == index + 1
+        else {
             return fail(
                 region,
                 "node-\(node + 1) took a snapshot that ends with \(index) of term \(term), which "
                     + "nobody has committed")
         }
-        record(node, region).durable = (1...index.rawValue).map {
-            truth[LogIndex($0)]?.term ?? .zero
-        }
+        record(node, region).durable =
+            (1..<index.rawValue).map { truth[LogIndex($0)]?.term ?? .zero } + [term]
     }
 
     /// Log matching (Raft §5.3): equal index and term mean equal entries, and equal logs before them.

@@ -10,8 +10,15 @@ struct ConfigurationChecker {
     /// Ascending by index; the first is of the region's beginning.
     private var known: [RegionID: [(index: LogIndex, descriptor: RegionDescriptor)]] = [:]
 
-    /// How many changes there were.
-    var changes: Int { known.values.reduce(0) { $0 + $1.count - 1 } }
+    /// How many changes of members there were.
+    var changes: Int { known.values.reduce(0) { $0 + $1.count - 1 } - splits }
+    /// How many divisions.
+    private(set) var splits = 0
+
+    /// Every region as first seen last, ascending.
+    var newest: [RegionDescriptor] {
+        known.keys.sorted().compactMap { known[$0]?.last?.descriptor }
+    }
 
     /// A peer has applied the change at `index`. Returns what is wrong with that, if anything is.
     mutating func changed(_ descriptor: RegionDescriptor, at index: LogIndex) -> String? {
@@ -36,6 +43,34 @@ struct ConfigurationChecker {
         return nil
     }
 
+    /// A region was divided by the entry at `index`. Returns what is wrong with that, if anything is.
+    mutating func divided(
+        _ parent: RegionDescriptor, into children: [RegionDescriptor], at index: LogIndex
+    ) -> String? {
+        let list = known[parent.region] ?? []
+        if let same = list.first(where: { $0.index == index }) {
+            return same.descriptor == parent
+                ? nil : "another division by entry \(index) than elsewhere"
+        }
+        guard let last = list.last, index > last.index else {
+            return "a division at \(index) that nobody else found there"
+        }
+        if let problem = RangeCoverage.problem(
+            ([parent] + children).map(\.range), of: last.descriptor.range)
+        {
+            return "divided so that \(problem)"
+        }
+        if let old = children.first(where: { known[$0.region] != nil }) {
+            return "\(old.region) comes out of it and was there before"
+        }
+        known[parent.region]?.append((index, parent))
+        for child in children {
+            known[child.region] = [(SplitRules.firstApplied, child)]
+        }
+        splits += 1
+        return nil
+    }
+
     /// A region was opened with these members. Returns what is wrong with that, if anything is.
     mutating func opened(_ descriptor: RegionDescriptor, applied: LogIndex) -> String? {
         guard let list = known[descriptor.region] else {
@@ -43,11 +78,17 @@ struct ConfigurationChecker {
             known[descriptor.region] = [(.zero, descriptor)]
             return nil
         }
-        let right = list.last { $0.index <= applied }
+        // What came out of another region begins later; who was introduced to it has applied nothing.
+        let right = list.last { $0.index <= applied } ?? list.first
         return right?.descriptor == descriptor
             ? nil
             : "at entry \(applied) with configuration \(descriptor.epoch) instead of "
                 + "\(right.map { "\($0.descriptor.epoch)" } ?? "none")"
+    }
+
+    /// By which version of the region the entry at `index` is judged.
+    func version(of region: RegionID, at index: LogIndex) -> UInt64? {
+        known[region]?.last { $0.index < index }?.descriptor.epoch.version
     }
 
     /// Those that may be in force where the newest entries are committed: the newest, and the one before

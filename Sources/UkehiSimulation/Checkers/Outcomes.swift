@@ -9,9 +9,11 @@ import UkehiRaft
 import UkehiState
 
 struct OutcomeChecker {
-    private struct Place: Hashable {
+    struct Place: Hashable {
         var region: RegionID
         var index: LogIndex
+        /// The region's version as its proposer believed it: at another one no command runs (RULES 23).
+        var version: UInt64
     }
     private var places: [UInt64: Place] = [:]
     private var rejected: Set<UInt64> = []
@@ -19,7 +21,7 @@ struct OutcomeChecker {
     /// An entry is committed for good. Returns what is wrong with that, if anything is.
     mutating func committed(_ entry: Entry, in region: RegionID) -> String? {
         var problem: String?
-        Self.forEachValue(in: entry) { value in
+        Self.forEachValue(in: entry) { value, version in
             if rejected.contains(value) {
                 problem = "write \(value) was rejected, and is committed at \(entry.index)"
             }
@@ -28,26 +30,32 @@ struct OutcomeChecker {
                     "write \(value) is committed twice, at \(before.index) of \(before.region) and at "
                     + "\(entry.index) of \(region)"
             }
-            places[value] = Place(region: region, index: entry.index)
+            places[value] = Place(region: region, index: entry.index, version: version)
         }
         return problem
     }
 
-    /// A client was told that nothing was done.
-    mutating func rejected(_ value: UInt64) -> String? {
+    /// A client was told that nothing was done; `isVoid` says whether an entry there carried nothing out.
+    mutating func rejected(_ value: UInt64, isVoid: (Place) -> Bool) -> String? {
         rejected.insert(value)
-        return places[value].map {
-            "write \(value) was committed at \($0.index) of \($0.region), then rejected"
-        }
+        guard let place = places[value], !isVoid(place) else { return nil }
+        return "write \(value) was committed at \(place.index) of \(place.region), then rejected"
     }
 
     /// A client was told a result.
-    func answered(_ value: UInt64) -> String? {
-        places[value] == nil ? "write \(value) was answered, but is committed nowhere" : nil
+    func answered(_ value: UInt64, isVoid: (Place) -> Bool) -> String? {
+        guard let place = places[value] else {
+            return "write \(value) was answered, but is committed nowhere"
+        }
+        return isVoid(place)
+            ? "write \(value) was answered, but \(place.index) of \(place.region) is of another version of it"
+            : nil
     }
 
     /// The numbers that an entry's commands would write.
-    private static func forEachValue(in entry: Entry, _ body: (UInt64) -> Void) {
+    private static func forEachValue(
+        in entry: Entry, _ body: (_ value: UInt64, _ version: UInt64) -> Void
+    ) {
         guard entry.kind == .normal, !entry.data.isEmpty else { return }
         entry.data.withUnsafeBytes { payload in
             guard let header = try? EntryPayload(payload), header.kind == .commands else { return }
@@ -56,12 +64,14 @@ struct OutcomeChecker {
                 guard let view = try? CommandView(record: record) else { continue }
                 switch view.kind {
                 case .put:
-                    if let value = SimulatedValue.number(Bytes(copying: view.body)) { body(value) }
+                    if let value = SimulatedValue.number(Bytes(copying: view.body)) {
+                        body(value, header.epoch.version)
+                    }
                 case .compareAndSet:
                     if let condition = try? view.condition(), condition.puts,
                         let value = SimulatedValue.number(Bytes(copying: condition.value))
                     {
-                        body(value)
+                        body(value, header.epoch.version)
                     }
                 default: continue
                 }

@@ -23,7 +23,7 @@ struct DigestChecker {
 /// Every key belongs to exactly one region.
 enum RangeCoverage {
     /// Why these ranges do not hold each key once; nil if they do.
-    static func problem(_ unsorted: [KeyRange]) -> String? {
+    static func problem(_ unsorted: [KeyRange], of whole: KeyRange = .all) -> String? {
         let ranges = unsorted.sorted {
             // The one without an end is last among those that begin together.
             $0.lower != $1.lower
@@ -33,14 +33,23 @@ enum RangeCoverage {
         guard let first = ranges.first, let last = ranges.last else {
             return "no region owns a key"
         }
-        if !first.lower.isEmpty { return "nobody owns the keys below \(first.lower)" }
+        if first.lower != whole.lower { return "nobody owns the keys below \(first.lower)" }
         for (left, right) in zip(ranges, ranges.dropFirst()) {
             if left.overlaps(right) { return "\(left) and \(right) own the same keys" }
             if left.upper != right.lower {
                 return "nobody owns the keys between \(left) and \(right)"
             }
         }
-        return last.upper.isEmpty ? nil : "nobody owns the keys from \(last.upper) on"
+        return last.upper == whole.upper ? nil : "nobody owns the keys from \(last.upper) on"
+    }
+
+    /// Which two of these own the same keys; nil if none do.
+    static func overlap(_ unsorted: [KeyRange]) -> String? {
+        let ranges = unsorted.sorted { $0.lower < $1.lower }
+        for (left, right) in zip(ranges, ranges.dropFirst()) where left.overlaps(right) {
+            return "\(left) and \(right) own the same keys"
+        }
+        return nil
     }
 }
 

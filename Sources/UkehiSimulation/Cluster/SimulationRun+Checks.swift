@@ -36,12 +36,17 @@ extension SimulationRun {
 
     func answered(_ operation: HistoryOperation) {
         guard operation.outcome != .unknown, let value = operation.action.written else { return }
-        if let problem = outcomes.answered(value) { fail(problem, nil) }
+        if let problem = outcomes.answered(value, isVoid: isVoid) { fail(problem, nil) }
     }
 
     func rejected(_ action: HistoryOperation.Action) {
         guard let value = action.written else { return }
-        if let problem = outcomes.rejected(value) { fail(problem, nil) }
+        if let problem = outcomes.rejected(value, isVoid: isVoid) { fail(problem, nil) }
+    }
+
+    private func isVoid(_ place: OutcomeChecker.Place) -> Bool {
+        let version = cluster.observer.configurations.version(of: place.region, at: place.index)
+        return version != place.version
     }
 
     // MARK: At every moment
@@ -60,11 +65,18 @@ extension SimulationRun {
             else {
                 continue
             }
-            if let problem = RangeCoverage.problem(topology.regions.map(\.range)) {
+            // What a node has of others' regions may be from before they were divided.
+            let problem =
+                dividesRegions
+                ? RangeCoverage.overlap(topology.regions.map(\.range))
+                : RangeCoverage.problem(topology.regions.map(\.range))
+            if let problem {
                 fail("as node-\(node.number + 1) has it, \(problem)", nil)
             }
             for region in topology.regions {
-                guard let digest = try? core.applier.digest(region: region.region) else { continue }
+                guard node.lane?.holds(region.region) ?? false || !dividesRegions,
+                    let digest = try? core.applier.digest(region: region.region)
+                else { continue }
                 if let problem = digests.take(digest, node: node.number) {
                     fail(problem, region.region)
                 }

@@ -28,6 +28,8 @@ package struct SimulationResult: Sendable {
     package var memberChanges = 0
     /// Peers that came to be later than their regions.
     package var newPeers = 0
+    /// Divisions of regions that were committed.
+    package var splits = 0
     /// Damaged bodies that nodes wrote again from their peers' entries.
     package var mendedBodies = 0
     /// Regions on nodes that a snapshot has replaced.
@@ -43,6 +45,8 @@ package final class SimulationRun {
     let cluster: SimulatedCluster
     let injector: FaultInjector
     private let members: MembershipDriver?
+    private let splits: SplitDriver?
+    var dividesRegions: Bool { splits != nil }
     private let schedule: FaultSchedule
     private let faultNanoseconds: UInt64
     private var clients: [SimulatedClient] = []
@@ -91,6 +95,11 @@ package final class SimulationRun {
                 world: cluster.world, nodes: cluster.nodes, network: cluster.network,
                 regions: options.regions, everyMilliseconds: interval, seed: seed)
         }
+        splits = options.splitsEveryMilliseconds.map { [cluster, keys] interval in
+            SplitDriver(
+                world: cluster.world, nodes: cluster.nodes, keys: keys,
+                everyMilliseconds: interval, seed: seed)
+        }
         for node in cluster.nodes {
             node.onLost = { [injector] error in
                 log.add(.ended(node: node.number, reason: "\(error)"))
@@ -130,6 +139,7 @@ package final class SimulationRun {
         startCheckers()
         injector.run(schedule)
         members?.start()
+        splits?.start()
         world.run(until: faultNanoseconds)
         if world.failure == nil { comeBack() }
         if world.failure == nil { lookClosely() }
@@ -144,6 +154,7 @@ package final class SimulationRun {
             refusedNodes: lostNodes,
             memberChanges: cluster.observer.configurations.changes,
             newPeers: cluster.observer.newPeers.count,
+            splits: cluster.observer.configurations.splits,
             mendedBodies: cluster.nodes.reduce(0) { $0 + $1.mendedBodies },
             snapshotsInstalled: cluster.observer.replacements,
             rarePaths: cluster.rarePaths.counts)
@@ -175,13 +186,14 @@ package final class SimulationRun {
         let world = cluster.world
         for client in clients { client.stop() }
         members?.stop()
+        splits?.stop()
         injector.heal()
         cluster.rarePaths.isQuiet = true
         // What clients still wait for comes to its end, then everything must be well.
         world.run(until: world.now + 10_000_000_000)
         guard world.failure == nil else { return }
         var lost = lostNodes
-        for region in keys.ranges.indices {
+        for region in regionsInTheEnd() {
             if lostNodes != lost {
                 // It met its damage only now.
                 lost = lostNodes
@@ -189,43 +201,73 @@ package final class SimulationRun {
             }
             // Where most copies are gone nobody can lead; that nobody lied is what the history shows.
             guard options.nodes - lostNodes > options.nodes / 2 || members != nil else { return }
-            let key = keys.name(keys.keys(of: region)[0])
-            if cluster.leader(of: key) == nil, mayLackLeader(region) { return }
-            guard cluster.leader(of: key) != nil else {
+            let id = region.id
+            if cluster.leader(of: region.key) == nil, mayLackLeader(id) { return }
+            guard cluster.leader(of: region.key) != nil else {
                 return world.fail(
-                    "region \(region + 2) has no leader ten seconds after the last fault",
-                    region: UInt64(region + 2))
+                    "\(id) has no leader ten seconds after the last fault", region: id.rawValue)
             }
-            for key in keys.keys(of: region) { read(key) }
+            for key in region.clientKeys { read(key) }
             do {
                 let digests = try settledDigests(region)
-                guard digests.count == holders(region).count - standingStill(region).count else {
+                guard digests.count == holders(id).count - standingStill(id).count else {
                     if lostNodes != lost { continue }
                     return world.fail(
-                        "only \(digests.keys.sorted()) answer for region \(region + 2)",
-                        region: UInt64(region + 2))
+                        "only \(digests.keys.sorted()) answer for \(id)", region: id.rawValue)
                 }
                 guard Set(digests.values).count == 1 else {
                     return world.fail(
-                        "replicas of region \(region + 2) differ: "
+                        "replicas of \(id) differ: "
                             + digests.sorted { $0.key < $1.key }
                             .map {
                                 "node-\($0.key + 1) at \($0.value.applied): "
                                     + String($0.value.low, radix: 16)
-                            }.joined(separator: ", "), region: UInt64(region + 2))
+                            }.joined(separator: ", "), region: id.rawValue)
                 }
             } catch { return }
         }
+        if let problem = coverageInTheEnd() { world.fail(problem) }
+    }
+
+    /// A region as the faults have left it.
+    private struct EndRegion {
+        var id: RegionID
+        /// One of its keys.
+        var key: Bytes
+        var clientKeys: [Int]
+    }
+
+    /// All user regions, ascending by range; as first divided by anybody.
+    private func regionsInTheEnd() -> [EndRegion] {
+        guard dividesRegions else {
+            return keys.ranges.indices.map { region in
+                let own = keys.keys(of: region)
+                return EndRegion(
+                    id: RegionID(UInt64(region + 2)), key: keys.name(own[0]), clientKeys: own)
+            }
+        }
+        return cluster.observer.configurations.newest.filter { !$0.isSystem }.map { region in
+            let own = (0..<keys.count).filter { region.range.contains(keys.name($0)) }
+            return EndRegion(
+                id: region.region, key: own.first.map { keys.name($0) } ?? region.range.lower,
+                clientKeys: own)
+        }
+    }
+
+    private func coverageInTheEnd() -> String? {
+        RangeCoverage.problem(
+            cluster.observer.configurations.newest.filter { !$0.isSystem }.map(\.range))
     }
 
     /// The digests of a region's replicas, asked again for two seconds while they stand at different
     /// places: a leader appends for itself, too (compactions), between two answers.
-    private func settledDigests(_ region: Int) throws(SimulationFailure) -> [Int: RegionDigest] {
-        let key = keys.name(keys.keys(of: region)[0])
+    private func settledDigests(
+        _ region: EndRegion
+    ) throws(SimulationFailure) -> [Int: RegionDigest] {
         func going() throws(SimulationFailure) -> [Int: RegionDigest] {
-            let still = standingStill(region)
-            let holders = holders(region)
-            return try cluster.digests(of: key).filter {
+            let still = standingStill(region.id)
+            let holders = holders(region.id)
+            return try cluster.digests(of: region.key).filter {
                 holders.contains($0.key) && !still.contains($0.key)
             }
         }
@@ -239,8 +281,7 @@ package final class SimulationRun {
 
     /// The nodes that are up and have a peer of a region: all of its members, but where a new one waits
     /// for what an old one left to be cleared away. Who is none any more may not know it yet.
-    private func holders(_ region: Int) -> Set<Int> {
-        let id = RegionID(UInt64(region + 2))
+    private func holders(_ id: RegionID) -> Set<Int> {
         let view = cluster.nodes.lazy.compactMap { $0.lane?.memberView(of: id) }.first
         guard members != nil, let view else {
             return Set(cluster.nodes.filter { !$0.isLost }.map(\.number))
@@ -254,9 +295,8 @@ package final class SimulationRun {
     private var losesAllCopies: Bool { injector.corruptible.count == options.nodes }
 
     /// The nodes whose peer of a region cannot go on: what it cannot read, nobody has any more who is up.
-    private func standingStill(_ region: Int) -> [Int] {
-        let id = RegionID(UInt64(region + 2))
-        return cluster.nodes.filter { node in
+    private func standingStill(_ id: RegionID) -> [Int] {
+        cluster.nodes.filter { node in
             guard let hopes = node.lane?.hopes(of: id) else { return false }
             return losesAllCopies
                 || hopes.allSatisfy { hope in
@@ -266,8 +306,8 @@ package final class SimulationRun {
     }
 
     /// Where no copy is safe, too many peers may be damaged for any to lead.
-    private func mayLackLeader(_ region: Int) -> Bool {
-        losesAllCopies && (lostNodes + standingStill(region).count) * 2 >= options.nodes
+    private func mayLackLeader(_ id: RegionID) -> Bool {
+        losesAllCopies && (lostNodes + standingStill(id).count) * 2 >= options.nodes
     }
 
     private var lostNodes: Int { cluster.nodes.count(where: \.isLost) }

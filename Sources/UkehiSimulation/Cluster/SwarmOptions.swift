@@ -20,6 +20,8 @@ package enum Scenario: String, CaseIterable, Sendable {
     case rot
     /// Regions' members change all the while, under any faults but those of what disks hold.
     case members
+    /// Regions are divided all the while, and their members change, under the same faults.
+    case splits
     /// None: how things are meant to be.
     case calm
 
@@ -39,7 +41,7 @@ package enum Scenario: String, CaseIterable, Sendable {
             ]
         case .time: [.pause, .slowProcess, .clockJump, .clockDrift, .isolation, .kill]
         case .rot: [.rot, .rottenEntries, .kill, .powerCut]
-        case .members:
+        case .members, .splits:
             FaultKind.allCases.filter {
                 ![.rot, .corruption, .misdirection, .rottenEntries].contains($0)
             }
@@ -92,6 +94,8 @@ package struct SwarmOptions: Sendable {
     package var tearBytes = 512
     /// Members of some region change once in so many milliseconds on average; nil: never.
     package var membersEveryMilliseconds: UInt64?
+    /// Some region is divided once in so many milliseconds on average; nil: never.
+    package var splitsEveryMilliseconds: UInt64?
     /// Of a hundred points in the code, how many may take their rare path; 0: none ever does.
     package var rarePercent: UInt64 = 0
     /// Which kinds of fault occur, and how often: one per this many milliseconds on average.
@@ -142,10 +146,15 @@ package struct SwarmOptions: Sendable {
         faultEveryMilliseconds = pick([200, 500, 1000, 3000])
         drawRest(seed)
         drawSnapshots(seed)
-        guard scenario == .members else { return }
+        guard scenario == .members || scenario == .splits else { return }
         // New peers begin with snapshots.
         leavesBehind = true
         membersEveryMilliseconds = [50, 150, 500, 1500][Int(random.next() % 4)]
+        guard scenario == .splits else { return }
+        splitsEveryMilliseconds = [200, 500, 1500, 4000][Int(random.next() % 4)]
+        keysPerRegion = max(keysPerRegion, 4)
+        if self.regions > 5 { self.regions = 3 }
+        if random.next() % 2 == 0 { membersEveryMilliseconds = nil }
     }
 
     /// Drawn apart again.
@@ -213,6 +222,7 @@ package struct SwarmOptions: Sendable {
             "appends of \(raft.messageBytes) B, \(raft.inflightMessages) and "
                 + "\(raft.inflightBytes) B in flight",
             membersEveryMilliseconds.map { "members change every \($0) ms" } ?? "members stay",
+            splitsEveryMilliseconds.map { "a split every \($0) ms" } ?? "no splits",
             "pages of \(raft.committedBytesPerReady) B", "\(raft.uncommittedBytes) B uncommitted",
             "\(rarePercent) % of the rare paths on",
         ]

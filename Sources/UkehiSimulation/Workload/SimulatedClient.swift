@@ -210,6 +210,8 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
             guard case .scan(let asked) = current.action else { return }
             // A page may end before the range does: what it says of is what lies before its end.
             let keys = asked.filter { key in page.next.map { self.keys.name(key) < $0 } ?? true }
+            // It ended before all of them, where a region does that had been one with theirs.
+            guard !keys.isEmpty else { return finish(tag, nil) }
             self.current?.action = .scan(keys: keys)
             var values: [UInt64?] = Array(repeating: nil, count: keys.count)
             for pair in page.pairs {

@@ -60,7 +60,7 @@ enum SimulationWorker {
             ("committed_entries", .int(result.committedEntries)),
             ("undecided_histories", .int(result.undecided)),
             ("refused_nodes", .int(result.refusedNodes)),
-            ("member_changes", .int(result.memberChanges)),
+            ("member_changes", .int(result.memberChanges)), ("splits", .int(result.splits)),
             ("mended_bodies", .int(result.mendedBodies)),
             ("snapshots_installed", .int(result.snapshotsInstalled)),
             (

@@ -1,0 +1,370 @@
+// Regions that are divided while they work, on nodes that crash.
+
+import Testing
+import UkehiBase
+import UkehiRaft
+import UkehiState
+
+@testable import UkehiNode
+
+@Suite("rules of splits")
+struct SplitRulesTests {
+    static let region = RegionDescriptor(
+        region: RegionID(7), isSystem: false, range: KeyRange(lower: "d", upper: "p"),
+        epoch: RegionEpoch(confVersion: 4, version: 6),
+        peers: [
+            PeerDescriptor(peer: PeerID(10), node: NodeID(1)),
+            PeerDescriptor(peer: PeerID(11), node: NodeID(3)),
+            PeerDescriptor(peer: PeerID(12), node: NodeID(2), roles: .learner),
+        ])
+
+    static func part(
+        _ id: UInt64, _ end: Bytes, leader: UInt64 = 1, peers: [UInt64] = [1, 2, 3]
+    ) -> SplitCommand.Part {
+        SplitCommand.Part(
+            region: RegionID(id), end: end, leader: PeerID(id * 100 + leader),
+            peers: peers.map { PeerID(id * 100 + $0) })
+    }
+
+    @Test("parts from the lower end on, each on the same nodes; the region keeps what is left")
+    func divides() throws {
+        let command = SplitCommand(parts: [
+            Self.part(20, "g"), Self.part(21, "k", peers: [3, 1, 2]),
+        ])
+        let (parent, children) = try Self.region.splitting(by: command, epoch: Self.region.epoch)
+        #expect(parent.range == KeyRange(lower: "k", upper: "p"))
+        #expect(parent.region == RegionID(7) && parent.peers == Self.region.peers)
+        #expect(children.map(\.range.lower) == ["d", "g"])
+        #expect(children.map(\.range.upper) == ["g", "k"])
+        let epoch = RegionEpoch(confVersion: 4, version: 8)
+        #expect(([parent] + children).allSatisfy { $0.epoch == epoch })
+        #expect(
+            children[1].peers == [
+                PeerDescriptor(peer: PeerID(2101), node: NodeID(3)),
+                PeerDescriptor(peer: PeerID(2102), node: NodeID(2), roles: .learner),
+                PeerDescriptor(peer: PeerID(2103), node: NodeID(1)),
+            ])
+        // What is made can be stored.
+        for made in [parent] + children {
+            #expect(try RegionDescriptor.decode(made.encoded()) == made)
+        }
+    }
+
+    @Test("what is refused, and why")
+    func refusals() {
+        func refusal(
+            _ parts: [SplitCommand.Part], epoch: RegionEpoch = SplitRulesTests.region.epoch,
+            of region: RegionDescriptor = SplitRulesTests.region
+        ) -> SplitRefusal? {
+            do throws(SplitRefusal) {
+                _ = try region.splitting(by: SplitCommand(parts: parts), epoch: epoch)
+                return nil
+            } catch {
+                return error
+            }
+        }
+        #expect(refusal([Self.part(20, "g")]) == nil)
+        for end in ["d", "c", "p", "q", ""] as [Bytes] {
+            #expect(refusal([Self.part(20, end)]) == .keyOutside, "\(end)")
+        }
+        #expect(refusal([Self.part(20, "g"), Self.part(21, "g")]) == .keysUnordered)
+        #expect(refusal([Self.part(20, "g"), Self.part(21, "f")]) == .keysUnordered)
+        #expect(refusal([]) == .tooMany)
+        #expect(refusal((0..<65).map { Self.part(20 + $0, "g") }) == .tooMany)
+        #expect(refusal([Self.part(7, "g")]) == .malformed)
+        #expect(refusal([Self.part(1, "g")]) == .malformed)
+        #expect(refusal([Self.part(20, "g"), Self.part(20, "h")]) == .malformed)
+        #expect(refusal([Self.part(20, "g", peers: [1, 2])]) == .malformed)
+        #expect(refusal([Self.part(20, "g", peers: [1, 2, 2])]) == .malformed)
+        // A learner, and nobody, leads nothing.
+        #expect(refusal([Self.part(20, "g", leader: 3)]) == .malformed)
+        #expect(refusal([Self.part(20, "g", leader: 9)]) == .malformed)
+        for old in [(3, 6), (5, 6), (4, 5), (4, 7)] as [(UInt64, UInt64)] {
+            #expect(
+                refusal(
+                    [Self.part(20, "g")], epoch: RegionEpoch(confVersion: old.0, version: old.1))
+                    == .staleEpoch)
+        }
+        var joint = Self.region
+        joint.peers[1].roles = [.outgoingVoter]
+        #expect(refusal([Self.part(20, "g")], of: joint) == .pending)
+        var system = Self.region
+        system.isSystem = true
+        #expect(refusal([Self.part(20, "g")], of: system) == .system)
+    }
+
+    @Test("a birth tells what the region came out of; its bytes are read to the last")
+    func birth() throws {
+        let parting = RegionBirth.Parting(
+            parent: RegionID(3), peer: PeerID(5), index: LogIndex(77))
+        var introduction = Self.region
+        introduction.epoch.confVersion += 1
+        for birth in [
+            RegionBirth(origin: Self.region),
+            RegionBirth(origin: Self.region, introduction: introduction),
+            RegionBirth(origin: Self.region, parting: parting),
+            RegionBirth(origin: Self.region, introduction: introduction, parting: parting),
+        ] {
+            let bytes = birth.encoded()
+            #expect(try RegionBirth.decode(bytes) == birth)
+            for length in 0..<bytes.count {
+                let cut = try? RegionBirth.decode(bytes[0..<length])
+                #expect(cut == nil || cut != birth)
+            }
+        }
+        #expect(RegionBirth(origin: Self.region).logBegins == .zero)
+        #expect(RegionBirth(origin: Self.region, parting: parting).logBegins == LogIndex(5))
+        introduction.epoch.version += 1
+        introduction.range = KeyRange(lower: "k", upper: "p")
+        let later = RegionBirth(origin: Self.region, introduction: introduction)
+        #expect(later.logBegins == LogIndex(1) && later.firstRange == introduction.range)
+        let own = RegionBirth(
+            origin: Self.region,
+            parting: .init(parent: Self.region.region, peer: PeerID(1), index: LogIndex(1)))
+        #expect(throws: DecodeError.self) { try RegionBirth.decode(own.encoded()) }
+    }
+}
+
+@Suite("splits of regions")
+struct SplitTests {
+    private func started(
+        _ nodes: Int = 3, storeSeed: UInt64? = 1, flushesUnasked: Bool = true,
+        options: @escaping (inout NodeOptions) -> Void = { _ in }
+    ) throws -> TestCluster {
+        let cluster = TestCluster(
+            nodes: nodes, regions: 1, storeSeed: storeSeed, flushesUnasked: flushesUnasked,
+            options: options)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        for key in ["a", "g", "n", "t", "z"] as [Bytes] {
+            guard case .command(.applied)? = try cluster.write(.put(key: key, value: key)) else {
+                Issue.record("\(key) was not written")
+                continue
+            }
+        }
+        return cluster
+    }
+
+    /// Asks the region's leader to divide it.
+    private func split(_ cluster: TestCluster, at keys: [Bytes]) throws -> Reply? {
+        let leader = try #require(cluster.leader(of: keys[0]))
+        let tag = cluster.submit(leader, .split(keys), key: keys[0])
+        cluster.settle()
+        cluster.pass(milliseconds: 500)
+        return cluster.sink.replies[tag]
+    }
+
+    private func regions(_ reply: Reply?) throws -> [RegionInfo] {
+        guard case .regions(let regions)? = reply else {
+            Issue.record("not divided: \(String(describing: reply))")
+            return []
+        }
+        return regions
+    }
+
+    private func expectValues(
+        _ cluster: TestCluster, at location: SourceLocation = #_sourceLocation
+    ) throws {
+        for key in ["a", "g", "n", "t", "z"] as [Bytes] {
+            guard let leader = cluster.leader(of: key),
+                case .value(let found?)? = cluster.read(key, at: leader)
+            else {
+                Issue.record("\(key) cannot be read", sourceLocation: location)
+                continue
+            }
+            #expect(found.value == key, sourceLocation: location)
+        }
+    }
+
+    private func expectEqual(
+        _ cluster: TestCluster, _ region: RegionID, on count: Int,
+        at location: SourceLocation = #_sourceLocation
+    ) throws {
+        let digests = try cluster.members.indices.filter { cluster.region($0, region) != nil }
+            .compactMap { try cluster.members[$0].core?.applier.digest(region: region) }
+        #expect(digests.count == count, sourceLocation: location)
+        #expect(Set(digests).count == 1, sourceLocation: location)
+    }
+
+    @Test("both halves serve, everywhere, and versions go on", arguments: [nil, 1 as UInt64?])
+    func divides(storeSeed: UInt64?) throws {
+        let cluster = try started(storeSeed: storeSeed)
+        let made = try regions(try split(cluster, at: ["h", "p"]))
+        #expect(made.map(\.range.lower) == ["", "h", "p"])
+        #expect(made.last?.region == TestCluster.id)
+        #expect(made.allSatisfy { $0.epoch.version == 3 })
+        try expectValues(cluster)
+        for info in made {
+            try expectEqual(cluster, info.region, on: 3)
+            let leader = try #require(cluster.leads(info.region))
+            // Led without a vote: nobody has seen a later term.
+            let term = cluster.region(leader, info.region)?.raft.term
+            #expect(info.region == TestCluster.id || term == Term(6))
+        }
+        guard case .command(.applied(let version))? = try cluster.write(.put(key: "a", value: "a"))
+        else {
+            Issue.record("the new region does not write")
+            return
+        }
+        #expect(version == 6)
+        // A region that came out of one is divided as any other.
+        let again = try regions(try split(cluster, at: ["b"]))
+        #expect(again.count == 2)
+        try expectValues(cluster)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("refused by the leader, and nothing is changed")
+    func refusals() throws {
+        let cluster = try started()
+        func reason(_ keys: [Bytes]) throws -> String? {
+            guard case .failed(.rejected(.invalid(let text)))? = try split(cluster, at: keys) else {
+                return nil
+            }
+            return text
+        }
+        #expect(try reason(["zz"]) == "\(SplitRefusal.emptyHalf)")
+        #expect(try reason(["B"]) == "\(SplitRefusal.emptyHalf)")
+        #expect(try reason(["h", "i"]) == "\(SplitRefusal.emptyHalf)")
+        #expect(try reason(["p", "h"]) == "\(SplitRefusal.keysUnordered)")
+        let leader = try #require(cluster.leads())
+        let tag = cluster.submit((leader + 1) % 3, .split(["h"]), key: "h")
+        cluster.settle()
+        guard case .failed(.rejected(.notLeader))? = cluster.sink.replies[tag] else {
+            Issue.record("a follower answered otherwise")
+            return
+        }
+        #expect(cluster.descriptor()?.epoch.version == 1)
+        #expect(cluster.members[0].core?.topology?.regions.count == 1)
+        // By hand: ids of a region that there is, a stale epoch.
+        let lane = try #require(cluster.members[leader].core?.lanes[0])
+        let peers = (0..<3).map { PeerID(UInt64(900 + $0)) }
+        let existing = SplitCommand(parts: [
+            .init(region: TestCluster.id, end: "h", leader: peers[0], peers: peers)
+        ])
+        #expect(throws: SplitRefusal.malformed) {
+            try lane.propose(existing, in: TestCluster.id)
+        }
+        #expect(throws: SplitRefusal.unknownRegion) {
+            try lane.propose(existing, in: RegionID(99))
+        }
+        let system = try #require(cluster.leads(.system))
+        #expect(throws: SplitRefusal.system) {
+            try cluster.members[system].core?.lanes[0].propose(existing, in: .system)
+        }
+    }
+
+    @Test(
+        "a command of an older epoch that is committed nevertheless changes nothing; its twin neither"
+    )
+    func replayedCommand() throws {
+        let cluster = try started()
+        let leader = try #require(cluster.leads())
+        let lane = try #require(cluster.members[leader].core?.lanes[0])
+        let region = try #require(cluster.region(leader))
+        let peers = (0..<3).map { PeerID(UInt64(900 + $0)) }
+        let command = SplitCommand(parts: [
+            .init(region: RegionID(500), end: "h", leader: peers[leader], peers: peers)
+        ])
+        let payload = EntryPayload.encode(
+            admin: .split(command), epoch: region.descriptor.epoch, time: 1)
+        // The same entry twice, as a client of the log could forge it.
+        for _ in 0..<2 { _ = try region.raft.propose(payload) }
+        lane.markDirty(region)
+        lane.runPass()
+        cluster.settle()
+        cluster.pass(milliseconds: 500)
+        #expect(cluster.descriptor()?.epoch.version == 2)
+        #expect(cluster.members[0].core?.topology?.regions.count == 2)
+        try expectValues(cluster)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test(
+        "crashes bring both halves back, whatever of the state is lost",
+        arguments: 1...12 as ClosedRange<UInt64>)
+    func crashes(seed: UInt64) throws {
+        // Half of the stores lose all that was not asked to be flushed.
+        let cluster = try started(storeSeed: seed, flushesUnasked: seed % 2 == 0)
+        let made = try regions(try split(cluster, at: ["h"]))
+        _ = try regions(try split(cluster, at: ["c"]))
+        for number in cluster.members.indices { cluster.crash(number, seed: seed) }
+        try cluster.startAll()
+        cluster.pass(milliseconds: 4000)
+        try expectValues(cluster)
+        for info in made { try expectEqual(cluster, info.region, on: 3) }
+        #expect(cluster.members[0].core?.topology?.regions.count == 3)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("a node that was away is divided by the log, and is sent no snapshot")
+    func straggler() throws {
+        let cluster = try started { $0.compactionInterval = .max }
+        let leader = try #require(cluster.leads())
+        let away = cluster.node((leader + 1) % 3)
+        cluster.network.drops = { $0.from == away || $0.to == away }
+        let made = try regions(try split(cluster, at: ["h"]))
+        guard case .command(.applied)? = try cluster.write(.put(key: "b", value: "new")) else {
+            Issue.record("the new region does not write")
+            return
+        }
+        cluster.pass(milliseconds: 1000)
+        cluster.network.drops = { _ in false }
+        cluster.pass(milliseconds: 3000)
+        for info in made {
+            try expectEqual(cluster, info.region, on: 3)
+            let first = cluster.region((leader + 1) % 3, info.region)?.log.firstIndex
+            #expect(first == (info.region == TestCluster.id ? LogIndex(1) : LogIndex(6)))
+        }
+        try expectValues(cluster)
+    }
+
+    @Test("who comes later begins with a snapshot, though the log goes back to before the split")
+    func newcomer() throws {
+        let cluster = try started(4) { $0.compactionInterval = .max }
+        // Of four nodes one is to hold nothing of the region.
+        let leader = try #require(cluster.leads())
+        let number = (leader + 1) % 4
+        try cluster.remove(number)
+        let made = try regions(try split(cluster, at: ["h"]))
+        cluster.members[number].store?.completeFlush()
+        cluster.pass(milliseconds: 2000)
+        try cluster.add(number, as: PeerID(700))
+        let peer = try #require(cluster.region(number))
+        #expect(peer.descriptor.range == KeyRange(lower: "h", upper: ""))
+        #expect(peer.log.firstIndex > LogIndex(1))
+        // The other half has no peer there, and none of its keys are.
+        let other = try #require(made.first).region
+        #expect(cluster.region(number, other) == nil)
+        let key: Bytes = "a"
+        let store = try #require(cluster.members[number].store)
+        #expect(key.withUnsafeBytes { store.get(.user, $0, tier: .any) } == nil)
+        try expectValues(cluster)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test(
+        "a divided region's peer that is removed stays until the other half needs its log no more")
+    func removedParent() throws {
+        let cluster = try started(flushesUnasked: false)
+        let made = try regions(try split(cluster, at: ["h"]))
+        let child = try #require(made.first).region
+        let leader = try #require(cluster.leads())
+        let number = (leader + 1) % 3
+        let gone = try cluster.peer(on: number)
+        try cluster.change([.demote(gone)])
+        cluster.pass(milliseconds: 200)
+        try cluster.change([.removeLearner(gone)])
+        cluster.pass(milliseconds: 3000)
+        // The removal flushes the state, so that now the peer may go; a crash brings the other half back.
+        cluster.members[number].store?.completeFlush()
+        cluster.pass(milliseconds: 3000)
+        #expect(cluster.region(number) == nil)
+        cluster.crash(number, seed: 3)
+        try cluster.start(number)
+        cluster.pass(milliseconds: 3000)
+        #expect(cluster.region(number, child) != nil)
+        try expectEqual(cluster, child, on: 3)
+        #expect(cluster.failures.isEmpty)
+    }
+}
