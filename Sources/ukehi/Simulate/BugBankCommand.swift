@@ -116,6 +116,9 @@
             case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
+            case .splitEpochUnchecked, .splitNotAtomic, .childBirthVolatile, .parentGoesEarly,
+                .servesGivenAway, .childRevisionReset, .leadsFirstTermAgain, .replaysBeforeSplit:
+                .splits
             default: .swarm
             }
         }
