@@ -99,6 +99,7 @@ extension Lane {
         let files = snapshotWork.files
         logger.info(
             "a snapshot is made for a peer that lags",
+        let options = SnapshotOptions(compressingWorker: snapshotWork.compressingWorker)
             metadata: ["region": "\(region)", "peer": "\(peer)"])
         snapshotWork.makingWorker.run {
             var writer: SnapshotFileWriter?
@@ -110,7 +111,8 @@ extension Lane {
                         id, of: cluster, descriptor, origin: origin,
                         content: applier.content(of: region), state)
                     let made = try SnapshotFileWriter(
-                        files.fileSystem, path: path, header, state: state)
+                        files.fileSystem, path: path, header, state: state,
+                        options: options)
                     writer = made
                     return made.encoder
                 }

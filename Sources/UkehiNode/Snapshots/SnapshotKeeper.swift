@@ -24,18 +24,20 @@ package final class SnapshotKeeper: @unchecked Sendable {
     private let files: SnapshotFiles
     private let applier: Applier
     private let worker: any Worker
+    private let compressingWorker: (any Worker)?
     private let random: any RandomSource
     private let logger: Logger
     private let lock = Lock()
     private var regions: [RegionID: Kept] = [:]
 
     init(
-        files: SnapshotFiles, applier: Applier, worker: any Worker, random: any RandomSource,
-        logger: Logger
+        files: SnapshotFiles, applier: Applier, worker: any Worker,
+        compressingWorker: (any Worker)? = nil, random: any RandomSource, logger: Logger
     ) {
         self.files = files
         self.applier = applier
         self.worker = worker
+        self.compressingWorker = compressingWorker
         self.random = random
         self.logger = logger
     }
@@ -43,6 +45,11 @@ package final class SnapshotKeeper: @unchecked Sendable {
     /// The index up to which a region's state survives the process.
     package func index(of region: RegionID) -> LogIndex {
         lock.withLock { regions[region]?.index ?? .zero }
+    }
+
+    /// What the last one holds, before compression; zero: that is not known.
+    func rawBytes(of region: RegionID) -> UInt64 {
+        lock.withLock { regions[region]?.rawBytes ?? 0 }
     }
 
     /// Bytes of log after which a region's next one pays: eight times what the last one was. At twice the
@@ -126,7 +133,8 @@ package final class SnapshotKeeper: @unchecked Sendable {
                         id, of: cluster, descriptor, origin: origin,
                         content: applier.content(of: region), state)
                     let made = try SnapshotFileWriter(
-                        files.fileSystem, path: files.kept(region, index), header, state: state)
+                        files.fileSystem, path: files.kept(region, index), header, state: state,
+                        options: SnapshotOptions(compressingWorker: compressingWorker))
                     writer = made
                     return made.encoder
                 }

@@ -29,6 +29,8 @@ package struct SnapshotWork: Sendable {
     package var files: SnapshotFiles
     /// Makes those for others.
     package var makingWorker: any Worker
+    /// Compresses what that one reads of the state; nil: it does so itself.
+    package var compressingWorker: (any Worker)?
     /// Writes, checks and installs those from others.
     package var takingWorker: any Worker
     package var outgoing: SnapshotSlots
