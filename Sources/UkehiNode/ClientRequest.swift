@@ -27,6 +27,8 @@ public enum ClientOperation: Sendable {
     case topology
     /// About a region's members; `key` does not matter.
     case members(RegionID, MemberRequest)
+    /// The snapshots that the asked node sends and gets just now.
+    case transfers
     /// The digest of the region that holds `key`, at its applied index on this node.
     case digest
 }
@@ -64,7 +66,7 @@ extension ClientRequest {
         case .write(let record): key.count + record.count
         case .scan(let upper, _, _): key.count + upper.count
         case .query(let body, _): key.count + body.count
-        case .get, .topology, .digest: key.count
+        case .get, .topology, .digest, .transfers: key.count
         case .members(_, .plan(let nodes)), .members(_, .set(let nodes)):
             key.count + 8 * nodes.count
         case .members: key.count
@@ -92,6 +94,7 @@ public enum Reply: Sendable {
     case topology(Topology)
     case digest(RegionDigest)
     case members(MemberReport)
+    case transfers([SnapshotTransferInfo])
     case failed(RequestError)
 }
 

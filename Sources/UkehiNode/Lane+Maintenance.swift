@@ -283,6 +283,7 @@ extension Lane {
         case .cleared(let id, let isFlushed): cleared(id, isFlushed: isFlushed)
         case .purgeAgain:
             wantsPurge = true
+        case .tellTransfers(let gathering): gathering.take(transfers())
         case .pinned(let ids):
             for id in ids { regions[id]?.pinsLog = true }
         case .stop:

@@ -42,6 +42,8 @@ package enum LaneEvent: Sendable {
     case graves([RegionTombstone])
     /// What a region has left here is taken out of the state; whether for good.
     case cleared(RegionID, isFlushed: Bool)
+    /// Somebody asks for the transfers of all lanes.
+    case tellTransfers(TransferGathering)
     /// A purge waits for records of its own to become durable.
     case purgeAgain
     /// Entries of these regions hold the log's oldest segment back.

@@ -497,7 +497,7 @@ extension NodeCore: TransportEvents {
     package func submit(batch: inout [ClientRequest]) {
         let isPlain = batch.allSatisfy { request in
             switch request.operation {
-            case .topology, .members: return false
+            case .topology, .members, .transfers: return false
             default: break
             }
             return request.expected?.region != .system
@@ -521,6 +521,12 @@ extension NodeCore: TransportEvents {
                 request.sink.reply(.failed(.rejected(.unavailable(reason))), tag: request.tag)
             }
             return request.sink.flush()
+        }
+        if case .transfers = request.operation {
+            let gathering = TransferGathering(
+                lanes: lanes.count, sink: request.sink, tag: request.tag)
+            for lane in lanes { lane.post(.tellTransfers(gathering)) }
+            return
         }
         if case .members(let region, _) = request.operation {
             return lanes[lane(of: region)].submit(request)

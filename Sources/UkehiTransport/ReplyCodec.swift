@@ -9,6 +9,7 @@
 //           | 6 digest: region u64, applied u64, high u64, low u64
 //           | 7 failed: cause u8, then region | regions u32 × region | text u32 + UTF-8 | nothing
 //           | 8 members: see ReplyCodec+Members.swift
+//           | 10 transfers: see ReplyCodec+Transfers.swift
 //   cause   | 0 outcomeUnknown | 1 notLeader: region | 2 staleEpoch: regions | 3 overloaded
 //           | 4 unavailable: text | 5 invalid: text | 6 timedOut | 7 diskFull |
 //   region  | region u64 | lower u32 + bytes | upper u32 + bytes | confVersion u64 | version u64
@@ -30,6 +31,7 @@ package enum ReplyCodec {
         static let digest: UInt8 = 6
         static let failed: UInt8 = 7
         static let members: UInt8 = 8
+        static let transfers: UInt8 = 10
     }
     private static let smallestRegion = 44
     private static let smallestNode = 16
@@ -52,6 +54,7 @@ package enum ReplyCodec {
             writer.append(digest.low)
         case .failed(let error): encode(error, into: &writer)
         case .members(let report): encode(report, into: &writer)
+        case .transfers(let transfers): encode(transfers, into: &writer)
         }
         writer.overwrite(UInt32(writer.count - lengthAt - 4), at: lengthAt)
     }
@@ -66,6 +69,7 @@ package enum ReplyCodec {
         case .digest: Code.digest
         case .failed: Code.failed
         case .members: Code.members
+        case .transfers: Code.transfers
         }
     }
 
@@ -159,6 +163,7 @@ extension ReplyCodec {
                     low: try reader.read(UInt64.self)))
         case Code.failed: return .failed(try error(&reader))
         case Code.members: return .members(try members(&reader))
+        case Code.transfers: return .transfers(try transfers(&reader))
         default: throw reader.failure("unknown reply kind \(code)")
         }
     }

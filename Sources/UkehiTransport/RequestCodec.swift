@@ -7,7 +7,7 @@
 //   deadline  | microseconds from now after which the client no longer waits; 0: none |
 //   operation | 1 write: record u32 + bytes  | 2 get
 //             | 3 scan: upper u32 + bytes, limit u32 | 4 query: u32 + bytes | 5 topology | 6 digest
-//             | 7 members: region u64, ask u32, nodes u32 × u64 |
+//             | 7 members: region u64, ask u32, nodes u32 × u64 | 9 transfers |
 //   ask       | 0 report | 1 plan | 2 set | 3 transfer: one node |
 //
 // The command record of a write, which also says its session, is not looked into here. Ids are the client's, given back with the
@@ -47,6 +47,7 @@ package enum RequestCodec {
         static let topology: UInt8 = 5
         static let digest: UInt8 = 6
         static let members: UInt8 = 7
+        static let transfers: UInt8 = 9
     }
     private static let hasExpected: UInt8 = 1
 
@@ -59,7 +60,7 @@ package enum RequestCodec {
         case .scan(let upper, _, _): total += 8 + upper.count
         case .query(let query, _): total += 4 + query.count
         case .members(_, let ask): total += 16 + 8 * parts(of: ask).nodes.count
-        case .get, .topology, .digest: break
+        case .get, .topology, .digest, .transfers: break
         }
         return total
     }
@@ -90,7 +91,7 @@ package enum RequestCodec {
             writer.put(code)
             writer.put(UInt32(nodes.count))
             for node in nodes { writer.put(node.rawValue) }
-        case .get, .topology, .digest: break
+        case .get, .topology, .digest, .transfers: break
         }
     }
 
@@ -131,6 +132,7 @@ package enum RequestCodec {
         case .topology: (Code.topology, .stale)
         case .digest: (Code.digest, .stale)
         case .members: (Code.members, .linearizable)
+        case .transfers: (Code.transfers, .stale)
         }
     }
 
@@ -191,6 +193,7 @@ package enum RequestCodec {
         case Code.topology: return .topology
         case Code.digest: return .digest
         case Code.members: return try members(&reader)
+        case Code.transfers: return .transfers
         default: throw reader.failure("unknown operation \(code)")
         }
     }

@@ -44,7 +44,8 @@ extension Lane {
         } else {
             snapshots.outgoing.append(
                 OutgoingSnapshot(
-                    region: region.id, peer: message.to, floor: index, heardAt: ticks))
+                    region: region.id, peer: message.to, floor: index, heardAt: ticks,
+                    pace: TransferPace(begunAt: ticks)))
         }
         send(message, region)
     }
@@ -72,6 +73,7 @@ extension Lane {
                 return refuse(request, from: message.from, region)
             }
             snapshots.outgoing[position].wanted = request
+            snapshots.outgoing[position].pace.reached(request.offset, at: ticks)
             giveWanted(position)
         case (.goesOn, .taken): giveUp(position)
         }
@@ -97,9 +99,9 @@ extension Lane {
         let applier = applier
         let lane = self
         let files = snapshotWork.files
+        let options = SnapshotOptions(compressingWorker: snapshotWork.compressingWorker)
         logger.info(
             "a snapshot is made for a peer that lags",
-        let options = SnapshotOptions(compressingWorker: snapshotWork.compressingWorker)
             metadata: ["region": "\(region)", "peer": "\(peer)"])
         snapshotWork.makingWorker.run {
             var writer: SnapshotFileWriter?
@@ -149,6 +151,8 @@ extension Lane {
         }
         snapshots.outgoing[position].path = snapshot.path
         snapshots.outgoing[position].floor = snapshot.index
+        snapshots.outgoing[position].totalBytes = snapshot.bytes
+        snapshots.outgoing[position].pace.reached(0, at: ticks)
         snapshots.outgoing[position].stage = .made(
             snapshot.file, snapshot.id, bytes: snapshot.bytes)
         snapshots.outgoing[position].wanted = SnapshotRequest(

@@ -40,7 +40,7 @@ extension Lane {
             IncomingSnapshot(
                 region: region.id, peer: message.from,
                 staging: StagingFile(files.fileSystem, path: files.incoming(region.id)),
-                heardAt: ticks, askedAt: ticks))
+                heardAt: ticks, askedAt: ticks, pace: TransferPace(begunAt: ticks)))
         ask(snapshots.incoming.count - 1)
     }
 
@@ -82,6 +82,7 @@ extension Lane {
         else { return }
         snapshots.incoming[position].heardAt = ticks
         snapshots.incoming[position].next += UInt64(chunk.bytes.count)
+        snapshots.incoming[position].pace.reached(snapshots.incoming[position].next, at: ticks)
         snapshots.incoming[position].unwritten += 1
         write(chunk, position)
         if snapshots.incoming[position].next == chunk.totalBytes {

@@ -62,6 +62,9 @@ struct OutgoingSnapshot {
     /// What it asked for and was not given yet.
     var wanted: SnapshotRequest?
     var isReading = false
+    /// Of the file, once it is made.
+    var totalBytes: UInt64 = 0
+    var pace: TransferPace
 
     var holdsSlot: Bool {
         switch stage {
@@ -96,6 +99,7 @@ struct IncomingSnapshot {
     /// The tick at which something came of it, and at which something was asked for last.
     var heardAt: UInt64
     var askedAt: UInt64
+    var pace: TransferPace
 }
 
 /// The file that an incoming snapshot is gathered in.
