@@ -43,6 +43,7 @@ extension Lane {
         let now = clock.now()
         for region in orderedRegions {
             expire(region, now)
+            weighSnapshot(region)
             proposeCompaction(region)
             if region.aim != nil { drive(region) }
             if rare.isOn { meddle(region) }
@@ -268,6 +269,7 @@ extension Lane {
             read(chunk, of: snapshot, id, for: peer)
         case .snapshotWritten(let id, let snapshot, let isWritten):
             written(snapshot, id, isWritten)
+        case .snapshotMeasured(let id, let bytes): measured(id, bytes)
         case .snapshotChecked(let id, let snapshot, let header): checked(snapshot, id, header)
         case .snapshotInstalled(let descriptor): installed(descriptor)
         case .install(let seeds, let node, let cluster, let router):
@@ -281,9 +283,9 @@ extension Lane {
         case .graves(let graves): remember(graves)
         case .allocated(let id, let peer): allocated(id, peer)
         case .cleared(let id, let isFlushed): cleared(id, isFlushed: isFlushed)
+        case .tellTransfers(let gathering): gathering.take(transfers())
         case .purgeAgain:
             wantsPurge = true
-        case .tellTransfers(let gathering): gathering.take(transfers())
         case .pinned(let ids):
             for id in ids { regions[id]?.pinsLog = true }
         case .stop:

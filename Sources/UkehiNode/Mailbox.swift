@@ -42,6 +42,8 @@ package enum LaneEvent: Sendable {
     case graves([RegionTombstone])
     /// What a region has left here is taken out of the state; whether for good.
     case cleared(RegionID, isFlushed: Bool)
+    /// What a snapshot of a region would hold; nil: nobody knows.
+    case snapshotMeasured(RegionID, UInt64?)
     /// Somebody asks for the transfers of all lanes.
     case tellTransfers(TransferGathering)
     /// A purge waits for records of its own to become durable.
