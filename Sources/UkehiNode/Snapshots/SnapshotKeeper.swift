@@ -9,7 +9,7 @@
 import Logging
 package import UkehiBase
 import UkehiEnvironment
-import UkehiState
+package import UkehiState
 
 /// Keeps snapshots of a node's regions. Any thread; one snapshot of a region is made at a time.
 package final class SnapshotKeeper: @unchecked Sendable {
@@ -123,25 +123,12 @@ package final class SnapshotKeeper: @unchecked Sendable {
             }
         #endif
         worker.run { [self] in
-            var writer: SnapshotFileWriter?
             do {
-                var index = LogIndex.zero
-                let id = random.next() | 1
-                try applier.writeSnapshot(of: region) { state, descriptor in
-                    index = state.applied
-                    let header = try SnapshotHeader(
-                        id, of: cluster, descriptor, origin: origin,
-                        content: applier.content(of: region), state)
-                    let made = try SnapshotFileWriter(
-                        files.fileSystem, path: files.kept(region, index), header, state: state,
-                        options: SnapshotOptions(compressingWorker: compressingWorker))
-                    writer = made
-                    return made.encoder
-                }
-                let footer = try writer?.finish()
-                took(region, index, rawBytes: footer?.rawBytes ?? 0)
+                let (index, footer) = try files.writeKept(
+                    origin, of: cluster, id: random.next() | 1, from: applier,
+                    options: SnapshotOptions(compressingWorker: compressingWorker))
+                took(region, index, rawBytes: footer.rawBytes)
             } catch {
-                writer?.abandon()
                 lock.withLock { regions[region]?.isMaking = false }
                 // One of this very index is as good.
                 if (error as? SnapshotError)?.code == .exists { return }
@@ -173,5 +160,38 @@ package final class SnapshotKeeper: @unchecked Sendable {
             return before
         }
         if before > .zero, index > before { files.remove(files.kept(region, before)) }
+    }
+}
+
+extension SnapshotFiles {
+    /// Writes a region's state, as it is at one moment of the call, as a snapshot that is kept: durable under
+    /// its name when this returns. The directory is there.
+    ///
+    /// - Throws: ``SnapshotError``, `.exists` if there is one of that index; ``StateError``. Nothing is left then.
+    package func writeKept(
+        _ origin: RegionDescriptor, of cluster: ClusterID, id: UInt64, from applier: Applier,
+        options: SnapshotOptions
+    ) throws -> (index: LogIndex, footer: SnapshotFooter) {
+        let region = origin.region
+        var writer: SnapshotFileWriter?
+        do {
+            var index = LogIndex.zero
+            try applier.writeSnapshot(of: region) { state, descriptor in
+                index = state.applied
+                let header = try SnapshotHeader(
+                    id, of: cluster, descriptor, origin: origin,
+                    content: applier.content(of: region), state)
+                let made = try SnapshotFileWriter(
+                    fileSystem, path: kept(region, index), header, state: state,
+                    options: options)
+                writer = made
+                return made.encoder
+            }
+            guard let writer else { throw SnapshotError(.ioFailed, "It was not begun.") }
+            return (index, try writer.finish())
+        } catch {
+            writer?.abandon()
+            throw error
+        }
     }
 }
