@@ -55,6 +55,7 @@ extension Lane {
         guard message.to == region.peer, let request = SnapshotRequest(message.context) else {
             return
         }
+        if request.verdict == .needsState { return replaceLost(request, of: message.from, region) }
         guard let position = snapshots.outgoing(region.id, message.from) else {
             return refuse(request, from: message.from, region)
         }
@@ -76,11 +77,12 @@ extension Lane {
             snapshots.outgoing[position].pace.reached(request.offset, at: ticks)
             giveWanted(position)
         case (.goesOn, .taken): giveUp(position)
+        case (.needsState, _): break
         }
     }
 
-    private func refuse(_ request: SnapshotRequest, from peer: PeerID, _ region: Region) {
-        guard request.verdict == .goesOn else { return }
+    func refuse(_ request: SnapshotRequest, from peer: PeerID, _ region: Region) {
+        guard request.verdict == .goesOn || request.verdict == .needsState else { return }
         send(
             Message(
                 kind: .snapshotChunk, to: peer, from: region.peer, term: region.raft.term,
@@ -90,7 +92,7 @@ extension Lane {
 
     // MARK: Making it
 
-    private func make(_ region: Region, for peer: PeerID) {
+    func make(_ region: Region, for peer: PeerID) {
         let id = snapshotWork.random.next() | 1
         let origin = region.birth.origin
         let region = region.id
@@ -172,7 +174,7 @@ extension Lane {
     // MARK: Giving it out
 
     /// Reads the chunk that was asked for last, if one may be sent now.
-    private func giveWanted(_ position: Int) {
+    func giveWanted(_ position: Int) {
         let snapshot = snapshots.outgoing[position]
         guard let request = snapshot.wanted, !snapshot.isReading, snapshots.budget > 0,
             case .made(let file, let id, let total) = snapshot.stage, request.offset < total

@@ -18,9 +18,11 @@ extension Lane {
     func consider(_ message: Message, _ region: Region) {
         guard message.to == region.peer, let offered = message.snapshot else { return }
         guard region.replacement == nil else { return }
+        let replacesLost = hasLostEntries(region)
         // Nothing new: the core alone says so, in a way that helps the leader on.
-        if offered.index <= region.raft.committed
-            || region.raft.term(at: offered.index) == offered.term
+        if !replacesLost,
+            offered.index <= region.raft.committed
+                || region.raft.term(at: offered.index) == offered.term
         {
             return step(message, region)
         }
@@ -38,7 +40,7 @@ extension Lane {
         let files = snapshotWork.files
         snapshots.incoming.append(
             IncomingSnapshot(
-                region: region.id, peer: message.from,
+                region: region.id, peer: message.from, replacesLost: replacesLost,
                 staging: StagingFile(files.fileSystem, path: files.incoming(region.id)),
                 heardAt: ticks, askedAt: ticks, pace: TransferPace(begunAt: ticks)))
         ask(snapshots.incoming.count - 1)
@@ -49,14 +51,17 @@ extension Lane {
         snapshots.incoming[position].askedAt = ticks
         let snapshot = snapshots.incoming[position]
         guard let region = regions[snapshot.region] else { return }
+        var request = SnapshotRequest(
+            snapshot: snapshot.id, offset: snapshot.next,
+            room: UInt32(options.snapshotChunkBytes), verdict: verdict)
+        if snapshot.replacesLost, snapshot.id == 0, verdict == .goesOn {
+            request.verdict = .needsState
+            request.offset = region.raft.lastIndex.rawValue
+        }
         send(
             Message(
                 kind: .snapshotRequest, to: snapshot.peer, from: region.peer,
-                term: region.raft.term,
-                context: SnapshotRequest(
-                    snapshot: snapshot.id, offset: snapshot.next,
-                    room: UInt32(options.snapshotChunkBytes), verdict: verdict
-                ).encoded()), region)
+                term: region.raft.term, context: request.encoded()), region)
     }
 
     /// A part of a snapshot, or the word that there is none.

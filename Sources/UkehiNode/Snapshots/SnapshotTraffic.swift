@@ -87,6 +87,9 @@ struct IncomingSnapshot {
     }
     let region: RegionID
     let peer: PeerID
+    /// It stands for entries that are lost: meanwhile the region takes no others, so that it ends past all
+    /// that was acknowledged.
+    let replacesLost: Bool
     var stage = Stage.receiving
     /// Zero until the first chunk tells.
     var id: UInt64 = 0
