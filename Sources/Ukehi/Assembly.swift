@@ -89,7 +89,9 @@ package final class Assembly: Sendable {
                 options: configuration.nodeOptions(address: address), directory: directory,
                 environment: NodeEnvironment(
                     fileSystem: fileSystem, clock: clock, random: SystemRandomSource(),
-                    makeWorker: { ThreadWorker(name: $0) }, parallel: ThreadRunner()),
+                    makeWorker: { ThreadWorker(name: $0) },
+                    makeBackgroundWorker: { ThreadWorker(name: $0, isBackground: true) },
+                    parallel: ThreadRunner()),
                 walOptions: walOptions,
                 makeApplier: { () throws(NodeError) in
                     try configuration.makeApplier(stateMachine: stateMachine)

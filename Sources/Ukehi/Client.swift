@@ -67,6 +67,16 @@ public final class Client: KeyValueStore, Sendable {
         try await engine.split(at: keys, timeout: timeout)
     }
 
+    /// The snapshots that a node sends and gets just now, as it sees them.
+    ///
+    /// - Throws: ``RequestError``: `.invalid` if the cluster has no such node, `.timedOut` or
+    ///   `.unavailable` if it does not answer.
+    public func snapshotTransfers(
+        on node: NodeID, timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> [SnapshotTransferInfo] {
+        try await engine.snapshotTransfers(on: node, timeout: timeout)
+    }
+
     public func run(
         _ command: Command, timeout: Duration
     ) async throws(RequestError) -> CommandResult {

@@ -113,6 +113,14 @@ public final class Node: KeyValueStore, Sendable {
         try await engine.split(at: keys, timeout: timeout)
     }
 
+    /// The snapshots that a node of the cluster, this one or another, sends and gets just now; see
+    /// ``Client/snapshotTransfers(on:timeout:)``.
+    public func snapshotTransfers(
+        on node: NodeID, timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> [SnapshotTransferInfo] {
+        try await engine.snapshotTransfers(on: node, timeout: timeout)
+    }
+
     /// Where this node is reached, `host:port`.
     public var address: String { assembly.address }
 

@@ -78,9 +78,12 @@ package struct NodeExport {
             throw NodeError(
                 code: .configuration, message: "Nothing was exported: the state holds no keys.")
         }
+        let compressing = ThreadWorker(name: "ukehi-compress")
+        defer { compressing.stop() }
         var before: UInt64 = 0
         for (source, path) in zip(sources, paths) {
-            let made = try export(source, of: record.cluster, from: store, to: path, before)
+            let made = try export(
+                source, of: record.cluster, from: store, to: path, before, compressing)
             before += made.footer.rawBytes
             try exported(made)
         }
@@ -185,7 +188,7 @@ package struct NodeExport {
 
     private func export(
         _ source: Source, of cluster: ClusterID, from store: KeyValueApplier, to path: String,
-        _ before: UInt64
+        _ before: UInt64, _ compressing: any Worker
     ) throws -> Exported {
         var descriptor = source.descriptor
         var writer: SnapshotFileWriter?
@@ -207,7 +210,9 @@ package struct NodeExport {
                             + "of different times; restore both from one backup.")
                 }
                 let made = descriptor.snapshotHeader(cluster: cluster, state: found)
-                let file = try SnapshotFileWriter(fileSystem, path: path, made, state: found)
+                let file = try SnapshotFileWriter(
+                    fileSystem, path: path, made, state: found,
+                    options: SnapshotOptions(compressingWorker: compressing))
                 file.encoder.onFrame = { onProgress(before + $0) }
                 (writer, header, state) = (file, made, found)
                 return file.encoder

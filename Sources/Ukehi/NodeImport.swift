@@ -2,7 +2,7 @@
 //
 //   headers  ──▶ one cluster, ranges without overlap or gap ──▶ a new cluster record
 //   the log      births, and resets behind the snapshots' indexes
-//   the state    each snapshot installed
+//   the state    each snapshot installed; where it is in memory, kept as a snapshot of the new cluster
 //   identity     last: without it the directory is nobody's, and no node starts from it
 //
 // The new node is a cluster of its own, under a new cluster id and incarnation: nodes of the old one would
@@ -69,11 +69,10 @@ package struct NodeImport {
                 message: "Nothing was imported: a backup becomes a cluster of one node. Leave "
                     + "cluster.peers out.")
         }
-        guard configuration.storage.state == .rocksdb else {
+        guard configuration.storage.state != .none else {
             throw NodeError(
                 code: .configuration,
-                message: "Nothing was imported: only storage.state = \"rocksdb\" keeps state on "
-                    + "disk.")
+                message: "Nothing was imported: with storage.state = \"none\" nothing is kept.")
         }
         let sources = try sources()
         try Self.check(sources)
@@ -151,6 +150,11 @@ package struct NodeImport {
                 throw refuse(
                     "\(first.path) is of cluster \(first.header.cluster), \(source.path) of "
                         + "\(source.header.cluster). Put one cluster's snapshots in a directory.")
+            }
+            guard source.header.content == .keyValue else {
+                throw refuse(
+                    "\(source.path) is of a state machine of one's own, which only its program can "
+                        + "read. Take the file away.")
             }
             guard !source.header.isSystem else {
                 throw refuse(
@@ -277,6 +281,13 @@ package struct NodeImport {
     ) throws {
         let applier = try configuration.makeApplier(stateMachine: nil)
         defer { applier.close() }
+        let compressing = ThreadWorker(name: "ukehi-compress")
+        defer { compressing.stop() }
+        let kept = SnapshotFiles(fileSystem, directory: directory + "/snapshots")
+        if !applier.survivesRestart {
+            try fileSystem.createDirectory(kept.directory)
+            try fileSystem.syncDirectory(directory)
+        }
         let total = sources.reduce(0) { $0 + $1.fileBytes }
         var before: UInt64 = 0
         for source in sources.sorted(by: { $0.header.region < $1.header.region }) {
@@ -298,6 +309,11 @@ package struct NodeImport {
                 else { throw SnapshotError(.unfit, "The new cluster lacks a region.") }
                 let state = try applier.install(
                     reader, region: header.region, descriptor: region.encoded())
+                if !applier.survivesRestart, header.index > .zero {
+                    _ = try kept.writeKept(
+                        region, of: record.cluster, id: SystemRandomSource().next() | 1,
+                        from: applier, options: SnapshotOptions(compressingWorker: compressing))
+                }
                 return Imported(
                     header: header, state: state, path: source.path,
                     keys: reader.totals.records - 1, rawBytes: reader.totals.rawBytes)

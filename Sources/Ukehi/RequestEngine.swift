@@ -19,6 +19,8 @@ struct EngineRequest: Sendable {
     var operation: ClientOperation
     var key: Bytes
     var isWrite: Bool
+    /// Where the only node is that can answer.
+    var address: String?
     /// A read that any replica may answer.
     var anyReplica = false
 }
@@ -118,6 +120,9 @@ final class RequestEngine: Sendable {
         }
     }
 
+    /// Whether this is the node of this process.
+    func isOwn(_ node: NodeID) -> Bool { local?.nodeID == node }
+
     /// The region that holds `key`, or the next one above it, as far as known.
     func knownRegion(atOrAbove key: Bytes) -> RegionInfo? {
         cache.withLock { $0.regionAtOrAbove(key) }
@@ -136,6 +141,7 @@ final class RequestEngine: Sendable {
     // MARK: Whom
 
     private func choose(_ request: EngineRequest) -> Target {
+        if let address = request.address { return .remote(address) }
         if local != nil, request.anyReplica { return .local }
         if case .topology = request.operation { return anyone() }
         let known: (leader: NodeID, address: String?)? = cache.withLock { cache in

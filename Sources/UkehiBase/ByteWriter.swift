@@ -67,6 +67,16 @@ public struct ByteWriter: ~Copyable {
         try body(UnsafeRawBufferPointer(start: chunk.base + start, count: end - start))
     }
 
+    /// Appends `byteCount` bytes that `fill` writes, all of them.
+    @inlinable
+    public mutating func append(
+        _ byteCount: Int, filling fill: (UnsafeMutableRawPointer) -> Void
+    ) {
+        reserve(byteCount)
+        fill(chunk.base + end)
+        end += byteCount
+    }
+
     /// Appends an integer, little-endian.
     @inlinable
     public mutating func append<T: FixedWidthInteger>(_ value: T) {

@@ -30,6 +30,8 @@ public enum ClientOperation: Sendable {
     /// To divide the region that holds `key` at these keys, ascending; answered with the regions that come
     /// out of it.
     case split([Bytes])
+    /// The snapshots that the asked node sends and gets just now.
+    case transfers
     /// The digest of the region that holds `key`, at its applied index on this node.
     case digest
 }
@@ -67,7 +69,7 @@ extension ClientRequest {
         case .write(let record): key.count + record.count
         case .scan(let upper, _, _): key.count + upper.count
         case .query(let body, _): key.count + body.count
-        case .get, .topology, .digest: key.count
+        case .get, .topology, .digest, .transfers: key.count
         case .members(_, .plan(let nodes)), .members(_, .set(let nodes)):
             key.count + 8 * nodes.count
         case .members: key.count
@@ -98,6 +100,7 @@ public enum Reply: Sendable {
     case members(MemberReport)
     /// Regions as they are now, ascending.
     case regions([RegionInfo])
+    case transfers([SnapshotTransferInfo])
     case failed(RequestError)
 }
 

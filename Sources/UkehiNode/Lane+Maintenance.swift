@@ -43,6 +43,7 @@ extension Lane {
         let now = clock.now()
         for region in orderedRegions {
             expire(region, now)
+            weighSnapshot(region)
             proposeCompaction(region)
             if region.aim != nil { drive(region) }
             if rare.isOn { meddle(region) }
@@ -276,6 +277,7 @@ extension Lane {
             read(chunk, of: snapshot, id, for: peer)
         case .snapshotWritten(let id, let snapshot, let isWritten):
             written(snapshot, id, isWritten)
+        case .snapshotMeasured(let id, let bytes): measured(id, bytes)
         case .snapshotChecked(let id, let snapshot, let header): checked(snapshot, id, header)
         case .snapshotInstalled(let descriptor): installed(descriptor)
         case .install(let seeds, let node, let cluster, let router):
@@ -294,6 +296,7 @@ extension Lane {
             if let region = regions[id], !region.isLeader { inquire(region) }
         case .splitAt(let id, let keys, let first): divide(id, at: keys, firstID: first)
         case .splitRefused(let id, let reason): splitRefused(id, reason)
+        case .tellTransfers(let gathering): gathering.take(transfers())
         case .purgeAgain:
             wantsPurge = true
         case .pinned(let ids):

@@ -10,7 +10,8 @@
 //
 // Why any peer will do: an entry is the same on all peers that have one of its index and term (Raft
 // §5.3), committed or not, and the log's own checksum says whether it is. What nobody has any more is
-// beyond repair: the region's peer stays as it is, and the node's other regions run on.
+// beyond repair: the region's peer stays as it is until its leader gives it the state behind them
+// (Snapshots/Lane+LostEntries.swift), and the node's other regions run on.
 
 import Logging
 package import UkehiBase
@@ -70,6 +71,7 @@ extension Lane {
         for region in orderedRegions where !region.holes.isEmpty {
             forgetSuperseded(region)
             ask(region)
+            askForState(region)
         }
     }
 
@@ -84,7 +86,7 @@ extension Lane {
             return giveUp(
                 region, position,
                 "no other peer has them any more; this node's peer of the region "
-                    + "stands still: move it to another node")
+                    + "stands still until a leader gives it a snapshot")
         }
         region.holes[position].asked = (region.holes[position].asked + 1) % others.count
         ask(others[region.holes[position].asked], for: region.holes[position], region)

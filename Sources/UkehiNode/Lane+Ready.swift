@@ -42,6 +42,7 @@ extension Lane {
                 continue
             }
             if kind == .appendEntries || kind == .heartbeat { region.heardTick = ticks }
+            if kind == .appendEntries, !region.holes.isEmpty, takesNoEntries(region) { continue }
             if isFull && kind == .appendEntries && !messages[position].message.entries.isEmpty {
                 continue
             }

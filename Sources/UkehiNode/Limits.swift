@@ -50,6 +50,8 @@ package enum Limits {
     package static let secondsUntilKept = 30
     /// Chunks of one incoming snapshot in memory, waiting to be written.
     package static let maxUnwrittenChunks = 4
+    /// Ticks after which the state of a region whose peer lags is measured again.
+    package static let ticksPerMeasurement: UInt64 = 200
     /// Ticks of silence after which a part of a snapshot is asked for again.
     package static let ticksPerSnapshotRequest: UInt64 = 10
     /// Ticks between introductions of a peer that has not answered yet.

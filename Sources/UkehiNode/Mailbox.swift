@@ -50,6 +50,10 @@ package enum LaneEvent: Sendable {
     case splitRefused(RegionID, SplitRefusal)
     /// Regions that came out of others survive a crash by themselves.
     case based([RegionID])
+    /// What a snapshot of a region would hold; nil: nobody knows.
+    case snapshotMeasured(RegionID, UInt64?)
+    /// Somebody asks for the transfers of all lanes.
+    case tellTransfers(TransferGathering)
     /// A purge waits for records of its own to become durable.
     case purgeAgain
     /// Entries of these regions hold the log's oldest segment back.

@@ -18,10 +18,13 @@ package struct NodeEnvironment: Sendable {
     package var fileSystem: any FileSystem
     package var clock: any NodeClock
     package var random: any RandomSource
-    /// Whether the log writes on threads of its own; a simulator drives it by hand.
+    /// Whether the log writes, and snapshots are compressed, on threads of their own; a simulator drives
+    /// them by hand.
     package var usesThreads: Bool
     /// Makes a worker of this name.
     package var makeWorker: @Sendable (String) -> any Worker
+    /// Makes one that gives way to the others where processors are busy.
+    package var makeBackgroundWorker: @Sendable (String) -> any Worker
     /// Reads the log side by side as it is opened.
     package var parallel: any ParallelRunner
     /// Looks on, in simulations.
@@ -32,6 +35,7 @@ package struct NodeEnvironment: Sendable {
     package init(
         fileSystem: any FileSystem, clock: any NodeClock, random: any RandomSource,
         usesThreads: Bool = true, makeWorker: @escaping @Sendable (String) -> any Worker,
+        makeBackgroundWorker: (@Sendable (String) -> any Worker)? = nil,
         parallel: any ParallelRunner = SerialRunner(),
         observer: (any NodeObserver)? = nil, rarePaths: RarePaths = .off
     ) {
@@ -40,6 +44,7 @@ package struct NodeEnvironment: Sendable {
         self.random = random
         self.usesThreads = usesThreads
         self.makeWorker = makeWorker
+        self.makeBackgroundWorker = makeBackgroundWorker ?? makeWorker
         self.parallel = parallel
         self.observer = observer
         self.rarePaths = rarePaths
@@ -67,6 +72,8 @@ package final class NodeCore: @unchecked Sendable {
     let bootWorker: any Worker
     private let maintenanceWorker: any Worker
     private let makingWorker: any Worker
+    /// Nil in simulations: who makes a snapshot waits for it.
+    private let compressingWorker: (any Worker)?
     private let takingWorker: any Worker
     let snapshotFiles: SnapshotFiles
     /// Nil where the state survives the process by itself.
@@ -150,17 +157,21 @@ package final class NodeCore: @unchecked Sendable {
         readWorker = environment.makeWorker("ukehi-read")
         bootWorker = environment.makeWorker("ukehi-boot")
         maintenanceWorker = environment.makeWorker("ukehi-maintain")
-        makingWorker = environment.makeWorker("ukehi-snapshot")
-        takingWorker = environment.makeWorker("ukehi-install")
+        makingWorker = environment.makeBackgroundWorker("ukehi-snapshot")
+        compressingWorker =
+            environment.usesThreads
+            ? environment.makeBackgroundWorker("ukehi-compress") : nil
+        takingWorker = environment.makeBackgroundWorker("ukehi-install")
         snapshotFiles = SnapshotFiles(fileSystem, directory: directory + "/snapshots")
         keeper =
             applier.survivesRestart
             ? nil
             : SnapshotKeeper(
                 files: snapshotFiles, applier: applier, worker: makingWorker,
-                random: environment.random, logger: logger)
+                compressingWorker: compressingWorker, random: environment.random, logger: logger)
         let snapshotWork = SnapshotWork(
-            files: snapshotFiles, makingWorker: makingWorker, takingWorker: takingWorker,
+            files: snapshotFiles, makingWorker: makingWorker,
+            compressingWorker: compressingWorker, takingWorker: takingWorker,
             outgoing: SnapshotSlots(Limits.maxSnapshotsAtOnce),
             incoming: SnapshotSlots(Limits.maxSnapshotsAtOnce), random: environment.random,
             keeper: keeper)
@@ -312,6 +323,7 @@ package final class NodeCore: @unchecked Sendable {
         bootWorker.stop()
         maintenanceWorker.stop()
         makingWorker.stop()
+        compressingWorker?.stop()
         takingWorker.stop()
         log.stop()
         applier.close()
@@ -488,7 +500,7 @@ extension NodeCore: TransportEvents {
     package func submit(batch: inout [ClientRequest]) {
         let isPlain = batch.allSatisfy { request in
             switch request.operation {
-            case .topology, .members: return false
+            case .topology, .members, .transfers: return false
             default: break
             }
             return request.expected?.region != .system
@@ -512,6 +524,12 @@ extension NodeCore: TransportEvents {
                 request.sink.reply(.failed(.rejected(.unavailable(reason))), tag: request.tag)
             }
             return request.sink.flush()
+        }
+        if case .transfers = request.operation {
+            let gathering = TransferGathering(
+                lanes: lanes.count, sink: request.sink, tag: request.tag)
+            for lane in lanes { lane.post(.tellTransfers(gathering)) }
+            return
         }
         if case .members(let region, _) = request.operation {
             return lanes[lane(of: region)].submit(request)

@@ -166,6 +166,11 @@ final class Region {
     var pinsLog = false
     /// A compaction entry that this leader proposed and has not applied yet.
     var proposedCompaction: LogIndex = .zero
+    /// What a snapshot of it would hold, as last measured: exact, or so much at least.
+    var measuredBytes: UInt64?
+    /// The tick of that, and whether it is being measured.
+    var measuredAt: UInt64 = 0
+    var isBeingMeasured = false
     /// Log bytes applied since the state was last written as a snapshot to be kept.
     var appliedBytes: UInt64 = 0
     /// Seconds for which its log could be compacted if its state were kept.
@@ -256,7 +261,7 @@ final class Region {
         let common = commonIndex()
         guard common < applied, options.compactsPastLagging else { return common }
         var kept = UInt64(options.maxLogEntries)
-        if let index = log.index(before: options.maxLogBytes) {
+        if let index = log.index(before: SnapshotCost.keptLogBytes(measuredBytes, options)) {
             kept = min(kept, applied > index ? applied - index : 0)
         }
         guard applied - common > kept else { return common }

@@ -155,13 +155,14 @@ package final class RegionLog: LogStorage {
     func index(before byteCount: Int) -> LogIndex? {
         guard appendedBytes >= UInt64(byteCount) else { return nil }
         let limit = appendedBytes - UInt64(byteCount)
-        var found: LogIndex?
-        while let mark = marks.first, mark.bytes <= limit {
-            found = mark.index
-            guard marks.count > 1, marks[1].bytes <= limit else { break }
-            marks.removeFirst()
+        while marks.count > 1, marks[1].index < first { marks.removeFirst() }
+        // How many marks lie at or before the limit.
+        var (low, high) = (0, marks.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if marks[middle].bytes <= limit { low = middle + 1 } else { high = middle }
         }
-        return found
+        return low > 0 ? marks[low - 1].index : nil
     }
 
     /// A snapshot stands for everything up to `index`: the log is empty and goes on behind it.

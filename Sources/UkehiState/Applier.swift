@@ -211,6 +211,10 @@ open class Applier: @unchecked Sendable {
     /// Whether the region's state can be written as a snapshot, and replaced by one.
     package func givesSnapshots(of region: RegionID) -> Bool { false }
 
+    /// Bytes of records that a snapshot of the region would hold now; `limit` if that is less, and then no
+    /// more than about `limit` bytes are read. Nil where it cannot be known. Off the lane.
+    package func snapshotBytes(of region: RegionID, upTo limit: UInt64) -> UInt64? { nil }
+
     /// Writes the region's state as applied at one moment between now and the return; `begin` is given
     /// that state, and the descriptor of that moment unless it is still the first one, and returns what
     /// takes its pairs. Takes long: off the lane.

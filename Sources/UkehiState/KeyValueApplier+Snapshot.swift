@@ -29,6 +29,23 @@ extension KeyValueApplier {
         if let failure { throw failure }
     }
 
+    func measure(_ id: RegionID, upTo limit: UInt64) -> UInt64? {
+        // An error here only keeps log longer; the next write or read reports it.
+        guard let region = try? regions.find(id),
+            let view = try? store.openLongView(
+                of: id, region.space, KeyRange(lower: region.lower, upper: region.upper))
+        else { return nil }
+        defer { view.close() }
+        var bytes: UInt64 = 0
+        do throws(StateError) {
+            try view.scan { entry in
+                bytes += UInt64(SnapshotRecord.byteCount(entry))
+                return bytes < limit
+            }
+        } catch { return nil }
+        return min(bytes, limit)
+    }
+
     func replace(
         _ id: RegionID, by snapshot: SnapshotFileReader, _ descriptor: Bytes
     ) throws -> RegionState {

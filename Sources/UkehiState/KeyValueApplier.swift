@@ -401,6 +401,10 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     package override var survivesRestart: Bool { store.survivesRestart }
     package override func givesSnapshots(of region: RegionID) -> Bool { true }
 
+    package override func snapshotBytes(of region: RegionID, upTo limit: UInt64) -> UInt64? {
+        measure(region, upTo: limit)
+    }
+
     package override func writeSnapshot(
         of region: RegionID, to begin: (RegionState, Bytes?) throws -> SnapshotEncoder
     ) throws {

@@ -175,6 +175,11 @@ package final class MachineApplier: Applier, @unchecked Sendable {
 
     // MARK: Snapshots
 
+    /// Of a machine's state nobody knows before it is written.
+    package override func snapshotBytes(of id: RegionID, upTo limit: UInt64) -> UInt64? {
+        regions[id] == nil ? system.snapshotBytes(of: id, upTo: limit) : nil
+    }
+
     package override func givesSnapshots(of region: RegionID) -> Bool { true }
     package override var survivesRestart: Bool { false }
 

@@ -8,7 +8,9 @@
 //           |             regions u32 × region
 //           | 6 digest: region u64, applied u64, high u64, low u64
 //           | 7 failed: cause u8, then region | regions u32 × region | text u32 + UTF-8 | nothing
-//           | 8 members: see ReplyCodec+Members.swift | 10 regions: regions u32 × region
+//           | 8 members: see ReplyCodec+Members.swift
+//           | 10 transfers: see ReplyCodec+Transfers.swift
+//           | 11 regions: regions u32 × region
 //   cause   | 0 outcomeUnknown | 1 notLeader: region | 2 staleEpoch: regions | 3 overloaded
 //           | 4 unavailable: text | 5 invalid: text | 6 timedOut | 7 diskFull |
 //   region  | region u64 | lower u32 + bytes | upper u32 + bytes | confVersion u64 | version u64
@@ -30,7 +32,8 @@ package enum ReplyCodec {
         static let digest: UInt8 = 6
         static let failed: UInt8 = 7
         static let members: UInt8 = 8
-        static let regions: UInt8 = 10
+        static let regions: UInt8 = 11
+        static let transfers: UInt8 = 10
     }
     private static let smallestRegion = 44
     private static let smallestNode = 16
@@ -54,6 +57,7 @@ package enum ReplyCodec {
         case .failed(let error): encode(error, into: &writer)
         case .members(let report): encode(report, into: &writer)
         case .regions(let regions): encode(regions, into: &writer)
+        case .transfers(let transfers): encode(transfers, into: &writer)
         }
         writer.overwrite(UInt32(writer.count - lengthAt - 4), at: lengthAt)
     }
@@ -69,6 +73,7 @@ package enum ReplyCodec {
         case .failed: Code.failed
         case .members: Code.members
         case .regions: Code.regions
+        case .transfers: Code.transfers
         }
     }
 
@@ -163,6 +168,7 @@ extension ReplyCodec {
         case Code.failed: return .failed(try error(&reader))
         case Code.members: return .members(try members(&reader))
         case Code.regions: return .regions(try regions(&reader))
+        case Code.transfers: return .transfers(try transfers(&reader))
         default: throw reader.failure("unknown reply kind \(code)")
         }
     }

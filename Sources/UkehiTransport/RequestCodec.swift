@@ -7,7 +7,8 @@
 //   deadline  | microseconds from now after which the client no longer waits; 0: none |
 //   operation | 1 write: record u32 + bytes  | 2 get
 //             | 3 scan: upper u32 + bytes, limit u32 | 4 query: u32 + bytes | 5 topology | 6 digest
-//             | 7 members: region u64, ask u32, nodes u32 × u64 | 10 split: keys u32 × (u32 + bytes) |
+//             | 7 members: region u64, ask u32, nodes u32 × u64 | 9 transfers
+//             | 10 split: keys u32 × (u32 + bytes) |
 //   ask       | 0 report | 1 plan | 2 set | 3 transfer: one node |
 //
 // The command record of a write, which also says its session, is not looked into here. Ids are the client's, given back with the
@@ -48,6 +49,7 @@ package enum RequestCodec {
         static let digest: UInt8 = 6
         static let members: UInt8 = 7
         static let split: UInt8 = 10
+        static let transfers: UInt8 = 9
     }
     private static let hasExpected: UInt8 = 1
 
@@ -61,7 +63,7 @@ package enum RequestCodec {
         case .query(let query, _): total += 4 + query.count
         case .split(let keys): total += keys.reduce(4) { $0 + 4 + $1.count }
         case .members(_, let ask): total += 16 + 8 * parts(of: ask).nodes.count
-        case .get, .topology, .digest: break
+        case .get, .topology, .digest, .transfers: break
         }
         return total
     }
@@ -95,7 +97,7 @@ package enum RequestCodec {
             writer.put(code)
             writer.put(UInt32(nodes.count))
             for node in nodes { writer.put(node.rawValue) }
-        case .get, .topology, .digest: break
+        case .get, .topology, .digest, .transfers: break
         }
     }
 
@@ -137,6 +139,7 @@ package enum RequestCodec {
         case .digest: (Code.digest, .stale)
         case .members: (Code.members, .linearizable)
         case .split: (Code.split, .linearizable)
+        case .transfers: (Code.transfers, .stale)
         }
     }
 
@@ -205,6 +208,7 @@ package enum RequestCodec {
             var keys: [Bytes] = []
             for _ in 0..<count { keys.append(try reader.readLengthPrefixed()) }
             return .split(keys)
+        case Code.transfers: return .transfers
         default: throw reader.failure("unknown operation \(code)")
         }
     }

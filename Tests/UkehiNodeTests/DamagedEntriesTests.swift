@@ -280,8 +280,10 @@ struct DamagedEntriesTests {
 
     // MARK: Beyond repair
 
-    @Test("what every peer has compacted away is beyond repair; the node's other regions run on")
-    func compacted() throws {
+    /// A follower that cannot read an entry which it has not applied and nobody has any more.
+    private func beyondRepair() throws -> (
+        cluster: TestCluster, leader: Int, follower: Int, hole: UInt64
+    ) {
         let (cluster, leader) = try cluster(storeSeed: 5, compactionInterval: 8)
         let follower = (leader + 1) % 3
         cluster.pass(milliseconds: 2000)
@@ -299,6 +301,14 @@ struct DamagedEntriesTests {
         for number in [leader, (leader + 2) % 3] {
             #expect(try peer(cluster, number).log.firstIndex.rawValue > hole, "\(cluster.dump())")
         }
+        return (cluster, leader, follower, hole)
+    }
+
+    @Test("what every peer has compacted away is beyond repair; the node's other regions run on")
+    func compacted() throws {
+        let (cluster, leader, follower, hole) = try beyondRepair()
+        // No leader gives it a snapshot.
+        cluster.network.drops = { Self.isOf($0, .snapshotRequest) }
         try cluster.start(follower)
         cluster.pass(milliseconds: 5000)
         #expect(try hopes(cluster, follower) == [])
@@ -312,6 +322,87 @@ struct DamagedEntriesTests {
             try peer(cluster, follower, other).applied == peer(cluster, leader, other).applied)
         #expect(try peer(cluster, follower).log.lastIndex == peer(cluster, leader).log.lastIndex)
         #expect(cluster.failures.isEmpty)
+    }
+
+    private func expectReplaced(_ cluster: TestCluster, _ follower: Int, _ leader: Int) throws {
+        let mended = try peer(cluster, follower)
+        #expect(try !isDamaged(cluster, follower), "\(cluster.dump())")
+        #expect(mended.raft.isDamaged == false)
+        #expect(mended.applied == (try peer(cluster, leader)).applied, "\(cluster.dump())")
+        let digests = try (0..<3).map {
+            try cluster.members[$0].core?.applier.digest(region: Self.region)
+        }
+        #expect(Set(digests).count == 1)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test(
+        "the leader gives the state behind them, in a region that rests as in one that is written")
+    func replaced() throws {
+        for isWritten in [false, true] {
+            let (cluster, leader, follower, _) = try beyondRepair()
+            var chunks = 0
+            cluster.network.drops = { packet in
+                if Self.isOf(packet, .snapshotChunk) { chunks += 1 }
+                return false
+            }
+            try cluster.start(follower)
+            for _ in 0..<20 {
+                cluster.pass(milliseconds: 300)
+                if isWritten { try write(3, to: cluster) }
+            }
+            cluster.pass(milliseconds: 2000)
+            #expect(chunks > 0)
+            try expectReplaced(cluster, follower, leader)
+            // What it acknowledged counts: it goes on from there, through a crash.
+            try write(3, to: cluster)
+            cluster.pass(milliseconds: 1000)
+            cluster.crash(follower, seed: 3)
+            try cluster.start(follower)
+            cluster.pass(milliseconds: 3000)
+            try expectReplaced(cluster, follower, leader)
+        }
+    }
+
+    @Test("nothing is dropped that it has acknowledged, while all of it is on its way")
+    func keepsAcknowledged() throws {
+        let (cluster, leader, follower, _) = try beyondRepair()
+        var isCut = true
+        cluster.network.drops = { isCut && Self.isOf($0, .snapshotChunk) }
+        try cluster.start(follower)
+        cluster.pass(milliseconds: 1500)
+        let damaged = try peer(cluster, follower)
+        let held = damaged.raft.lastIndex
+        #expect(try lane(cluster, follower).takesNoEntries(damaged))
+        try write(5, to: cluster)
+        cluster.pass(milliseconds: 500)
+        #expect(damaged.raft.lastIndex == held)
+        let outgoing = try #require(try lane(cluster, leader).snapshots.outgoing.first)
+        #expect(outgoing.floor > held, "the snapshot ends past what was acknowledged")
+        isCut = false
+        cluster.pass(milliseconds: 6000)
+        try expectReplaced(cluster, follower, leader)
+    }
+
+    @Test("where the others could not commit without it, it goes on to acknowledge instead")
+    func isNeeded() throws {
+        let (cluster, leader, follower, _) = try beyondRepair()
+        let third = (leader + 2) % 3
+        cluster.network.drops = { Self.isOf($0, .snapshotRequest) }
+        try cluster.start(follower)
+        cluster.pass(milliseconds: 3000)
+        cluster.crash(third, seed: 9)
+        cluster.pass(milliseconds: 3000)
+        cluster.network.drops = { _ in false }
+        for _ in 0..<5 {
+            try write(3, to: cluster)
+            cluster.pass(milliseconds: 500)
+        }
+        #expect(try lane(cluster, leader).snapshots.isIdle)
+        #expect(try peer(cluster, follower).raft.isDamaged)
+        try cluster.start(third)
+        cluster.pass(milliseconds: 8000)
+        try expectReplaced(cluster, follower, leader)
     }
 
     @Test("entries that do not make up what was there are in the way until the log is compacted")

@@ -495,6 +495,12 @@ struct SnapshotMessageTests {
         let request = SnapshotRequest(
             snapshot: 1 << 63, offset: 77, room: 4096, verdict: .givesUp)
         #expect(SnapshotRequest(request.encoded()) == request)
+        var needs = request
+        needs.verdict = .needsState
+        #expect(SnapshotRequest(needs.encoded()) == needs)
+        var unknown = needs.encoded().array
+        unknown[20] = 4
+        #expect(SnapshotRequest(Bytes(unknown)) == nil)
         let chunk = SnapshotChunk(
             snapshot: 9, totalBytes: 100, offset: 90, bytes: Bytes([1, 2, 3, 4, 5]))
         #expect(SnapshotChunk(chunk.encoded()) == chunk)

@@ -113,6 +113,29 @@
             }
         }
 
+        @Test("a node whose state is in memory is made of a backup, too, and goes on")
+        func restoreToMemory() async throws {
+            try await withBackup { _, backup, new in
+                let outcome = try restore(backup, new, "--storage-state", "memory")
+                #expect(outcome.status == 0, "\(outcome.errors)")
+                #expect(outcome.output.contains("4 regions, \(Self.count - 1) keys"))
+                #expect(!exists(new + "/state"))
+                var configuration = Self.configuration(new)
+                configuration.storage.state = .memory
+                for round in 0..<2 {
+                    let node = try await Node.start(configuration: configuration)
+                    let page = try await node.scan(from: "", to: nil, limit: 10_000)
+                    #expect(page.pairs.count == Self.count - 1 + round)
+                    for number in 0..<Self.count {
+                        let found = try await node.get(Self.key(number))?.value
+                        #expect(found == (number == 3 ? nil : Self.value(number)))
+                    }
+                    try await node.put("new", "value")
+                    await node.stop()
+                }
+            }
+        }
+
         @Test("a new cluster under a new id, told as JSON; the node is the one that was named")
         func identity() async throws {
             try await withBackup { data, backup, new in
@@ -199,7 +222,7 @@
                     try FileManager.default.contentsOfDirectory(atPath: data).sorted() == before)
 
                 #expect(try restore(backup, new, "--cluster-peers", "127.0.0.1:1").status == 78)
-                #expect(try restore(backup, new, "--storage-state", "memory").status == 78)
+                #expect(try restore(backup, new, "--storage-state", "none").status == 78)
                 #expect(try restore(backup + "-nowhere", new).status == 64)
                 #expect(try restore(new + "-empty", new).status == 64)
                 #expect(!exists(new))

@@ -28,7 +28,8 @@ struct ClientCodecTests {
             id: 8, operation: .members(RegionID(3), .plan([NodeID(1), NodeID(2)])), key: ""),
         WireRequest(id: 9, operation: .members(.system, .set([NodeID(7)])), key: ""),
         WireRequest(id: 10, operation: .members(RegionID(3), .transfer(NodeID(7))), key: ""),
-        WireRequest(id: 11, operation: .split(["k", "m"]), key: "k"),
+        WireRequest(id: 12, operation: .split(["k", "m"]), key: "k"),
+        WireRequest(id: 11, operation: .transfers, key: ""),
     ]
 
     static let replies: [Reply] = [
@@ -63,6 +64,16 @@ struct ClientCodecTests {
                         match: LogIndex(2), isActive: false),
                 ], wanted: [NodeID(1), NodeID(3)], progress: .waiting, reason: "why",
                 steps: ["one", "two"])),
+        .transfers([]),
+        .transfers([
+            SnapshotTransferInfo(
+                region: RegionID(3), direction: .sends, stage: .moving, peer: PeerID(7),
+                node: NodeID(2), doneBytes: 5, totalBytes: 9, milliseconds: 30,
+                bytesPerSecond: 1 << 40),
+            SnapshotTransferInfo(
+                region: RegionID(4), direction: .gets, stage: .installing, peer: PeerID(8),
+                node: nil, doneBytes: 0, totalBytes: 0, milliseconds: 0, bytesPerSecond: 0),
+        ]),
         .digest(RegionDigest(region: RegionID(1), applied: LogIndex(2), high: 3, low: 4)),
         .regions([region, region]), .regions([]),
         .failed(.outcomeUnknown), .failed(.rejected(.notLeader(region))),

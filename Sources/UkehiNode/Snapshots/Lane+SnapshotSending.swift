@@ -44,7 +44,8 @@ extension Lane {
         } else {
             snapshots.outgoing.append(
                 OutgoingSnapshot(
-                    region: region.id, peer: message.to, floor: index, heardAt: ticks))
+                    region: region.id, peer: message.to, floor: index, heardAt: ticks,
+                    pace: TransferPace(begunAt: ticks)))
         }
         send(message, region)
     }
@@ -54,6 +55,7 @@ extension Lane {
         guard message.to == region.peer, let request = SnapshotRequest(message.context) else {
             return
         }
+        if request.verdict == .needsState { return replaceLost(request, of: message.from, region) }
         guard let position = snapshots.outgoing(region.id, message.from) else {
             return refuse(request, from: message.from, region)
         }
@@ -72,13 +74,15 @@ extension Lane {
                 return refuse(request, from: message.from, region)
             }
             snapshots.outgoing[position].wanted = request
+            snapshots.outgoing[position].pace.reached(request.offset, at: ticks)
             giveWanted(position)
         case (.goesOn, .taken): giveUp(position)
+        case (.needsState, _): break
         }
     }
 
-    private func refuse(_ request: SnapshotRequest, from peer: PeerID, _ region: Region) {
-        guard request.verdict == .goesOn else { return }
+    func refuse(_ request: SnapshotRequest, from peer: PeerID, _ region: Region) {
+        guard request.verdict == .goesOn || request.verdict == .needsState else { return }
         send(
             Message(
                 kind: .snapshotChunk, to: peer, from: region.peer, term: region.raft.term,
@@ -88,7 +92,7 @@ extension Lane {
 
     // MARK: Making it
 
-    private func make(_ region: Region, for peer: PeerID) {
+    func make(_ region: Region, for peer: PeerID) {
         let id = snapshotWork.random.next() | 1
         let origin = region.birth.origin
         let region = region.id
@@ -97,6 +101,7 @@ extension Lane {
         let applier = applier
         let lane = self
         let files = snapshotWork.files
+        let options = SnapshotOptions(compressingWorker: snapshotWork.compressingWorker)
         logger.info(
             "a snapshot is made for a peer that lags",
             metadata: ["region": "\(region)", "peer": "\(peer)"])
@@ -110,7 +115,8 @@ extension Lane {
                         id, of: cluster, descriptor, origin: origin,
                         content: applier.content(of: region), state)
                     let made = try SnapshotFileWriter(
-                        files.fileSystem, path: path, header, state: state)
+                        files.fileSystem, path: path, header, state: state,
+                        options: options)
                     writer = made
                     return made.encoder
                 }
@@ -147,6 +153,8 @@ extension Lane {
         }
         snapshots.outgoing[position].path = snapshot.path
         snapshots.outgoing[position].floor = snapshot.index
+        snapshots.outgoing[position].totalBytes = snapshot.bytes
+        snapshots.outgoing[position].pace.reached(0, at: ticks)
         snapshots.outgoing[position].stage = .made(
             snapshot.file, snapshot.id, bytes: snapshot.bytes)
         snapshots.outgoing[position].wanted = SnapshotRequest(
@@ -166,7 +174,7 @@ extension Lane {
     // MARK: Giving it out
 
     /// Reads the chunk that was asked for last, if one may be sent now.
-    private func giveWanted(_ position: Int) {
+    func giveWanted(_ position: Int) {
         let snapshot = snapshots.outgoing[position]
         guard let request = snapshot.wanted, !snapshot.isReading, snapshots.budget > 0,
             case .made(let file, let id, let total) = snapshot.stage, request.offset < total

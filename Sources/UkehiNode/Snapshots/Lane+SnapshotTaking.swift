@@ -22,9 +22,11 @@ extension Lane {
         guard region.hasOwnBase, !(host?.isAwaited(region.id) ?? false) else {
             return askFlushedChildren()
         }
+        let replacesLost = hasLostEntries(region)
         // Nothing new: the core alone says so, in a way that helps the leader on.
-        if offered.index <= region.raft.committed
-            || region.raft.term(at: offered.index) == offered.term
+        if !replacesLost,
+            offered.index <= region.raft.committed
+                || region.raft.term(at: offered.index) == offered.term
         {
             return step(message, region)
         }
@@ -42,9 +44,9 @@ extension Lane {
         let files = snapshotWork.files
         snapshots.incoming.append(
             IncomingSnapshot(
-                region: region.id, peer: message.from,
+                region: region.id, peer: message.from, replacesLost: replacesLost,
                 staging: StagingFile(files.fileSystem, path: files.incoming(region.id)),
-                heardAt: ticks, askedAt: ticks))
+                heardAt: ticks, askedAt: ticks, pace: TransferPace(begunAt: ticks)))
         ask(snapshots.incoming.count - 1)
     }
 
@@ -53,14 +55,17 @@ extension Lane {
         snapshots.incoming[position].askedAt = ticks
         let snapshot = snapshots.incoming[position]
         guard let region = regions[snapshot.region] else { return }
+        var request = SnapshotRequest(
+            snapshot: snapshot.id, offset: snapshot.next,
+            room: UInt32(options.snapshotChunkBytes), verdict: verdict)
+        if snapshot.replacesLost, snapshot.id == 0, verdict == .goesOn {
+            request.verdict = .needsState
+            request.offset = region.raft.lastIndex.rawValue
+        }
         send(
             Message(
                 kind: .snapshotRequest, to: snapshot.peer, from: region.peer,
-                term: region.raft.term,
-                context: SnapshotRequest(
-                    snapshot: snapshot.id, offset: snapshot.next,
-                    room: UInt32(options.snapshotChunkBytes), verdict: verdict
-                ).encoded()), region)
+                term: region.raft.term, context: request.encoded()), region)
     }
 
     /// A part of a snapshot, or the word that there is none.
@@ -86,6 +91,7 @@ extension Lane {
         else { return }
         snapshots.incoming[position].heardAt = ticks
         snapshots.incoming[position].next += UInt64(chunk.bytes.count)
+        snapshots.incoming[position].pace.reached(snapshots.incoming[position].next, at: ticks)
         snapshots.incoming[position].unwritten += 1
         write(chunk, position)
         if snapshots.incoming[position].next == chunk.totalBytes {

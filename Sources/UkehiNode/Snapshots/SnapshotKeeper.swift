@@ -9,7 +9,7 @@
 import Logging
 package import UkehiBase
 import UkehiEnvironment
-import UkehiState
+package import UkehiState
 
 /// Keeps snapshots of a node's regions. Any thread; one snapshot of a region is made at a time.
 package final class SnapshotKeeper: @unchecked Sendable {
@@ -24,18 +24,20 @@ package final class SnapshotKeeper: @unchecked Sendable {
     private let files: SnapshotFiles
     private let applier: Applier
     private let worker: any Worker
+    private let compressingWorker: (any Worker)?
     private let random: any RandomSource
     private let logger: Logger
     private let lock = Lock()
     private var regions: [RegionID: Kept] = [:]
 
     init(
-        files: SnapshotFiles, applier: Applier, worker: any Worker, random: any RandomSource,
-        logger: Logger
+        files: SnapshotFiles, applier: Applier, worker: any Worker,
+        compressingWorker: (any Worker)? = nil, random: any RandomSource, logger: Logger
     ) {
         self.files = files
         self.applier = applier
         self.worker = worker
+        self.compressingWorker = compressingWorker
         self.random = random
         self.logger = logger
     }
@@ -45,10 +47,15 @@ package final class SnapshotKeeper: @unchecked Sendable {
         lock.withLock { regions[region]?.index ?? .zero }
     }
 
+    /// What the last one holds, before compression; zero: that is not known.
+    func rawBytes(of region: RegionID) -> UInt64 {
+        lock.withLock { regions[region]?.rawBytes ?? 0 }
+    }
+
     /// Bytes of log after which a region's next one pays: eight times what the last one was. At twice the
     /// snapshots of three nodes on two cores took a quarter of their writes.
     func worthwhileBytes(of region: RegionID) -> UInt64 {
-        lock.withLock { 8 * (regions[region]?.rawBytes ?? 0) }
+        8 * rawBytes(of: region)
     }
 
     /// Gives a region that was just opened the newest state that was kept of it, and returns its index.
@@ -117,24 +124,12 @@ package final class SnapshotKeeper: @unchecked Sendable {
             }
         #endif
         worker.run { [self] in
-            var writer: SnapshotFileWriter?
             do {
-                var index = LogIndex.zero
-                let id = random.next() | 1
-                try applier.writeSnapshot(of: region) { state, descriptor in
-                    index = state.applied
-                    let header = try SnapshotHeader(
-                        id, of: cluster, descriptor, origin: origin,
-                        content: applier.content(of: region), state)
-                    let made = try SnapshotFileWriter(
-                        files.fileSystem, path: files.kept(region, index), header, state: state)
-                    writer = made
-                    return made.encoder
-                }
-                let footer = try writer?.finish()
-                took(region, index, rawBytes: footer?.rawBytes ?? 0)
+                let (index, footer) = try files.writeKept(
+                    origin, of: cluster, id: random.next() | 1, from: applier,
+                    options: SnapshotOptions(compressingWorker: compressingWorker))
+                took(region, index, rawBytes: footer.rawBytes)
             } catch {
-                writer?.abandon()
                 lock.withLock { regions[region]?.isMaking = false }
                 // One of this very index is as good.
                 if (error as? SnapshotError)?.code == .exists { return }
@@ -166,5 +161,38 @@ package final class SnapshotKeeper: @unchecked Sendable {
             return before
         }
         if before > .zero, index > before { files.remove(files.kept(region, before)) }
+    }
+}
+
+extension SnapshotFiles {
+    /// Writes a region's state, as it is at one moment of the call, as a snapshot that is kept: durable under
+    /// its name when this returns. The directory is there.
+    ///
+    /// - Throws: ``SnapshotError``, `.exists` if there is one of that index; ``StateError``. Nothing is left then.
+    package func writeKept(
+        _ origin: RegionDescriptor, of cluster: ClusterID, id: UInt64, from applier: Applier,
+        options: SnapshotOptions
+    ) throws -> (index: LogIndex, footer: SnapshotFooter) {
+        let region = origin.region
+        var writer: SnapshotFileWriter?
+        do {
+            var index = LogIndex.zero
+            try applier.writeSnapshot(of: region) { state, descriptor in
+                index = state.applied
+                let header = try SnapshotHeader(
+                    id, of: cluster, descriptor, origin: origin,
+                    content: applier.content(of: region), state)
+                let made = try SnapshotFileWriter(
+                    fileSystem, path: kept(region, index), header, state: state,
+                    options: options)
+                writer = made
+                return made.encoder
+            }
+            guard let writer else { throw SnapshotError(.ioFailed, "It was not begun.") }
+            return (index, try writer.finish())
+        } catch {
+            writer?.abandon()
+            throw error
+        }
     }
 }

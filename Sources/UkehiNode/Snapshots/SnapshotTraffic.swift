@@ -29,6 +29,8 @@ package struct SnapshotWork: Sendable {
     package var files: SnapshotFiles
     /// Makes those for others.
     package var makingWorker: any Worker
+    /// Compresses what that one reads of the state; nil: it does so itself.
+    package var compressingWorker: (any Worker)?
     /// Writes, checks and installs those from others.
     package var takingWorker: any Worker
     package var outgoing: SnapshotSlots
@@ -60,6 +62,9 @@ struct OutgoingSnapshot {
     /// What it asked for and was not given yet.
     var wanted: SnapshotRequest?
     var isReading = false
+    /// Of the file, once it is made.
+    var totalBytes: UInt64 = 0
+    var pace: TransferPace
 
     var holdsSlot: Bool {
         switch stage {
@@ -82,6 +87,9 @@ struct IncomingSnapshot {
     }
     let region: RegionID
     let peer: PeerID
+    /// It stands for entries that are lost: meanwhile the region takes no others, so that it ends past all
+    /// that was acknowledged.
+    let replacesLost: Bool
     var stage = Stage.receiving
     /// Zero until the first chunk tells.
     var id: UInt64 = 0
@@ -94,6 +102,7 @@ struct IncomingSnapshot {
     /// The tick at which something came of it, and at which something was asked for last.
     var heardAt: UInt64
     var askedAt: UInt64
+    var pace: TransferPace
 }
 
 /// The file that an incoming snapshot is gathered in.

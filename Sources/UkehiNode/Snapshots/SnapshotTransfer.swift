@@ -8,6 +8,9 @@
 //     chunk, chunk ... ──▶                        ◀── snapshotRequest: from where it stands, how much
 //     ◀── snapshotRequest: has it all             checks it, installs it
 //
+//                                              a peer that has lost entries
+//     ◀── snapshotRequest: needs the state        asks its leader for an offer; the rest as above
+//
 //   request | snapshot u64, 0: whichever there is | offset u64 | room u32 | verdict u32 |
 //   chunk   | snapshot u64 | total bytes u64 | offset u64 | checksum u32 of what follows | 0 u32 | bytes |
 //
@@ -24,6 +27,10 @@ package enum SnapshotVerdict: UInt32, Hashable, Sendable {
     case hasIt = 1
     /// Wants no more of this snapshot.
     case givesUp = 2
+    /// Has lost entries that nobody has any more, and needs the state behind them. Without room: asks for
+    /// an offer. With room: has entries up to the index in `offset`, takes no more, and wants a snapshot
+    /// from past that.
+    case needsState = 3
 }
 
 /// A request for a part of a snapshot.

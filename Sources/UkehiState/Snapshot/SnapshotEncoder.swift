@@ -1,11 +1,11 @@
 // Writing: records are gathered into a frame, a full frame is compressed and handed on.
 //
-//   state, pairs ──▶ frame of about frameBytes ──zstd──▶ sink
+//   state, pairs ──▶ frame of about frameBytes ──FramePress.swift──▶ sink
 //
-// Memory: one frame before and one after compression. Where the bytes go is the sink's matter: a
-// file, or a peer.
+// Where the bytes go is the sink's matter: a file, or a peer.
 
 import UkehiBase
+package import UkehiEnvironment
 
 /// How a snapshot is written; readers need to know nothing of it.
 package struct SnapshotOptions: Sendable {
@@ -15,22 +15,27 @@ package struct SnapshotOptions: Sendable {
     /// zstd's level, 1 to 19. Above the first, what is saved costs more than a disk or a network
     /// takes for it, and values that are sealed or compressed already cost several times as much.
     package var compressionLevel = 1
+    /// Compresses and writes while the next frame is filled; nil: the encoder's own thread. It must run
+    /// by itself: the encoder waits for it. Who makes snapshots of one region after another, or of
+    /// several, may use one for all.
+    package var compressingWorker: (any Worker)?
 
-    package init() {}
+    package init(compressingWorker: (any Worker)? = nil) {
+        self.compressingWorker = compressingWorker
+    }
 }
 
 /// Makes the bytes of one snapshot: the same for the same state, header, options and version of zstd.
 package final class SnapshotEncoder {
-    /// Takes the bytes in order; the pointer is valid only during the call.
+    /// Takes the bytes in order, on the encoder's thread or its worker, one call at a time; the pointer
+    /// is valid only during the call.
     package typealias Sink = (UnsafeRawBufferPointer) throws(SnapshotError) -> Void
 
     private let frameBytes: Int
-    private let headerChecksum: UInt32
-    private let compressor: ZstdCompressor
-    private let sink: Sink
+    private let press: FramePress
+    private var spare: RawFrame
     private var frame: FrameContent
-    private var offset: UInt64 = 0
-    private var totals: SnapshotFooter
+    private var rawBytes: UInt64 = 0
     private var isFinished = false
     /// Told after each frame: bytes of records so far, before compression.
     package var onFrame: (_ rawBytes: UInt64) -> Void = { _ in }
@@ -49,12 +54,10 @@ package final class SnapshotEncoder {
         }
         let (bytes, checksum) = try header.encoded()
         frameBytes = options.frameBytes
-        headerChecksum = checksum
-        compressor = ZstdCompressor(level: options.compressionLevel)
-        self.sink = sink
-        totals = SnapshotFooter(header: checksum)
+        press = FramePress(header: checksum, options: options, sink: sink)
+        spare = press.emptyFrame()
         frame = FrameContent(header.keyRange, state, capacity: options.frameBytes + 4096)
-        try emit(bytes)
+        try press.begin(bytes)
     }
 
     /// Adds a pair; in key order.
@@ -68,35 +71,17 @@ package final class SnapshotEncoder {
         invariant(!isFinished, "a snapshot is finished once")
         isFinished = true
         if frame.records > 0 { try endFrame() }
-        try emit(totals.encoded(header: headerChecksum))
-        return totals
+        return try press.finish()
     }
+
+    /// Returns when the sink is called no more: before what it writes to is taken away unfinished.
+    package func abandon() { press.drain() }
 
     private func endFrame() throws(SnapshotError) {
-        let compressor = compressor
-        let stored = frame.raw.withUnsafeBytes { compressor.compress($0) }
-        let number = totals.frames
-        var info = SnapshotFrameInfo(
-            number: number, offset: offset, rawBytes: frame.raw.count, storedBytes: stored.count,
-            records: frame.records, checksum: 0,
-            storedChecksum: CRC32C.checksum(
-                stored, seed: SnapshotFormat.seed(of: number, header: headerChecksum)))
-        var header = ByteWriter(chunkCapacity: SnapshotFormat.frameHeaderBytes)
-        info.encode(into: &header, header: headerChecksum)
-        totals.add(info)
-        try emit(header.take())
-        try emit(stored)
-        frame.clear()
-        onFrame(totals.rawBytes)
-    }
-
-    private func emit(_ bytes: Bytes) throws(SnapshotError) {
-        try bytes.withUnsafeBytes { (raw) throws(SnapshotError) in try emit(raw) }
-    }
-
-    private func emit(_ bytes: UnsafeRawBufferPointer) throws(SnapshotError) {
-        try sink(bytes)
-        offset += UInt64(bytes.count)
+        rawBytes += UInt64(frame.raw.count)
+        frame.exchange(with: spare)
+        spare = try press.handOver(spare)
+        onFrame(rawBytes)
     }
 }
 
@@ -132,8 +117,10 @@ private struct FrameContent: ~Copyable {
         return nil
     }
 
-    mutating func clear() {
-        raw.discard()
+    /// Moves what was gathered to `other`, which is empty.
+    mutating func exchange(with other: RawFrame) {
+        swap(&raw, &other.raw)
+        other.records = records
         records = 0
     }
 }

@@ -93,6 +93,7 @@ package final class SnapshotFileWriter {
 
     /// Takes the unfinished file away.
     package func abandon() {
+        encoder.abandon()
         output.file.close()
         try? fileSystem.remove(Self.partialPath(path))
     }

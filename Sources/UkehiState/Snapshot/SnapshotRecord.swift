@@ -35,15 +35,27 @@ enum SnapshotRecord {
 
     /// Writes a pair that ``SnapshotOrder`` has accepted.
     static func append(_ entry: StoredEntry, to writer: inout ByteWriter) {
-        writer.reserve(byteCount(entry))
-        writer.append(pairKind)
-        writer.append(entry.expiresAt == 0 ? 0 : expiryFlag)
-        writer.append(UInt16(entry.key.count))
-        writer.append(UInt32(entry.value.count))
-        writer.append(entry.version)
-        if entry.expiresAt != 0 { writer.append(entry.expiresAt) }
-        writer.append(entry.key)
-        writer.append(entry.value)
+        writer.append(byteCount(entry)) { target in
+            let hasExpiry = entry.expiresAt != 0
+            target.storeBytes(of: pairKind, as: UInt8.self)
+            target.storeBytes(of: hasExpiry ? expiryFlag : 0, toByteOffset: 1, as: UInt8.self)
+            target.storeBytes(
+                of: UInt16(entry.key.count).littleEndian, toByteOffset: 2, as: UInt16.self)
+            target.storeBytes(
+                of: UInt32(entry.value.count).littleEndian, toByteOffset: 4, as: UInt32.self)
+            target.storeBytes(of: entry.version.littleEndian, toByteOffset: 8, as: UInt64.self)
+            var place = target + pairBytes
+            if hasExpiry {
+                place.storeBytes(of: entry.expiresAt.littleEndian, as: UInt64.self)
+                place += 8
+            }
+            if let key = entry.key.baseAddress {
+                place.copyMemory(from: key, byteCount: entry.key.count)
+            }
+            if let value = entry.value.baseAddress {
+                (place + entry.key.count).copyMemory(from: value, byteCount: entry.value.count)
+            }
+        }
     }
 
     /// What stands at `offset`.

@@ -29,6 +29,15 @@ package final class ZstdCompressor {
 
     /// `raw` as one zstd frame, until the next call.
     package func compress(_ raw: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        let count = compress(raw, into: &target)
+        return UnsafeRawBufferPointer(rebasing: target[..<count])
+    }
+
+    /// Makes `raw` one zstd frame at the beginning of `target`, which is allocated anew where it is too
+    /// small; returns the frame's length.
+    func compress(
+        _ raw: UnsafeRawBufferPointer, into target: inout UnsafeMutableRawBufferPointer
+    ) -> Int {
         let bound = SnapshotLimits.maxStoredBytes(of: raw.count)
         if target.count < bound {
             target.deallocate()
@@ -37,7 +46,7 @@ package final class ZstdCompressor {
         let count = ZSTD_compress2(
             context, target.baseAddress, target.count, raw.baseAddress, raw.count)
         invariant(ZSTD_isError(count) == 0, "zstd failed on \(raw.count) bytes within its bound")
-        return UnsafeRawBufferPointer(rebasing: target[..<count])
+        return count
     }
 }
 

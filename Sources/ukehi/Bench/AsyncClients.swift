@@ -42,6 +42,9 @@ final class AsyncClients: LoadClients, @unchecked Sendable {
     /// The node's API routes by itself; the first view decides which keys the tasks use.
     var needsTopology: Bool { lock.withLock { _ in owned == nil } }
     func tick() {}
+    func pace(_ operationsPerSecond: Double) {
+        invariant(false, "tasks are a closed loop: settings refuse a rate for them")
+    }
     func stop() { lock.withLock { _ in isStopping = true } }
     var waiting: Int { lock.withLock { _ in running } }
     /// The node's API finds a leader or fails the operation.

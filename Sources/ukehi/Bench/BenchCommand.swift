@@ -6,8 +6,12 @@ import ArgumentParser
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
-        abstract: "Measure a cluster, its log, failovers or snapshots here, and verify the result.",
-        subcommands: [ClusterBench.self, LogBench.self, FailoverBench.self, SnapshotBench.self],
+        abstract:
+            "Measure a cluster, its log, failovers, snapshots or moves here, and verify the result.",
+        subcommands: [
+            ClusterBench.self, LogBench.self, FailoverBench.self, SnapshotBench.self,
+            MoveBench.self,
+        ],
         defaultSubcommand: ClusterBench.self)
 
     /// Whether `arguments` ask for help on `ukehi bench` alone: then the default's is what is meant.

@@ -48,6 +48,8 @@ struct BenchSettings: Sendable {
     var warmUpSeconds = 1.0
     var state = BenchState.rocksdb
     var clientMode = BenchClientMode.callback
+    /// Nil: a closed loop.
+    var rate: OfferedRate?
     var dataDirectory: String?
     var keepsData = false
     var isSynced = true
@@ -100,6 +102,10 @@ struct BenchSettings: Sendable {
             check(
                 settings.clientMode == .callback && settings.state != .none,
                 "--history needs --client-mode callback and a --state that keeps data")
+        }
+        if settings.rate != nil {
+            check(
+                settings.clientMode == .callback, "--rate needs --client-mode callback")
         }
         if !settings.mix.isPlain {
             check(

@@ -1,4 +1,4 @@
-// Hot path. Closed-loop clients that live on a node's lane: a reply makes the next request.
+// Hot path. Clients that live on a node's lane: a reply makes the next request.
 //
 //   lane's pass ── reply(tag) × n ──> note latency, acknowledge, slot is free
 //               ── flush() ────────> draw, encode and submit the next operation of each free slot
@@ -7,7 +7,8 @@
 // records are slices of a shared chunk of 256 KiB. Each client has one operation at a time and wants
 // the next one the moment it is answered, so latency is measured from there: refusals and retries
 // count. A closed loop offers less load when answers are late; what it cannot see is the waiting
-// of callers that would have come meanwhile. Hence the number of clients is part of every figure.
+// of callers that would have come meanwhile. Hence the number of clients is part of every figure. With a
+// rate it is an open loop: an operation comes when it comes, and waits for a client (OfferedRate.swift).
 //
 // Replies come on the lane's thread, refusals on the submitter's: one uncontended lock per reply and
 // per flush. Requests are handed over outside it, since a refusal calls back at once.
@@ -46,6 +47,9 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
     private var ackCount = 0
     /// Slots that were refused and wait for the next tick.
     private var parked: [Int32] = []
+    /// In an open loop: what comes when, and slots that wait for it.
+    private var schedule: ArrivalSchedule?
+    private var idle: [Int32] = []
     private var spare: [ClientRequest] = []
     private var outstanding = 0
     private var random: BenchRandom
@@ -132,14 +136,23 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
         tick()
     }
 
-    /// Lets refused clients try again.
+    /// An open loop from now on.
+    func pace(_ operationsPerSecond: Double) {
+        lock.withLock { _ in
+            schedule = ArrivalSchedule(
+                operationsPerSecond: operationsPerSecond, from: BenchClock.now())
+        }
+    }
+
+    /// Lets refused clients try again, and those that wait for an operation look for one.
     func tick() {
         lock.withLock { _ in
-            for slot in parked {
-                free[freeCount] = slot
-                freeCount += 1
-            }
+            for slot in parked { release(Int(slot)) }
             parked.removeAll(keepingCapacity: true)
+            guard let schedule, !idle.isEmpty else { return }
+            let due = isStopping ? idle.count : min(idle.count, schedule.due(BenchClock.now()))
+            for slot in idle.suffix(due) { release(Int(slot)) }
+            idle.removeLast(due)
         }
         flush()
     }
@@ -201,7 +214,7 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
                 case .overloaded, .timedOut, .diskFull: refuse(index, needsTopology: false)
                 case .unavailable: refuse(index, needsTopology: true)
                 }
-            case .scan, .query, .topology, .digest, .members, .regions:
+            case .scan, .query, .topology, .digest, .members, .regions, .transfers:
                 tally.note(violation: "a reply of another kind than asked came")
                 finish(index, tally.reads, now)
             }
@@ -219,8 +232,8 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
     @inline(__always)
     private func finish(_ index: Int, _ recorder: LatencyRecorder, _ now: UInt64) {
         recorder.record(now &- slots[index].intended)
-        // A closed loop: the next operation is wanted now.
-        slots[index].intended = now
+        // A closed loop: the next operation is wanted now. In an open one it is wanted when it comes.
+        slots[index].intended = schedule == nil ? now : 0
         release(index)
     }
 
@@ -303,6 +316,13 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
             let now = BenchClock.now()
             for position in 0..<freeCount {
                 let index = Int(free[position])
+                if schedule != nil, slots[index].intended == 0, !isPreloading {
+                    guard let came = schedule?.take(now) else {
+                        idle.append(Int32(truncatingIfNeeded: index))
+                        continue
+                    }
+                    slots[index].intended = came
+                }
                 if let request = nextRequest(index, now) {
                     requests.append(request)
                 } else if isPreloading {

@@ -18,12 +18,14 @@ struct ClusterBench: AsyncParsableCommand {
 
             `ukehi bench` alone means this. `ukehi bench wal` measures one node's log by itself, \
             `ukehi bench failover` how long a cluster is without its leader, `ukehi bench snapshot` \
-            snapshots beside the store and the compression that they are made of.
+            snapshots beside the store and the compression that they are made of, `ukehi bench move` \
+            what moving a region costs those who use it.
 
             EXAMPLES
               ukehi bench                                  three nodes, RocksDB, 128-byte values
               ukehi bench --state none --clients 4096      the replicated log alone
               ukehi bench --clients 1                      latency of a lone write
+              ukehi bench --rate 50%                       latency at half of the peak load
               ukehi bench --read-ratio 0.9                 mostly reads, linearizable
               ukehi bench --client-mode async              Swift tasks instead of callbacks
               ukehi bench --keys 100 --mix get=50,put=40,cas=8,delete=2 --history ops.jsonl
@@ -32,11 +34,18 @@ struct ClusterBench: AsyncParsableCommand {
               ukehi bench wal                              the log alone, beside the bare disk
               ukehi bench failover --kills 50              from kill -9 to the next write
               ukehi bench snapshot                         making and installing snapshots
+              ukehi bench move                             a region that moves under load
             """)
 
     @Option(help: "Nodes in this process.") var nodes = 3
     @Option(help: "Regions to start with.") var regions = 48
     @Option(help: "Closed-loop clients, over all nodes.") var clients = 1024
+    @Option(
+        help: ArgumentHelp(
+            "Operations a second, or a share of what the clients reach by themselves, measured first, as "
+                + "50%: an open loop, where latency counts from when an operation was due.",
+            valueName: "rate"))
+    var rate: String?
     @Option(help: "callback: replies on the node's lane; async: Swift tasks.")
     var clientMode = BenchClientMode.callback
     @Option(help: "Bytes of a key.") var keySize = 16
@@ -103,6 +112,14 @@ struct ClusterBench: AsyncParsableCommand {
         settings.regions = regions
         settings.clients = clients
         settings.clientMode = clientMode
+        if let rate {
+            guard let offered = OfferedRate(parsing: rate) else {
+                throw ValidationError(
+                    "Nothing was started: --rate is operations a second, or 1% to 100% of the peak."
+                )
+            }
+            settings.rate = offered
+        }
         settings.keyBytes = keySize
         settings.valueBytes = valueSize
         settings.keys = keys ?? (mix.reads ? 100_000 : 1_000_000)

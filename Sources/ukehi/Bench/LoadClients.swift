@@ -11,7 +11,9 @@ protocol LoadClients: AnyObject, Sendable {
     /// Makes every client want its first operation; to preload: each key of the node is put once,
     /// then the clients rest.
     func start(preloading: Bool)
-    /// Lets refused clients try again.
+    /// From now on clients want operations at this rate, all of this node's together.
+    func pace(_ operationsPerSecond: Double)
+    /// Lets refused clients try again, and those that wait for an operation to come look for one.
     func tick()
     /// From now on no client wants another operation.
     func stop()

@@ -1,9 +1,10 @@
 // One run of the load: preload, warm up, measure, stop, wait until every client has its answer.
 //
-//   preload ──> warm-up ──> measured part, a line of progress each second ──> stop ──> quiet
+//   preload ──> warm-up ──> [peak] ──> measured part, a line of progress each second ──> stop ──> quiet
 //
 // The clients drive themselves; this only watches, wakes refused clients every 5 ms and fetches the
-// topology when a reply showed that it is old.
+// topology when a reply showed that it is old. With a rate it wakes those that wait for an operation
+// every millisecond; a rate that is a share of the peak has that measured before, as a closed loop.
 
 import Synchronization
 import UkehiNode
@@ -27,9 +28,9 @@ struct LoadRun: Sendable {
 
     private let refreshes = Pace(everyNanoseconds: 100_000_000)
 
-    private static let tickNanoseconds: UInt64 = 5_000_000
     /// How much longer than asked a load is watched that is not answered.
     private static let patienceSeconds = 60.0
+    private var tickNanoseconds: UInt64 { settings.rate == nil ? 5_000_000 : 1_000_000 }
 
     init(
         settings: BenchSettings, workload: Workload, clients: [any LoadClients],
@@ -55,6 +56,7 @@ struct LoadRun: Sendable {
         try await watch(
             seconds: settings.warmUpSeconds, from: BenchClock.now(), isMeasured: false)
 
+        let (offered, peak) = try await pace()
         for client in clients { client.withTally { $0.beginMeasuring() } }
         let before = RunCounters(logs: logCounters())
         try await watch(seconds: settings.durationSeconds, from: before.time, isMeasured: true)
@@ -64,6 +66,8 @@ struct LoadRun: Sendable {
         let totals = totals()
         report.writes = totals.writes.summary()
         report.reads = totals.reads.summary()
+        report.offeredPerSecond = offered
+        report.peakPerSecond = peak
         report.logs = zip(after.logs, before.logs).map { $0 - $1 }
         report.cpuSeconds = after.usage.cpuSeconds - before.usage.cpuSeconds
         report.residentMegabytes = ProcessUsage.residentMegabytes()
@@ -87,6 +91,34 @@ struct LoadRun: Sendable {
         return report
     }
 
+    /// Goes over to an open loop, if that is asked for; what it offers, and the peak if it was measured.
+    private func pace() async throws -> (offered: Double?, peak: Double?) {
+        let offered: Double
+        var peak: Double?
+        switch settings.rate {
+        case nil: return (nil, nil)
+        case .operations(let rate): offered = rate
+        case .share(let share):
+            progress("  measuring the peak")
+            for client in clients { client.withTally { $0.beginMeasuring() } }
+            let start = BenchClock.now()
+            try await watch(seconds: settings.durationSeconds, from: start, isMeasured: true)
+            let totals = totals()
+            let seconds = Double(BenchClock.now() - start) / 1e9
+            let reached = Double(totals.writes.total + totals.reads.total) / seconds
+            guard reached > 0 else { throw BenchFailure("Nothing was answered: there is no peak.") }
+            peak = reached
+            offered = reached * share
+        }
+        progress("  \(BenchFormat.count(offered)) operations/s from now on")
+        for client in clients { client.pace(offered / Double(clients.count)) }
+        // What was wanted before is answered, and the queues it left are empty.
+        try await watch(
+            seconds: max(settings.warmUpSeconds, 0.5), from: BenchClock.now(),
+            isMeasured: false)
+        return (offered, peak)
+    }
+
     /// Waits until every client has its answer.
     private func settle(seconds: Double, what: String) async throws {
         let start = BenchClock.now()
@@ -102,7 +134,7 @@ struct LoadRun: Sendable {
     }
 
     private func pulse() async throws {
-        try await Task.sleep(for: .nanoseconds(LoadRun.tickNanoseconds))
+        try await Task.sleep(for: .nanoseconds(tickNanoseconds))
         // A region that one node lost is led by another now: all views are renewed together.
         if clients.contains(where: { $0.needsTopology }), refreshes.isDue() {
             for client in clients { await refresh(client) }

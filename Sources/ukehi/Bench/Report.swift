@@ -39,6 +39,9 @@ struct BenchReport: Sendable {
     /// in microseconds: waiting that no answered operation shows.
     var starvedClients = 0
     var longestStarvedMicroseconds = 0.0
+    /// Of an open loop, and of the closed one before it if its peak was asked for.
+    var offeredPerSecond: Double?
+    var peakPerSecond: Double?
     /// Per node; empty when the nodes are not ours.
     var logs: [LogCounters] = []
     var cpuSeconds = 0.0
@@ -89,6 +92,8 @@ struct BenchReport: Sendable {
         .object([
             ("writes_per_second", .number(writesPerSecond)),
             ("reads_per_second", .number(readsPerSecond)),
+            ("offered_per_second", offeredPerSecond.map { .number($0) } ?? .null),
+            ("peak_per_second", peakPerSecond.map { .number($0) } ?? .null),
             ("seconds", .number(seconds)),
             ("writes", .int(Int(writes.count))),
             ("reads", .int(Int(reads.count))),
@@ -155,6 +160,7 @@ extension BenchSettings {
             ("regions", endpoints.isEmpty ? .int(regions) : .null),
             ("clients", .int(clients)),
             ("client_mode", .string(clientMode.rawValue)),
+            ("rate", rate.map { .string($0.text) } ?? .null),
             ("key_size", input == nil ? .int(keyBytes) : .null),
             ("value_size", input == nil ? .int(valueBytes) : .null),
             ("keys", input == nil ? .int(keys) : .null),

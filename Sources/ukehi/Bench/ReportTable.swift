@@ -21,6 +21,11 @@ extension BenchReport {
             lines.append(latencyRow("reads", readsPerSecond, reads))
         }
         rule()
+        if let offeredPerSecond {
+            let peak =
+                peakPerSecond.map { "of \(BenchFormat.count($0)) in a closed loop before" } ?? ""
+            row("offered", "\(BenchFormat.count(offeredPerSecond)) operations/s \(peak)")
+        }
         if !logs.isEmpty && settings.mix.writes {
             let each = logs.map {
                 BenchFormat.count(Double($0.fsyncs) / max(seconds, 1e-9))

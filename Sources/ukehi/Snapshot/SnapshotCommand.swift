@@ -6,22 +6,25 @@ import UkehiEnvironment
 import UkehiPOSIX
 import UkehiState
 
-struct SnapshotCommand: ParsableCommand {
+struct SnapshotCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "snapshot",
         abstract:
-            "Back up a stopped node's regions as files, and make a node of them; look at such files.",
+            "Back up a stopped node's regions as files, make a node of them, look at such files; and watch snapshots on their way between nodes.",
         discussion: """
               ukehi snapshot export ./data --out-dir ./backup
               ukehi snapshot export ./data --region 2 --out region.snapshot
               ukehi snapshot import ./backup --data-dir ./data
               ukehi snapshot inspect region.snapshot
               ukehi snapshot verify region.snapshot
+              ukehi snapshot transfers --endpoint 127.0.0.1:7878
 
             A snapshot is one region's state at one index of its log. Keys and values are never
             shown. The bytes are described in docs/FORMATS.md.
             """,
-        subcommands: [Export.self, Import.self, Inspect.self, Verify.self])
+        subcommands: [
+            Export.self, Import.self, Inspect.self, Verify.self, Transfers.self,
+        ])
 }
 
 /// What the commands that read a snapshot take.

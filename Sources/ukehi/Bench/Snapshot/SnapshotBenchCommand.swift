@@ -35,8 +35,9 @@ struct SnapshotBench: ParsableCommand {
             same records by itself (built); and installs the snapshot into an empty store, durable \
             (installed). Rates are of the records' bytes before compression. MADE / is its rate by \
             the slower of scan and zstd, INST / by the slower of built and unzstd: medians of the \
-            rounds, and the least and the most; CPU is the same by the thread's own time, without waiting for \
-            disk and other programs. One thread each, page cache warm. Exit code 1 if the \
+            rounds, and the least and the most; CPU is the same by the threads' own time, without waiting for \
+            disk and other programs. A snapshot is made by two threads, as in a node: one reads, one \
+            compresses and writes; CPU has the busier one. All else is one thread. Page cache warm. Exit code 1 if the \
             installed region's digest is not the source's.
 
             EXAMPLES
