@@ -6,6 +6,11 @@
 //   peer     replays the log from its beginning; its own configuration follows (RegionBirth.swift)
 //
 // Nothing is said by a peer whose birth is not durable.
+//
+// A region that came out of another one has no leader yet when most of its peers are on nodes that will
+// not apply the division, since their peers of the old region were removed from it meanwhile. Whoever was
+// born by the division introduces the others then: they are members by the command itself. What is
+// created so has an empty log, votes, and does not campaign; one that was here before has a tombstone.
 
 import Logging
 import UkehiBase
@@ -19,11 +24,21 @@ extension Lane {
             if region.isLeader {
                 region.heardTick = ticks
                 introduceSilent(region)
-            } else if ticks >= region.heardTick + Limits.ticksPerInquiry {
-                region.heardTick = ticks
-                inquire(region)
+            } else if region.leader == .none, region.isAsItBegan {
+                for member in region.descriptor.peers where member.peer != region.peer {
+                    introduce(member, region)
+                }
+                inquireAfterSilence(region)
+            } else {
+                inquireAfterSilence(region)
             }
         }
+    }
+
+    private func inquireAfterSilence(_ region: Region) {
+        guard ticks >= region.heardTick + Limits.ticksPerInquiry else { return }
+        region.heardTick = ticks
+        inquire(region)
     }
 
     /// Asks all other peers whether this one is still a member; who knows that it is none says so.

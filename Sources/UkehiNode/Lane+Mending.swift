@@ -5,7 +5,8 @@
 //     -> the peer is damaged: it votes and acknowledges by indexes and terms, which are known, but does
 //        not lead, campaign, or apply past the hole
 //     -> any other peer is asked for them by region, index and term, one after the other
-//     -> the log writes them in their place if their bytes are those that were there
+//     -> the log writes them in their place if their bytes are those that were there, or what is left of
+//        a body that was superseded in part at its end
 //     -> the peer is whole again, and goes on where it stood
 //
 // Why any peer will do: an entry is the same on all peers that have one of its index and term (Raft
@@ -21,9 +22,11 @@ import UkehiWAL
 
 /// Entries that one peer's log holds and cannot read, and how far they were got from others.
 struct Hole {
-    enum Progress {
+    enum Progress: Equatable {
         case asking
         case mending
+        /// They are on their way to the log's end.
+        case writing(Ticket)
         /// No peer has them, or what was there is not theirs alone.
         case beyondRepair
     }
@@ -69,6 +72,7 @@ extension Lane {
     /// Asks another peer for what the last one did not give.
     func askAgain() {
         for region in orderedRegions where !region.holes.isEmpty {
+            forgetWritten(region)
             forgetSuperseded(region)
             ask(region)
             askForState(region)
@@ -200,6 +204,10 @@ extension Lane {
             region.holes.remove(at: position)
             holesChanged(region)
             ask(region)
+        case .writtenAnew(let ticket):
+            region.holes[position].fetched = []
+            region.holes[position].progress = .writing(ticket)
+            forgetWritten(region)
         case .mismatch:
             region.holes[position].fetched = []
             giveUp(
@@ -207,6 +215,15 @@ extension Lane {
                 "peers have them, but they cannot be put where they were; they are "
                     + "in the way until the log is compacted past them")
         }
+    }
+
+    /// Holes whose entries have become durable elsewhere in the log.
+    private func forgetWritten(_ region: Region) {
+        let written = region.holes.filter {
+            guard case .writing(let ticket) = $0.progress else { return false }
+            return log.isDurable(ticket)
+        }
+        for hole in written { mended(hole.entries, .mended) }
     }
 
     private func giveUp(_ region: Region, _ position: Int, _ reason: String) {

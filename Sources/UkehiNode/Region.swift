@@ -237,6 +237,11 @@ final class Region {
             && descriptor.member(peer) == nil
     }
 
+    /// Whether it came out of another region, here by that one's log, and its members are those of then.
+    var isAsItBegan: Bool {
+        birth.parting != nil && birth.introduction == nil && descriptor.epoch == birth.origin.epoch
+    }
+
     /// What clients are told of it: the newest that is known here.
     var info: RegionInfo {
         let newest =

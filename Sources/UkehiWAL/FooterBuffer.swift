@@ -79,9 +79,9 @@ final class FooterBuffer: @unchecked Sendable {
 
     /// Adds the frame of a closed group, or gives up.
     func add(_ group: Group) {
-        guard fileBytes(adding: group) > 0, let frame = group.buffer else { return giveUp() }
+        guard fileBytes(adding: group) > 0, let frame = group.base else { return giveUp() }
         reserve(FooterBuffer.recordBytes(of: group))
-        begin(frame.base, UnsafeRawPointer(frame.base) + FrameFormat.headerBytes, group.header)
+        begin(frame, UnsafeRawPointer(frame) + FrameFormat.headerBytes, group.header)
         let details = count
         if group.detailBytes > 0 { addDetails(of: group) }
         endDetails(from: details)

@@ -6,38 +6,6 @@
 
 import UkehiBase
 
-/// Block-aligned memory for one frame, reused.
-///
-/// Safety: used by the one thread that writes the frame it holds.
-final class FrameBuffer: @unchecked Sendable {
-    private(set) var base: UnsafeMutableRawPointer
-    private(set) var capacity: Int
-
-    init(capacity: Int = 64 << 10) {
-        self.capacity = FrameFormat.roundUp(capacity)
-        base = .allocate(byteCount: self.capacity, alignment: FrameFormat.blockBytes)
-    }
-
-    deinit { base.deallocate() }
-
-    /// Makes room for `byteCount` bytes; what was there is lost.
-    func reserve(_ byteCount: Int) {
-        guard byteCount > capacity else { return }
-        resize(to: max(byteCount, min(capacity * 2, WALLimits.maxIdleBufferBytes)))
-    }
-
-    /// Gives back what an unusually large frame took.
-    func trim() {
-        if capacity > WALLimits.maxIdleBufferBytes { resize(to: 64 << 10) }
-    }
-
-    private func resize(to byteCount: Int) {
-        base.deallocate()
-        capacity = FrameFormat.roundUp(byteCount)
-        base = .allocate(byteCount: capacity, alignment: FrameFormat.blockBytes)
-    }
-}
-
 /// Which tickets of a lane a group makes durable.
 struct LaneTicket: Hashable, Sendable {
     var lane: Int
@@ -46,8 +14,8 @@ struct LaneTicket: Hashable, Sendable {
 
 /// Batches that share a frame: first collecting, then in flight, then done and reused.
 ///
-/// Safety: collecting under the log's lock; in flight, only its writer touches `buffer` and only
-/// reads the rest; afterwards under the lock again.
+/// Safety: collecting under the log's lock; in flight, only its writer touches the frame's memory and
+/// only reads the rest; afterwards under the lock again.
 package final class Group: @unchecked Sendable {
     var storages: ContiguousArray<BatchStorage> = []
     /// The highest ticket of each lane.
@@ -61,7 +29,10 @@ package final class Group: @unchecked Sendable {
 
     // In flight:
     package private(set) var header = FrameHeader()
-    var buffer: FrameBuffer?
+    /// Nil where the frame is in its one batch's own memory.
+    private(set) var buffer: FrameBuffer?
+    /// The frame's first byte, while it is in flight.
+    private(set) var base: UnsafeMutableRawPointer?
     package private(set) var segment: SegmentFile?
     var isDone = false
 
@@ -69,6 +40,11 @@ package final class Group: @unchecked Sendable {
         FrameFormat.frameBytes(itemCount: itemCount, bodyBytes: bodyBytes)
     }
     var isClaim: Bool { itemCount == 0 }
+
+    /// Whether the frame needs no buffer: its bodies lie where they are to be written from.
+    var isInPlace: Bool {
+        storages.count == 1 && storages[0].frameInPlace(frameBytes) != nil
+    }
 
     func add(_ storage: BatchStorage, lane: Int, ticket: UInt64) {
         storages.append(storage)
@@ -83,14 +59,17 @@ package final class Group: @unchecked Sendable {
         tickets.append(LaneTicket(lane: lane, ticket: ticket))
     }
 
-    /// Writes header and directory into `buffer`: everything that later frames depend on.
+    /// Writes header and directory into `buffer`, or in place: everything that later frames depend on.
     func close(
-        into buffer: FrameBuffer, segment: SegmentFile, offset: UInt64, durableLSN: UInt64,
+        into buffer: FrameBuffer?, segment: SegmentFile, offset: UInt64, durableLSN: UInt64,
         previousChecksum: UInt32
     ) {
         let size = frameBytes
-        buffer.reserve(size)
-        let directory = buffer.base + FrameFormat.headerBytes
+        buffer?.reserve(size)
+        guard let base = buffer?.base ?? storages.first?.frameInPlace(size) else {
+            return invariant(false, "frame \(lsn) has no memory")
+        }
+        let directory = base + FrameFormat.headerBytes
         var at = directory
         for storage in storages {
             let length = storage.itemCount * FrameFormat.itemBytes
@@ -112,26 +91,31 @@ package final class Group: @unchecked Sendable {
         header.bodyBytes = bodyBytes
         header.directoryChecksum = CRC32C.checksum(
             UnsafeRawBufferPointer(start: directory, count: header.directoryBytes))
-        header.encode(to: buffer.base)
+        header.encode(to: base)
         self.buffer = buffer
+        self.base = base
         self.segment = segment
     }
 
-    /// Copies the bodies behind the directory and finishes the frame's bytes.
+    /// Copies the bodies behind the directory, if they are not there, and finishes the frame's bytes.
     package func fill() -> UnsafeRawBufferPointer {
-        guard let buffer else { return UnsafeRawBufferPointer(start: nil, count: 0) }
-        var at = buffer.base + header.bodyStart
-        for storage in storages {
-            at.copyMemory(from: storage.body, byteCount: storage.bodyBytes)
-            at += storage.bodyBytes
+        guard let base else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+        var at = base + header.bodyStart
+        if buffer == nil {
+            at += bodyBytes
+        } else {
+            for storage in storages {
+                at.copyMemory(from: storage.body, byteCount: storage.bodyBytes)
+                at += storage.bodyBytes
+            }
         }
         let repeated = FrameFormat.repeats(itemCount: itemCount) ? header.directoryBytes : 0
-        let end = buffer.base + (header.frameBytes - repeated)
+        let end = base + (header.frameBytes - repeated)
         at.initializeMemory(as: UInt8.self, repeating: 0, count: end - at)
         if repeated > 0 {
-            end.copyMemory(from: buffer.base + FrameFormat.headerBytes, byteCount: repeated)
+            end.copyMemory(from: base + FrameFormat.headerBytes, byteCount: repeated)
         }
-        return UnsafeRawBufferPointer(start: buffer.base, count: header.frameBytes)
+        return UnsafeRawBufferPointer(start: base, count: header.frameBytes)
     }
 
     /// Runs `body` for each item with its slot and where its body starts in the segment.
@@ -158,6 +142,7 @@ package final class Group: @unchecked Sendable {
         detailBytes = 0
         holdsRewrites = false
         buffer = nil
+        base = nil
         segment = nil
         isDone = false
     }

@@ -51,6 +51,14 @@ package struct LogBatch: ~Copyable {
         storage.holdsRewrites = true
     }
 
+    /// The same of entries at hand, whose indexes are consecutive.
+    mutating func rewrite(region: RegionID, entries: [Entry]) {
+        guard let first = entries.first, let last = entries.last else { return }
+        var item = BatchItem(region: region, kind: .rewrite)
+        add(&item, first, last, entries)
+        storage.holdsRewrites = true
+    }
+
     /// A footer states the runs of several terms, from the body as it was.
     private mutating func add(_ item: inout BatchItem, bodyFrom start: Int, runs: Int) {
         if runs == 1 { storage.compress(&item, bodyFrom: start, compressor) }
@@ -145,33 +153,73 @@ extension BatchItem {
 
 /// Encoded items and bodies of one batch.
 ///
-/// Safety: owned by one side at a time: the lane until submit, then the log until it is durable.
+/// Safety: owned by one side at a time: the lane until submit, then the log until it is durable. Nobody
+/// holds an access to it while calling it again, so that exclusivity needs no check at run time.
 final class BatchStorage: @unchecked Sendable {
+    @exclusivity(unchecked)
     private(set) var items: UnsafeMutableRawPointer
+    /// Memory for a frame, so that a batch that is one by itself need not be copied: bodies begin behind
+    /// room for a header and as many items as the last batch had.
+    private let frame = FrameBuffer(capacity: 16 << 10, prefersLargePages: true)
+    @exclusivity(unchecked)
+    private var bodyStart = BatchStorage.bodyStart(items: 1)
+    /// In ``frame``, from ``bodyStart`` on.
+    @exclusivity(unchecked)
     private(set) var body: UnsafeMutableRawPointer
+    @exclusivity(unchecked)
+    private var bodyCapacity: Int
+    @exclusivity(unchecked)
     private(set) var itemCount = 0
+    @exclusivity(unchecked)
     private(set) var bodyBytes = 0
     /// What a footer needs of the items beside themselves.
+    @exclusivity(unchecked)
     var detailBytes = 0
     /// Whether entries are said again, which not every segment may hold.
     var holdsRewrites = false
+    @exclusivity(unchecked)
     private var itemCapacity = 64
-    private var bodyCapacity = 16 << 10
     /// The region table's slot of each item, set at submit.
+    @exclusivity(unchecked)
     var slots: ContiguousArray<Int32> = []
 
     init() {
         items = .allocate(byteCount: 64 * FrameFormat.itemBytes, alignment: 16)
-        body = .allocate(byteCount: 16 << 10, alignment: 16)
+        body = frame.base + bodyStart
+        bodyCapacity = frame.capacity - bodyStart
     }
 
-    deinit {
-        items.deallocate()
-        body.deallocate()
+    deinit { items.deallocate() }
+
+    private func placeBody(at start: Int) {
+        bodyStart = start
+        body = frame.base + start
+        bodyCapacity = frame.capacity - start
     }
 
     var encodedBytes: Int { itemCount * FrameFormat.itemBytes + bodyBytes }
-    var capacityBytes: Int { itemCapacity * FrameFormat.itemBytes + bodyCapacity }
+    var capacityBytes: Int { itemCapacity * FrameFormat.itemBytes + frame.capacity }
+
+    private static func bodyStart(items: Int) -> Int {
+        FrameFormat.headerBytes + items * FrameFormat.itemBytes
+    }
+
+    /// Leaves room for a directory of so many items, as an empty storage can.
+    func expect(items count: Int) {
+        guard bodyBytes == 0 else { return }
+        let start = BatchStorage.bodyStart(items: count)
+        // A directory that is most of the frame is not worth it.
+        placeBody(at: 2 * start <= frame.capacity ? start : BatchStorage.bodyStart(items: 1))
+    }
+
+    /// The memory of the frame that has this batch alone, its bodies in their place; nil if they are
+    /// elsewhere, or it has no room for `frameBytes`, or is so small that copying it costs nothing.
+    func frameInPlace(_ frameBytes: Int) -> UnsafeMutableRawPointer? {
+        guard bodyBytes >= WALLimits.leastFrameInPlace, frameBytes <= frame.capacity,
+            bodyStart == BatchStorage.bodyStart(items: itemCount)
+        else { return nil }
+        return frame.base
+    }
 
     func removeAll() {
         itemCount = 0
@@ -258,15 +306,13 @@ final class BatchStorage: @unchecked Sendable {
         bodyBytes = to
     }
 
+    /// With room for what a frame has behind its bodies, too.
     @inline(never)
     private func growBody(by byteCount: Int) {
-        var capacity = bodyCapacity
-        while capacity - bodyBytes < byteCount { capacity *= 2 }
-        let larger = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
-        larger.copyMemory(from: body, byteCount: bodyBytes)
-        body.deallocate()
-        body = larger
-        bodyCapacity = capacity
+        frame.grow(
+            to: bodyStart + bodyBytes + byteCount + bodyStart + FrameFormat.blockBytes,
+            keeping: bodyStart..<bodyStart + bodyBytes)
+        placeBody(at: bodyStart)
     }
 
     @inline(never)

@@ -115,7 +115,9 @@ struct LogScheduler {
         lastTicket += 1
         target.add(storage, lane: lane, ticket: lastTicket)
         queuedBytes += bytes
+        let count = storage.itemCount
         storage = idleStorage()
+        storage.expect(items: count)
         return lastTicket
     }
 
@@ -214,9 +216,11 @@ struct LogScheduler {
         }
         queued.removeFirst()
         wantsClaim = false
+        let buffer =
+            group.isInPlace ? nil : idleBuffers.popLast() ?? FrameBuffer(prefersLargePages: true)
         group.close(
-            into: idleBuffers.popLast() ?? FrameBuffer(), segment: active, offset: endOffset,
-            durableLSN: claim(for: group), previousChecksum: lastChecksum)
+            into: buffer, segment: active, offset: endOffset, durableLSN: claim(for: group),
+            previousChecksum: lastChecksum)
         footers.add(group)
         endOffset += size
         lastWrittenLSN = group.lsn
@@ -311,6 +315,7 @@ struct LogScheduler {
         batchesWritten += UInt64(group.storages.count)
         if !group.isClaim { lastDataLSN = group.lsn }
         claimedLSN = max(claimedLSN, group.header.durableLSN)
+        for storage in group.storages where storage.itemCount > 1 { regions.touch(storage.slots) }
         var entries: UInt64 = 0
         group.forEachItem { slot, item, bodyOffset in
             if item.kind != .rewrite { entries += UInt64(item.count) }

@@ -1,4 +1,5 @@
-// A lock with conditions, and threads: all of the operating system that this module uses.
+// A lock with conditions, and threads: what this module uses of the operating system, beside large
+// pages (FrameBuffer.swift).
 
 #if canImport(Glibc)
     import Glibc

@@ -23,12 +23,36 @@ struct IndexBlock: Hashable, Sendable {
     /// Bytes from the segment's start.
     var bodyOffset: UInt32
     var bodyBytes: UInt32
-    /// More than `bodyBytes` if the body is compressed.
-    var rawBytes: UInt32
+    /// ``rawBytes``, which are never that many, and in the highest bit ``isCut``.
+    private var rawWord: UInt32
     var bodyChecksum: UInt32
+
+    init(
+        first: UInt64, count: UInt32, segment: UInt32, bodyOffset: UInt32, bodyBytes: UInt32,
+        rawBytes: UInt32, bodyChecksum: UInt32
+    ) {
+        self.first = first
+        self.count = count
+        self.segment = segment
+        self.bodyOffset = bodyOffset
+        self.bodyBytes = bodyBytes
+        rawWord = rawBytes
+        self.bodyChecksum = bodyChecksum
+    }
+
+    /// More than `bodyBytes` if the body is compressed.
+    var rawBytes: UInt32 { rawWord & ~(1 << 31) }
+    /// Whether the body holds more entries, behind those that are still the block's.
+    var isCut: Bool { rawWord & 1 << 31 != 0 }
     /// Just past the last index. A block loses entries at its end, never at its front.
     var end: UInt64 { first + UInt64(count) }
     var isCompressed: Bool { rawBytes != bodyBytes }
+
+    /// Takes from it what is at and past `index`, which is behind its first.
+    mutating func cut(at index: UInt64) {
+        count = UInt32(index - first)
+        rawWord |= 1 << 31
+    }
 }
 
 /// The memory of one region's blocks.
@@ -100,6 +124,11 @@ struct RegionIndex: @unchecked Sendable {
         }
     }
 
+    /// Something of the storage's beginning, read so that it is in the processor's cache; see
+    /// ``RegionTable/touch(_:)``.
+    @inline(__always)
+    var touched: UInt32 { pointers?.info.pointee.end ?? 0 }
+
     // MARK: Changing. Of blocks that come and go `use` keeps count.
 
     /// Drops every entry at and past `block.first`, then adds the block.
@@ -121,7 +150,7 @@ struct RegionIndex: @unchecked Sendable {
         while end > head, blocks[end - 1].end > block.first {
             // What would be left of it may all be compacted away: then it must hold no segment back.
             if blocks[end - 1].first < block.first, block.first > info.pointee.firstIndex.rawValue {
-                blocks[end - 1].count = UInt32(block.first - blocks[end - 1].first)
+                blocks[end - 1].cut(at: block.first)
             } else {
                 end -= 1
                 use?.drop(blocks[end])
@@ -142,37 +171,41 @@ struct RegionIndex: @unchecked Sendable {
     private var pointers:
         (info: UnsafeMutablePointer<IndexStorage.Header>, blocks: UnsafeMutablePointer<IndexBlock>)?
     {
-        @inline(__always) get { storage.map { ($0.info, $0.blocks) } }
+        @inline(__always) get {
+            guard let storage else { return nil }
+            return Unmanaged.passUnretained(storage)._withUnsafeGuaranteedRef {
+                ($0.info, $0.blocks)
+            }
+        }
     }
 
     /// Drops the blocks that lie wholly below `index`, where the durable log begins now.
     mutating func compact(to index: UInt64, use: SegmentUse? = nil) {
         makeUnique()
-        guard let storage else { return }
-        storage.info.pointee.firstIndex = LogIndex(index)
-        let blocks = storage.blocks
-        var head = Int(storage.info.pointee.head)
-        let end = Int(storage.info.pointee.end)
+        guard let (info, blocks) = pointers else { return }
+        info.pointee.firstIndex = LogIndex(index)
+        var head = Int(info.pointee.head)
+        let end = Int(info.pointee.end)
         while head < end, blocks[head].end <= index {
             use?.drop(blocks[head])
             head += 1
         }
         guard head < end else {
-            self.storage = nil
+            storage = nil
             return
         }
-        storage.info.pointee.head = UInt32(head)
+        info.pointee.head = UInt32(head)
         // Moving the rest down each time would cost its length for each compaction.
         let rest = end - head
         guard head >= 8, head > rest else { return }
-        let capacity = Int(storage.info.pointee.capacity)
+        let capacity = Int(info.pointee.capacity)
         if capacity >= 64, end * 4 <= capacity {
-            self.storage = IndexStorage.make(
+            storage = IndexStorage.make(
                 capacity: rest * 2, firstIndex: LogIndex(index), from: storage)
         } else {
             blocks.update(from: blocks + head, count: rest)
-            storage.info.pointee.head = 0
-            storage.info.pointee.end = UInt32(rest)
+            info.pointee.head = 0
+            info.pointee.end = UInt32(rest)
         }
     }
 
@@ -207,7 +240,7 @@ struct RegionIndex: @unchecked Sendable {
         let high = place { $0.first >= block.end } - head
         let begin = info.pointee.firstIndex.rawValue
         if low < high, blocks[head + low].first < block.first, block.first > begin {
-            blocks[head + low].count = UInt32(block.first - blocks[head + low].first)
+            blocks[head + low].cut(at: block.first)
             low += 1
         }
         use?.add(block)

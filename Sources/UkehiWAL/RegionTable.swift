@@ -29,6 +29,10 @@ final class RegionTable: @unchecked Sendable {
 
     private static let slotsPerPage = 256
 
+    /// Only so that what is read for it is read.
+    @exclusivity(unchecked)
+    private var touched: UInt32 = 0
+
     init() { resize(to: 16) }
 
     deinit {
@@ -83,6 +87,15 @@ final class RegionTable: @unchecked Sendable {
     subscript(slot: Int) -> RegionLog {
         _read { yield pointer(slot).pointee }
         _modify { yield &pointer(slot).pointee }
+    }
+
+    /// Brings the index of each of these regions into the processor's cache. Where there are many regions
+    /// none is there, and one after the other each would be waited for; the loads of a loop that does
+    /// nothing else are waited for together.
+    func touch(_ slots: ContiguousArray<Int32>) {
+        var sum: UInt32 = 0
+        for slot in slots { sum &+= pointer(Int(slot)).pointee.index.touched }
+        touched = sum
     }
 
     @inline(__always)

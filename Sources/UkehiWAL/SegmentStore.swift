@@ -133,18 +133,18 @@ private let zeroBlock = ZeroBlock()
 
 /// Safety: written once, before it is shared.
 private final class ZeroBlock: @unchecked Sendable {
-    private let base: UnsafeMutableRawPointer
+    private let buffer = FrameBuffer(
+        capacity: WALLimits.prepareChunkBytes, prefersLargePages: true)
 
     init() {
-        base = .allocate(
-            byteCount: WALLimits.prepareChunkBytes, alignment: FrameFormat.blockBytes)
-        base.initializeMemory(as: UInt8.self, repeating: 0, count: WALLimits.prepareChunkBytes)
+        buffer.base.initializeMemory(
+            as: UInt8.self, repeating: 0, count: WALLimits.prepareChunkBytes)
     }
 
     func withBytes(
         _ count: Int, _ body: (UnsafeRawBufferPointer) throws(FileError) -> Void
     ) throws(FileError) {
-        try body(UnsafeRawBufferPointer(start: base, count: count))
+        try body(UnsafeRawBufferPointer(start: buffer.base, count: count))
     }
 }
 

@@ -68,6 +68,8 @@ package enum WALLimits {
     static let scrubRestNanoseconds: UInt64 = 1_000_000_000
     /// Damaged places that are remembered, so that each is told once; further ones are not told.
     static let maxKnownDamage = 4096
+    /// A batch of so many bytes of bodies that is a frame by itself is written from where it lies.
+    static let leastFrameInPlace = 32 << 10
     /// Frame buffers larger than this are given back to the system after use.
     static let maxIdleBufferBytes = 16 << 20
 }

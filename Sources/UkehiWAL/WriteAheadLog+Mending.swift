@@ -8,9 +8,13 @@
 // were and some as they should be, both of which are known (docs/decisions/0012: and where a disk leaves
 // junk); and the blocks of a frame hold no bytes of another one. No record is added, so that replay, purging and outside readers need not know.
 //
-// What cannot be mended so: a body of which later entries superseded a part (no peer has that part), and
-// one that this version's compressor makes other bytes of. Such entries are answered with an error
-// until the log is compacted past them.
+// A body of which later entries superseded a part cannot be mended so: what else was in it, no peer has.
+// The entries that are left of it are said again at the log's end, as rewriting does (``RecordKind/rewrite``),
+// and once that is durable nobody needs the old place any more, nor is its segment held back by it. That
+// they are the right ones, their indexes and terms say, which the caller compares (Raft §5.3).
+//
+// What cannot be mended at all: a body that this version's compressor makes other bytes of. Such entries
+// are answered with an error until the log is compacted past them, and hold their segment so long.
 
 package import UkehiBase
 import UkehiEnvironment
@@ -19,6 +23,8 @@ import UkehiEnvironment
 package enum MendOutcome: Sendable, Hashable {
     /// It can be read again, and is durable.
     case mended
+    /// It can be read again once the ticket is durable.
+    case writtenAnew(Ticket)
     /// Nothing needs it any more: superseded, or compacted away.
     case gone
     /// The entries given do not make up the body that was there. Nothing was changed.
@@ -39,8 +45,11 @@ extension WriteAheadLog {
         }
     }
 
-    /// Writes a damaged body again from its entries, which begin at `first` and are all it held. Blocks on
-    /// input and output.
+    /// Writes a damaged body again from its entries, which begin at `first` and are all that is left of
+    /// it. Blocks on input and output.
+    ///
+    /// The caller sees to it that each entry has the term that the region's log has at its index: of a body
+    /// that was superseded in part no checksum says whether they are those.
     ///
     /// - Throws: ``WALError``: `.ioFailed`, and the log has stopped; `.corrupted` when the disk gives
     ///   other bytes than were just written to it.
@@ -51,6 +60,7 @@ extension WriteAheadLog {
         guard
             let (segment, block) = monitor.withLock({ self.block(at: first, of: region) })
         else { return .gone }
+        if block.isCut { return writeAnew(entries, of: region, block) }
         guard let body = LogBatch.body(of: entries, as: block) else { return .mismatch }
         let seed = FrameFormat.bodySeed(region: region, firstIndex: first)
         let checksum = body.withUnsafeBytes { CRC32C.checksum($0, seed: seed) }
@@ -66,6 +76,27 @@ extension WriteAheadLog {
         _ = try read(block, in: segment, region)
         monitor.withLock { counters.mendedBodies += 1 }
         return .mended
+    }
+
+    /// Says what is left of a block's entries again, if these can be they.
+    private func writeAnew(
+        _ entries: [Entry], of region: RegionID, _ block: IndexBlock
+    ) -> MendOutcome {
+        guard LogBatch.areEntries(entries, leftOf: block),
+            let slot = monitor.withLock({ scheduler.regions.find(region) })
+        else { return .mismatch }
+        var piece = RewritePiece(slot: slot, region: region, blocks: [block], first: block.first)
+        piece.first = monitor.withLock { needed(piece) }
+        var batch = newBatch()
+        batch.rewrite(region: region, entries: entries.filter { $0.index.rawValue >= piece.first })
+        monitor.lock()
+        defer { monitor.unlock() }
+        // Being superseded or compacted away: whoever still misses something will find what.
+        guard scheduler.failure == nil, isAsItWas(piece) else { return .gone }
+        counters.mendedBodies += 1
+        let ticket = scheduler.stage(&batch.storage, lane: WriteAheadLog.ownLane)
+        wakeWriter()
+        return .writtenAnew(ticket)
     }
 
     /// The block that begins at `first`, with its segment. Called with the lock held.
@@ -112,6 +143,20 @@ extension WriteAheadLog {
 }
 
 extension LogBatch {
+    /// Whether `entries` can be those that a block still has of a body that held more.
+    fileprivate static func areEntries(_ entries: [Entry], leftOf block: IndexBlock) -> Bool {
+        guard entries.count == Int(block.count) else { return false }
+        var (bytes, term) = (0, Term.zero)
+        for (position, entry) in entries.enumerated() {
+            guard entry.index.rawValue == block.first + UInt64(position), entry.term >= term else {
+                return false
+            }
+            term = entry.term
+            bytes += entry.recordBytes
+        }
+        return bytes < Int(block.rawBytes)
+    }
+
     /// The bytes that `entries` were in a block's body; nil if they cannot have been.
     fileprivate static func body(of entries: [Entry], as block: IndexBlock) -> Bytes? {
         guard entries.count == Int(block.count) else { return nil }

@@ -8,8 +8,12 @@
 // So once some of the oldest segments are at least two, and together twice what is needed
 // of them, what is needed of the oldest is written again, then of the next. Hence
 //
-//   - segments take less than twice what is needed of them, or are less than two, the active one aside;
+//   - after purging, sealed segments take at most twice what is needed of the log, or are fewer than two;
 //   - of each byte appended about one is written again at most, since a rewrite frees twice its own size.
+//
+// The first does not hold while something of the oldest segment cannot be written again: entries that a
+// record under way takes, until that is durable; and a body that cannot be read, until a peer gives it back
+// or the log is compacted past it. The owner is told of such a body as soon as purging meets it.
 //
 // Why this is safe. A rewrite record says which entries a region has, in a range, at the record's own
 // place in the log: what was submitted before it is known when it is submitted, under the same lock. So
@@ -28,11 +32,13 @@ extension WriteAheadLog {
         scheduler.use.isWorthRewriting(segments.dropLast().lazy.map(\.fileBytes))
     }
 
-    /// Whether the owner need not be told first: segments take far more than they should already.
+    /// Whether the owner need not be told first: sealed segments take more than twice what is needed of the
+    /// log. Called with the lock held.
     var isPressing: Bool {
-        let sealed = segments.dropLast().reduce(0) { $0 + $1.fileBytes }
+        let sealed = segments.dropLast()
+        guard sealed.count >= WALLimits.leastFreedByRewriting else { return false }
         let needed = scheduler.use.counts.reduce(0) { $0 + $1.liveBytes }
-        return sealed > 2 * needed + 2 * WALLimits.leastFreedByRewriting * options.segmentBytes
+        return sealed.reduce(0) { $0 + $1.fileBytes } > 2 * needed
     }
 
     /// Writes entries again that hold the scanned segment back, as much as a step may; nil if none could
@@ -67,7 +73,26 @@ extension WriteAheadLog {
             if step.batch.encodedBytes >= options.maxGroupBytes / 2 { stage(&step) }
         }
         stage(&step)
+        tell(bodies.unreadable, in: source)
         return step.last.map { .carried(regions: step.regions, $0) }
+    }
+
+    /// Tells of bodies that could not be read, each once: while they cannot, they hold their segment and all
+    /// behind it, so that nobody should have to come upon them first. One thread at a time.
+    private func tell(_ unreadable: [DamagedEntries], in segment: SegmentFile) {
+        let id = segment.header.segment
+        if toldUnreadable.segment != id { toldUnreadable = (id, []) }
+        for entries in unreadable where toldUnreadable.bodies.insert(entries).inserted {
+            let damage = LogDamage(
+                error: WALError(
+                    .corrupted,
+                    "Entries \(entries.first) to \(entries.last) of \(entries.region) cannot be "
+                        + "read, and hold segment \(id) and all behind it. They must come from a "
+                        + "peer; check the disk."),
+                entries: [entries])
+            monitor.withLock { counters.damagedRanges += 1 }
+            damagedHandler?(damage)
+        }
     }
 
     /// One step under way.
@@ -115,13 +140,13 @@ extension WriteAheadLog {
     }
 
     /// Where what is needed of a piece begins. Called with the lock held.
-    private func needed(_ piece: RewritePiece) -> UInt64 {
+    func needed(_ piece: RewritePiece) -> UInt64 {
         max(piece.blocks[0].first, scheduler.regions[piece.slot].staged.firstIndex.rawValue)
     }
 
     /// Whether exactly the piece's entries are what the log holds of them, when everything submitted is
     /// durable. Called with the lock held.
-    private func isAsItWas(_ piece: RewritePiece) -> Bool {
+    func isAsItWas(_ piece: RewritePiece) -> Bool {
         guard piece.first < piece.end, needed(piece) == piece.first,
             !scheduler.isCut(piece.slot, before: piece.end),
             let position = scheduler.regions[piece.slot].index.position(of: piece.first)
@@ -185,6 +210,8 @@ private final class BodyWindow {
     private var start = 0
     private var count = 0
     private let scratch = DecompressedBody()
+    private var isFailing = false
+    private(set) var unreadable: [DamagedEntries] = []
 
     /// Between two bodies that are read at once.
     private static let largestGap = 16 << 10
@@ -195,9 +222,18 @@ private final class BodyWindow {
     }
 
     /// The next block's body as it was before it was compressed, until the next call; nil if it cannot be
-    /// read, which those who need it are told when they read.
+    /// read, and then it is one of ``unreadable`` unless it is the disk that gives nothing.
     func body(of block: IndexBlock, _ region: RegionID) -> UnsafeRawBufferPointer? {
         defer { next += 1 }
+        if let body = readBody(of: block, region) { return body }
+        if isFailing { return nil }
+        unreadable.append(
+            DamagedEntries(
+                region: region, first: LogIndex(block.first), last: LogIndex(block.end - 1)))
+        return nil
+    }
+
+    private func readBody(of block: IndexBlock, _ region: RegionID) -> UnsafeRawBufferPointer? {
         let (offset, size) = (Int(block.bodyOffset), Int(block.bodyBytes))
         if offset < start || offset + size > start + count { read() }
         guard offset >= start, offset + size <= start + count else { return nil }
@@ -220,7 +256,9 @@ private final class BodyWindow {
         }
         buffer.reserve(end - start)
         let room = UnsafeMutableRawBufferPointer(start: buffer.base, count: end - start)
-        count = (try? segment.file.read(into: room, at: UInt64(start))) ?? 0
+        let found = try? segment.file.read(into: room, at: UInt64(start))
+        isFailing = found == nil
+        count = found ?? 0
     }
 }
 

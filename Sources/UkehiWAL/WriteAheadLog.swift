@@ -41,6 +41,8 @@ package final class WriteAheadLog: @unchecked Sendable {
     var toldSegment: UInt64 = 0
     /// One thread at a time writes entries again; the last of them that were.
     var isRewriting = false
+    /// That thread's: what was told of the segment that is being written again.
+    var toldUnreadable: (segment: UInt64, bodies: Set<DamagedEntries>) = (0, [])
     var rewriteTicket: Ticket = 0
     /// One thread at a time uses mark and directory, outside of the lock.
     var isChangingNames = false
@@ -281,6 +283,11 @@ package final class WriteAheadLog: @unchecked Sendable {
             }
             return true
         }
+    }
+
+    /// Whether `ticket` is durable by now.
+    package func isDurable(_ ticket: Ticket) -> Bool {
+        monitor.withLock { scheduler.durableTicket >= ticket }
     }
 
     // MARK: Writing

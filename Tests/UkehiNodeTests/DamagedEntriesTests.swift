@@ -184,6 +184,30 @@ struct DamagedEntriesTests {
         try expectWhole(cluster, mended: [:])
     }
 
+    @Test("entries on their way to the log's end are a hole until they are durable")
+    func writtenAnew() throws {
+        let (cluster, leader) = try cluster()
+        let follower = (leader + 1) % 3
+        let last = try peer(cluster, follower).log.lastIndex.rawValue
+        cluster.crash(follower, seed: 1)
+        try rot(cluster, follower, [last - 5])
+        cluster.network.drops = { Self.isOf($0, .requestEntriesResponse) }
+        try cluster.start(follower)
+        cluster.pass(milliseconds: 3000)
+        let lane = try lane(cluster, follower)
+        let hole = try #require(try peer(cluster, follower).holes.first)
+        // The next one that is given out.
+        let ticket = lane.log.scheduler.lastTicket + 1
+        lane.mended(hole.entries, .writtenAnew(ticket))
+        #expect(try peer(cluster, follower).holes.map(\.progress) == [.writing(ticket)])
+        #expect(try isDamaged(cluster, follower) && lane.holes == 1)
+        // Once it is durable they are read again; here they are as rotten as before.
+        cluster.network.drops = { _ in false }
+        try write(3, to: cluster)
+        cluster.pass(milliseconds: 5000)
+        try expectWhole(cluster, mended: [follower: 1])
+    }
+
     @Test("a node that does not get an answer asks the next one")
     func asksInTurn() throws {
         let (cluster, leader) = try cluster()

@@ -485,19 +485,22 @@ struct MendingTests {
         }
     }
 
-    @Test("a body that was superseded in part cannot be given back, nor is it written over")
+    @Test("what is left of a body that was superseded in part is written anew, in another place")
     func supersededInPart() throws {
         let opened = try SmallLog.repaired(try Self.rotten().fileSystem)
         try opened.append(1, from: 4, count: 3, term: 2)
         let left = DamagedEntries(region: RegionID(1), first: LogIndex(3), last: LogIndex(3))
         #expect(opened.log.current(Self.damage) == left)
         let before = opened.fileSystem.everything
-        let candidates = [
-            Self.whole, [Self.whole[0]],
-            [Self.whole[0]] + SmallLog.entries(from: 4, count: 1, term: 2),
+        let entry = Self.whole[0]
+        let wrong: [(String, [Entry])] = [
+            ("none", []), ("what was there", Self.whole),
+            ("what is there", [entry] + SmallLog.entries(from: 4, count: 1, term: 2)),
+            ("another", SmallLog.entries(from: 4, count: 1)),
+            ("as long as all", SmallLog.entries(from: 3, count: 1, bytes: 216)),
         ]
-        for entries in candidates {
-            #expect(try opened.mend(1, from: 3, with: entries) == .mismatch)
+        for (what, entries) in wrong {
+            #expect(try opened.mend(1, from: 3, with: entries) == .mismatch, "\(what)")
         }
         #expect(opened.fileSystem.everything == before)
         #expect(opened.readingError(1, 3...6)?.damaged == left)
@@ -506,6 +509,41 @@ struct MendingTests {
         opened.claim()
         let again = try SmallLog.repaired(opened.fileSystem, options: SmallLog.scanning)
         #expect(again.recovered[0].damaged == [left])
+
+        guard case .writtenAnew(let ticket) = try again.mend(1, from: 3, with: [entry]) else {
+            Issue.record("it is not written anew")
+            return
+        }
+        // Until that is durable it is what it was.
+        #expect(!again.log.isDurable(ticket) && again.log.current(left) == left)
+        #expect(again.readingError(1, 3...3)?.damaged == left)
+        again.pump()
+        #expect(again.log.isDurable(ticket))
+        #expect(
+            try again.read(1, 3...6) == [entry] + SmallLog.entries(from: 4, count: 3, term: 2))
+        again.claim()
+        for options in [SmallLog.repairing, SmallLog.scanning] {
+            let later = try SmallLog.repaired(again.fileSystem, options: options)
+            #expect(later.recovered[0].damaged == [])
+            #expect(later.recovered[0].terms == again.recovered[0].terms)
+            #expect(
+                try later.read(1, 1...6)
+                    == SmallLog.entries(from: 1, count: 2) + [entry]
+                    + SmallLog.entries(from: 4, count: 3, term: 2))
+        }
+    }
+
+    @Test("what a record under way takes is not written anew")
+    func supersededMeanwhile() throws {
+        let opened = try SmallLog.repaired(try Self.rotten().fileSystem)
+        try opened.append(1, from: 4, count: 3, term: 2)
+        try opened.submit(1, from: 3, term: 3)
+        #expect(try opened.mend(1, from: 3, with: [Self.whole[0]]) == .gone)
+        opened.pump()
+        #expect(
+            try opened.read(1, 1...3)
+                == SmallLog.entries(from: 1, count: 2)
+                + SmallLog.entries(from: 3, count: 1, term: 3))
     }
 
     @Test("a body that was compacted away in part comes back for what is left of it")

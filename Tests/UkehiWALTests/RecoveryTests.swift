@@ -257,7 +257,7 @@ struct RecoveryTests {
         batch.birth(region: RegionID(51), payload: "idle", hardState: .empty)
         _ = try small.log.submit(&batch, lane: 0)
         small.pump()
-        #expect(try small.log.purgeStep() == .pinned([RegionID(1), RegionID(2), RegionID(3)]))
+        #expect(small.log.pinnedBy() == [RegionID(1), RegionID(2), RegionID(3)])
         for index in UInt64(1)...20 { try small.append(4, from: index, bytes: 3000) }
         for (region, first) in [(1, 14), (2, 15), (3, 14), (4, 21)] as [(UInt64, UInt64)] {
             var batch = LogBatch()

@@ -93,6 +93,53 @@ struct SchedulerTests {
         #expect(small.log.takeWork() == nil)
     }
 
+    @Test(
+        "a batch that is a frame by itself is written from its own memory, as the same bytes",
+        arguments: [1, 2, 60])
+    func framesInPlace(items: Int) throws {
+        var options = SmallLog.options
+        options.segmentBytes = 1 << 20
+        options.maxGroupBytes = 256 << 10
+        let small = try SmallLog(options: options)
+        var batch = small.log.newBatch()
+        // Each leaves room for as many items as the one before had.
+        let rounds = [
+            (items, items == 1), (items, true), (items + 1, false), (items, false), (items, true),
+        ]
+        var last: [Int: UInt64] = [:]
+        for (count, isInPlace) in rounds {
+            for region in 1...count {
+                last[region, default: 0] += 1
+                batch.append(
+                    region: RegionID(UInt64(region)), hardState: nil,
+                    entries: SmallLog.entries(
+                        from: last[region, default: 0], count: 1, bytes: 40_000 / count + 1))
+            }
+            small.pump()
+            _ = try small.log.submit(&batch, lane: 0)
+            let group = try frame(small)
+            #expect(group.isInPlace == isInPlace)
+            let twin = Group()
+            twin.lsn = group.lsn
+            for storage in group.storages { twin.add(storage, lane: 0, ticket: 0) }
+            let segment = try #require(group.segment)
+            twin.close(
+                into: FrameBuffer(), segment: segment, offset: group.header.offset,
+                durableLSN: group.header.durableLSN,
+                previousChecksum: group.header.previousChecksum)
+            #expect(twin.header == group.header)
+            #expect(Array(twin.fill()) == Array(group.fill()))
+            try write(group)
+            small.log.finish(group)
+        }
+        small.claim()
+        let again = try SmallLog.reopened(small.fileSystem)
+        for (region, index) in last {
+            #expect(try again.read(UInt64(region), 1...index).count == Int(index))
+        }
+        #expect(small.fileSystem.problem == nil)
+    }
+
     @Test("an idle log claims what it acknowledged, once")
     func idleClaim() throws {
         let small = try SmallLog()

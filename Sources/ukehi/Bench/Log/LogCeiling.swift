@@ -4,6 +4,7 @@
 // A shared disk's own figures can differ by a factor of ten from one second to the next, and a burst of
 // writes uses up what it grants in advance. So this is measured in turns with the log, a moment each.
 
+import Glibc
 import Synchronization
 import UkehiEnvironment
 import UkehiPOSIX
@@ -42,7 +43,10 @@ final class LogCeiling {
     private let fileSystem = POSIXFileSystem()
     private let file: any File
     private let path: String
+    /// Ordinary memory, as a program has that takes no care of it.
     private let buffer: UnsafeMutableRawBufferPointer
+    /// The same on large pages, which the log's large frames are on.
+    private let largePages: UnsafeMutableRawBufferPointer
     private var offset = 0
 
     /// As much as a few of the log's segments.
@@ -53,6 +57,10 @@ final class LogCeiling {
     init(directory: String) throws(FileError) {
         path = "\(directory)/ceiling"
         buffer = .allocate(byteCount: LogCeiling.bufferBytes, alignment: 4096)
+        largePages = .allocate(byteCount: LogCeiling.bufferBytes, alignment: 2 << 20)
+        #if os(Linux)
+            _ = madvise(largePages.baseAddress, largePages.count, MADV_HUGEPAGE)
+        #endif
         buffer.initializeMemory(as: UInt8.self, repeating: 0)
         file = try fileSystem.open(path, .createNew)
         do throws(FileError) {
@@ -71,15 +79,18 @@ final class LogCeiling {
         for word in stride(from: 0, to: buffer.count, by: 8) {
             buffer.storeBytes(of: random.next(), toByteOffset: word, as: UInt64.self)
         }
+        largePages.copyMemory(from: UnsafeRawBufferPointer(buffer))
     }
 
     deinit {
         file.close()
         try? fileSystem.remove(path)
         buffer.deallocate()
+        largePages.deallocate()
     }
 
-    /// Durable writes of `size` bytes, whole blocks, for `seconds`; as many at a time as `writes` says.
+    /// Durable writes of `size` bytes, whole blocks, for `seconds`; as many at a time as `writes` says, of
+    /// several from large pages.
     func write(
         bytes size: Int, seconds: Double, into writes: inout RawWrites
     ) throws(FileError) {
@@ -110,7 +121,8 @@ final class LogCeiling {
     private func repeating(
         _ size: Int, _ seconds: Double, _ writes: inout RawWrites, _ write: @escaping Write
     ) throws(FileError) {
-        let turn = Turn(file: file, buffer: buffer, size: size, offset: offset)
+        let turn = Turn(
+            file: file, buffer: writes.depth > 1 ? largePages : buffer, size: size, offset: offset)
         let start = BenchClock.now()
         let end = start + UInt64(seconds * 1e9)
         ThreadRunner(width: writes.depth).forEach(writes.depth) { _ in
