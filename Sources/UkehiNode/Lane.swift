@@ -56,8 +56,9 @@ package protocol LaneHost: AnyObject, Sendable {
     func elsewhere(_ region: RegionID) -> RequestError.Rejection?
     /// The cluster's nodes, ascending.
     func knownNodes() -> [NodeID]
-    /// Gets an id that no peer ever had, from whoever leads the system region; nil if that fails.
-    func allocatePeer(_ done: @escaping @Sendable (PeerID?) -> Void)
+    /// Gets the first of `count` ids in a row that nothing ever had, from whoever leads the system region;
+    /// nil if that fails. What a lost answer brought is never used (RULES 17).
+    func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void)
     /// A node asks for ids, or is given some.
     func received(idMessage: Message, from node: NodeID)
     /// Entries of these regions, of any lane, hold the log's oldest segment back.

@@ -54,6 +54,8 @@ package enum Limits {
     package static let ticksPerInquiry: UInt64 = 200
     /// Entries that a learner may lack when it is to vote, and a voter when it is counted on.
     package static let maxPromotionLag: UInt64 = 1000
+    /// Ids that one request takes from the allocator.
+    package static let maxIDsPerRequest = 256
     /// Peers of newer configurations that one peer answers before it knows them.
     package static let maxStrangers = 16
     /// Reads for peers whose logs are damaged that a lane has under way; further ones are not answered.

@@ -145,16 +145,16 @@ extension NodeCore {
     /// Requests for ids under way at once; older ones are given up.
     private static let maxIDRequests = 64
 
-    package func allocatePeer(_ done: @escaping @Sendable (PeerID?) -> Void) {
-        if isLeader {
-            return allocateIDs(1) { result in done((try? result.get()).map { PeerID($0) }) }
-        }
+    package func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void) {
+        invariant(
+            (1...Limits.maxIDsPerRequest).contains(count), "\(count) ids are asked for at once")
+        if isLeader { return allocateIDs(count) { result in done(try? result.get()) } }
         // Whoever is known to lead the system region, or else all who may.
         let (targets, number, dropped) = state.withLock { state in
             state.lastIDRequest += 1
             let number = state.lastIDRequest
             state.idRequests[number] = done
-            var dropped: (@Sendable (PeerID?) -> Void)?
+            var dropped: (@Sendable (UInt64?) -> Void)?
             if state.idRequests.count > Self.maxIDRequests, let oldest = state.idRequests.keys.min()
             {
                 dropped = state.idRequests.removeValue(forKey: oldest)
@@ -164,12 +164,14 @@ extension NodeCore {
             return (targets.filter { $0 != state.identity.node }, number, dropped)
         }
         dropped?(nil)
-        for target in targets { send(.requestIDs, index: 1, number: number, to: target) }
+        for target in targets {
+            send(.requestIDs, index: UInt64(count), number: number, to: target)
+        }
         // Not answered: the one who asked asks again.
         guard !targets.isEmpty else { return taken(number)?(nil) ?? () }
     }
 
-    private func taken(_ number: UInt64) -> (@Sendable (PeerID?) -> Void)? {
+    private func taken(_ number: UInt64) -> (@Sendable (UInt64?) -> Void)? {
         state.withLock { $0.idRequests.removeValue(forKey: number) }
     }
 
@@ -189,12 +191,14 @@ extension NodeCore {
     package func received(idMessage message: Message, from node: NodeID) {
         let number = message.commit.rawValue
         guard message.kind == .requestIDs else {
-            taken(number)?(message.reject ? nil : PeerID(message.index.rawValue))
+            taken(number)?(message.reject ? nil : message.index.rawValue)
             return
         }
-        // One id a request: more would be asked for by nobody.
-        guard message.index == LogIndex(1), isLeader else { return }
-        allocateIDs(1) { [weak self] result in
+        // More would be asked for by nobody.
+        guard message.index >= LogIndex(1),
+            message.index <= LogIndex(UInt64(Limits.maxIDsPerRequest)), isLeader
+        else { return }
+        allocateIDs(Int(message.index.rawValue)) { [weak self] result in
             guard let self else { return }
             if case .success(let id) = result {
                 send(.requestIDsResponse, index: id, number: number, to: node)

@@ -87,7 +87,7 @@ package final class NodeCore: @unchecked Sendable {
         /// Ranges of regions that are gone from here, while their keys are being cleared away.
         var clearing: [RegionID: KeyRange] = [:]
         /// Who waits for ids asked of other nodes, by the number of the request; bounded.
-        var idRequests: [UInt64: @Sendable (PeerID?) -> Void] = [:]
+        var idRequests: [UInt64: @Sendable (UInt64?) -> Void] = [:]
         var lastIDRequest: UInt64 = 0
         var leaders: [RegionID: NodeID] = [:]
         var isStarted = false
