@@ -108,6 +108,12 @@
         /// A new peer comes to be before what the old one left cannot come back (RULES 20).
         case removalNotFlushed
 
+        // Nodes that come and go.
+        /// A wiped node gets its old id, and with it the peers that it has forgotten (RULES 16).
+        case wipedNodeKeepsItsID
+        /// A node that was declared dead comes back, and is taken for one (RULES 74).
+        case deadNodesAreAccepted
+
         /// The one that is in force. Safety: set once, before anything runs.
         nonisolated(unsafe) package static var planted: PlantedBug?
         package var isPlanted: Bool { Self.planted == self }

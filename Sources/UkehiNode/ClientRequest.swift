@@ -138,7 +138,10 @@ public struct Topology: Hashable, Sendable {
 public struct NodeAddress: Hashable, Sendable {
     public var node: NodeID
     public var name: String
+    /// Empty: it is no node of the cluster any more, and some region still counts on it.
     public var address: String
+    /// Whether it has to be replaced in the regions that it held.
+    public var isGone: Bool { address.isEmpty }
     public init(node: NodeID, name: String, address: String) {
         self.node = node
         self.name = name

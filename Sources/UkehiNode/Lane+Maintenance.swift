@@ -57,7 +57,10 @@ extension Lane {
             maintenanceWorker.run { lane.purge() }
         }
         if !remains.isEmpty { askCleared() }
-        if index == 0 { flushBehind() }
+        if index == 0 {
+            flushBehind()
+            host?.tendRegistry()
+        }
     }
 
     /// Frees the log's dead segments, oldest first, off the lane. What was written again to free a segment

@@ -215,7 +215,7 @@ extension Lane {
     func admits(_ item: RegionMessage, _ region: Region, _ slot: Int) -> Bool {
         let message = item.message
         // Nodes say them to nodes.
-        if message.kind == .requestIDs || message.kind == .requestIDsResponse { return true }
+        if message.kind.isBetweenNodes { return true }
         // Whether it is the same region at all: ranges have to agree.
         guard item.epoch.version == region.descriptor.epoch.version else { return false }
         // They carry the region as their sender has it, and are judged by that.
@@ -261,8 +261,8 @@ extension Lane {
         case .snapshotChunk: take(chunk: item.message, region)
         case .introducePeer: introduced(item, region, slot)
         case .peerIsGone: toldGone(item, region)
-        case .requestIDs, .requestIDsResponse:
-            host?.received(idMessage: item.message, from: outboxes[slot].node)
+        case let kind where kind.isBetweenNodes:
+            host?.received(nodeMessage: item.message, from: outboxes[slot].node)
         default: break  // A member asks whether it is one; its leader will show.
         }
     }
@@ -271,8 +271,8 @@ extension Lane {
     func receiveForNobody(_ item: RegionMessage, _ slot: Int) {
         switch item.message.kind {
         case .introducePeer: consider(item, slot)
-        case .requestIDs, .requestIDsResponse:
-            host?.received(idMessage: item.message, from: outboxes[slot].node)
+        case let kind where kind.isBetweenNodes:
+            host?.received(nodeMessage: item.message, from: outboxes[slot].node)
         default:
             // What a peer that was here knew last may be news to one that was removed before it.
             guard let last = tombstones[item.region]?.last, Self.isAnswered(item.message.kind),

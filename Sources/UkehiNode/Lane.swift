@@ -59,8 +59,10 @@ package protocol LaneHost: AnyObject, Sendable {
     /// Gets the first of `count` ids in a row that nothing ever had, from whoever leads the system region;
     /// nil if that fails. What a lost answer brought is never used (RULES 17).
     func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void)
-    /// A node asks for ids, or is given some.
-    func received(idMessage: Message, from node: NodeID)
+    /// A node says something that no region is concerned with: of ids, or of nodes.
+    func received(nodeMessage: Message, from node: NodeID)
+    /// A second has passed: whatever keeps the cluster's nodes known to each other. Told by the first lane.
+    func tendRegistry()
     /// Entries of these regions, of any lane, hold the log's oldest segment back.
     func pinned(_ regions: [RegionID])
     /// The node cannot go on: log or state store failed.

@@ -3,7 +3,7 @@
 import Synchronization
 package import UkehiBase
 import UkehiEnvironment
-package import UkehiRaft
+import UkehiRaft
 import UkehiState
 
 extension NodeCore.State {
@@ -125,7 +125,7 @@ extension NodeCore {
     }
 
     package func knownNodes() -> [NodeID] {
-        state.withLock { $0.identity.record?.nodes.map(\.node) ?? [] }
+        state.withLock { $0.identity.record?.registry.present.map(\.node) ?? [] }
     }
 
     /// Has this node's leaders hand over to other nodes' peers, for an election timeout at most. Before
@@ -159,9 +159,7 @@ extension NodeCore {
             {
                 dropped = state.idRequests.removeValue(forKey: oldest)
             }
-            let members = (state.system ?? state.foreign[.system])?.peers.map(\.node) ?? []
-            let targets = state.leaders[.system].map { [$0] } ?? members
-            return (targets.filter { $0 != state.identity.node }, number, dropped)
+            return (state.systemNodes, number, dropped)
         }
         dropped?(nil)
         for target in targets {
@@ -188,7 +186,7 @@ extension NodeCore {
             ], to: node, lane: lane(of: .system))
     }
 
-    package func received(idMessage message: Message, from node: NodeID) {
+    func received(idMessage message: Message, from node: NodeID) {
         let number = message.commit.rawValue
         guard message.kind == .requestIDs else {
             taken(number)?(message.reject ? nil : message.index.rawValue)

@@ -92,6 +92,7 @@ package final class NodeCore: @unchecked Sendable {
         var leaders: [RegionID: NodeID] = [:]
         var isStarted = false
         var isStopping = false
+        var tending = RegistryTending()
         /// Configured peers that refuse this node, with their reasons.
         var refusals: [String: String] = [:]
         var failure: NodeError?
@@ -243,6 +244,7 @@ package final class NodeCore: @unchecked Sendable {
             damaged: { [self] damage in found(damage) })
         let identity = state.withLock { state in
             state.isStarted = true
+            state.tending.dialed = Set(options.peers)
             return state.identity
         }
         do {
@@ -324,7 +326,7 @@ package final class NodeCore: @unchecked Sendable {
 
     // MARK: Bootstrap
 
-    private func perform(_ actions: [BootstrapAction]) {
+    func perform(_ actions: [BootstrapAction]) {
         for action in actions {
             switch action {
             case .join(let record):
@@ -333,6 +335,11 @@ package final class NodeCore: @unchecked Sendable {
                 // Behind the join: an offer is made only of a record that is durable here.
                 bootWorker.run { [self] in
                     guard state.withLock({ $0.identity.record != nil }) else { return }
+                    transport.sendControl(bytes, to: address)
+                }
+            case .welcome(let node, let address):
+                bootWorker.run { [self] in
+                    guard let bytes = welcome(node) else { return }
                     transport.sendControl(bytes, to: address)
                 }
             }
@@ -349,8 +356,9 @@ package final class NodeCore: @unchecked Sendable {
             identity.record = record
             try identity.store(environment.fileSystem, directory: directory)
             state.withLock { $0.identity = identity }
+            let isNew = record.regions.contains { $0.peer(on: node) != nil }
             logger.info(
-                "joined a new cluster",
+                isNew ? "joined a new cluster" : "joined a running cluster",
                 metadata: ["cluster": "\(record.cluster)", "node": "\(node)"])
             birth(record)
         } catch {
@@ -363,6 +371,10 @@ package final class NodeCore: @unchecked Sendable {
     private func birth(_ record: ClusterRecord) {
         guard let node = state.withLock({ $0.identity.node }) else { return }
         state.withLock { $0.joining = record }
+        // Who joins a running cluster holds nothing before its leaders say so.
+        guard record.regions.contains(where: { $0.peer(on: node) != nil }) else {
+            return birthsDurable()
+        }
         var births = LogBatch()
         for descriptor in record.regions where descriptor.peer(on: node) != nil {
             births.birth(
@@ -426,18 +438,25 @@ extension NodeCore: TransportEvents {
             Hello(
                 name: options.name, address: state.address,
                 incarnation: state.identity.incarnation, cluster: state.identity.record?.cluster,
-                node: state.identity.node)
+                node: state.identity.node,
+                generation: state.identity.record?.registry.generation ?? 0)
         }
     }
 
     package func judge(_ remote: Hello, dialed: String?) -> HandshakeVerdict {
-        state.withLock { $0.bootstrap.judge(remote) }
+        state.withLock { state in
+            let verdict = state.bootstrap.judge(remote)
+            if case .accept = verdict { state.note(remote) }
+            return verdict
+        }
     }
 
     package func connected(_ remote: Hello, dialed: String) {
         perform(
             state.withLock { state in
                 state.refusals[dialed] = nil
+                state.tending.reached[dialed] = remote.node
+                state.tending.lacking[dialed] = remote.cluster == nil ? remote : nil
                 return state.bootstrap.connected(remote, dialed: dialed)
             })
     }

@@ -2,7 +2,7 @@
 // data, by the same commands, in a key space of its own.
 //
 //   cluster              the cluster id
-//   nodes/<id>           name, address, incarnation of a node
+//   registry             the nodes: who they are, where they are reached (NodeRegistry.swift)
 //   ids                  a counter: the next id to be given out
 //
 // Its first leader writes them from the bootstrap record, each only if absent: a second leader, or
@@ -17,7 +17,7 @@ import UkehiState
 enum SystemKey {
     static let cluster: Bytes = "cluster"
     static let nextID: Bytes = "ids"
-    static func node(_ node: NodeID) -> Bytes { Bytes("nodes/\(node.rawValue)") }
+    static let registry: Bytes = "registry"
 }
 
 /// Takes the answer of one internal request.
@@ -37,14 +37,11 @@ extension NodeCore {
     /// Writes the registry and the allocator's start, unless they are there.
     func recordCluster() {
         guard let record = state.withLock({ $0.identity.record }) else { return }
-        var facts: [(key: Bytes, value: Bytes)] = [
+        let facts: [(key: Bytes, value: Bytes)] = [
             (SystemKey.cluster, Bytes("\(record.cluster)")),
             (SystemKey.nextID, Command.counterValue(Int64(clamping: record.nextID))),
+            (SystemKey.registry, record.registry.encoded()),
         ]
-        for node in record.nodes {
-            let text = "\(node.name)\t\(node.address)\t\(node.incarnation)"
-            facts.append((SystemKey.node(node.node), Bytes(text)))
-        }
         let logger = logger
         for fact in facts {
             let command = Command.compareAndSet(
@@ -78,7 +75,7 @@ extension NodeCore {
         }
     }
 
-    private func submitSystem(
+    func submitSystem(
         _ command: Command, key: Bytes, _ done: @escaping @Sendable (Reply) -> Void
     ) {
         let lane = lanes[self.lane(of: .system)]

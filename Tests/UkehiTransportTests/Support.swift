@@ -64,6 +64,7 @@ final class TestNode: TransportEvents {
         case control(Bytes, from: Hello)
         case unreachable(NodeID)
         case refused(String, dialed: String)
+        case dismissed(String, by: String)
         case request(ClientRequest)
     }
 
@@ -107,6 +108,9 @@ final class TestNode: TransportEvents {
     }
     func refused(_ reason: String, dialed: String) {
         continuation.yield(.refused(reason, dialed: dialed))
+    }
+    func dismissed(_ reason: String, by address: String) {
+        continuation.yield(.dismissed(reason, by: address))
     }
     func unreachable(_ node: NodeID) { continuation.yield(.unreachable(node)) }
     func submit(_ request: ClientRequest) {

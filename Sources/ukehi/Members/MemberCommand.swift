@@ -69,6 +69,21 @@ struct NodeNames {
         topology.nodes.first { $0.node == node }?.name ?? "\(node)"
     }
 
+    /// Whether it is no node of the cluster any more, and some region still counts on it.
+    func isGone(_ node: NodeID) -> Bool {
+        topology.nodes.first { $0.node == node }?.isGone ?? false
+    }
+
+    /// What to do about nodes that are gone; nil: there are none.
+    var advice: String? {
+        let gone = topology.nodes.filter(\.isGone)
+        guard !gone.isEmpty else { return nil }
+        return gone.map { node in
+            "\(node.name) is no node of the cluster any more, and regions still count on it: "
+                + "ukehi member replace \(node.node) --with NODE --all"
+        }.joined(separator: "\n")
+    }
+
     /// The node of a name or an id as `n3` or `3`.
     func node(_ text: String) throws -> NodeID {
         if let known = topology.nodes.first(where: { $0.name == text }) { return known.node }
@@ -111,7 +126,10 @@ extension MemberCommand {
                         MemberText.add(report, names, to: &table)
                     }
                 }
-                if !connection.json { for line in table.lines { printLine(line) } }
+                if !connection.json {
+                    for line in table.lines { printLine(line) }
+                    if let advice = names.advice { printLine(advice) }
+                }
             }
         }
     }
