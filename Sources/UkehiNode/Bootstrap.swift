@@ -109,7 +109,7 @@ package struct Bootstrap: Sendable {
     }
 
     /// The registry is another one now.
-    package mutating func follow(_ registry: NodeRegistry) { record?.registry = registry }
+    package mutating func follow(_ registry: NodeRegistry) { record?.follow(registry) }
 
     /// Whether the registry has to change for this node: it is new, or was reached elsewhere.
     package func isNews(_ remote: Hello) -> Bool {

@@ -27,6 +27,9 @@ public enum ClientOperation: Sendable {
     case topology
     /// About a region's members; `key` does not matter.
     case members(RegionID, MemberRequest)
+    /// About lost quorums: no bytes ask how the node stands, others order it to do something. Of this node,
+    /// whatever it holds.
+    case recovery(Bytes)
     /// The digest of the region that holds `key`, at its applied index on this node.
     case digest
 }
@@ -63,7 +66,7 @@ extension ClientRequest {
         switch operation {
         case .write(let record): key.count + record.count
         case .scan(let upper, _, _): key.count + upper.count
-        case .query(let body, _): key.count + body.count
+        case .query(let body, _), .recovery(let body): key.count + body.count
         case .get, .topology, .digest: key.count
         case .members(_, .plan(let nodes)), .members(_, .set(let nodes)):
             key.count + 8 * nodes.count
@@ -92,6 +95,8 @@ public enum Reply: Sendable {
     case topology(Topology)
     case digest(RegionDigest)
     case members(MemberReport)
+    /// How the node stands.
+    case recovery(Bytes)
     case failed(RequestError)
 }
 

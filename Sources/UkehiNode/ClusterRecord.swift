@@ -126,6 +126,13 @@ package struct ClusterRecord: Hashable, Sendable {
             cluster: cluster, registry: registry, regions: regions, nextID: (ids.max() ?? 0) + 1)
     }
 
+    /// The registry is another one now.
+    package mutating func follow(_ registry: NodeRegistry) {
+        self.registry = registry
+        // Its ids were given out since.
+        nextID = max(nextID, (registry.nodes.last?.node.rawValue ?? 0) + 1)
+    }
+
     package func node(named name: String) -> NodeRecord? { registry.present(name) }
     package func node(_ node: NodeID) -> NodeRecord? { registry.node(node) }
 }

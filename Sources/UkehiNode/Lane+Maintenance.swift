@@ -45,6 +45,7 @@ extension Lane {
             expire(region, now)
             proposeCompaction(region)
             if region.aim != nil { drive(region) }
+            if !region.absent.isEmpty { driveRecovery(region) }
             if rare.isOn { meddle(region) }
             if let keeper = snapshotWork.keeper { keep(region, keeper) }
         }
@@ -253,6 +254,10 @@ extension Lane {
             region.raft.storageFetched()
             markDirty(region)
         case .damaged(let entries): found(entries)
+        case .survey(let done):
+            let (heard, standings) = survey()
+            done(heard, standings)
+        case .forced(let order, let absent): force(order, without: absent)
         case .readForPeer(let id, let message):
             peerReads -= 1
             if let region = regions[id], message.to != .none { send(message, region) }

@@ -106,6 +106,10 @@ extension Lane {
         // A core that has taken a snapshot has its members already, whatever is still applied before it
         // (simulated seed 64).
         if region.raft.isRestoring { return follow(next, before: before, at: index, region) }
+        if !region.absent.isEmpty {
+            takeForced(next, region)
+            return follow(next, before: before, at: index, region)
+        }
         do throws(RaftError) {
             let state = try region.raft.applyConfChange(change)
             invariant(
@@ -183,7 +187,7 @@ extension Lane {
     /// The outbox for messages to a node.
     func outbox(of node: NodeID) -> Int {
         if let slot = outboxes.firstIndex(where: { $0.node == node }) { return slot }
-        outboxes.append((node, []))
+        outboxes.append((node, [], 0))
         return outboxes.count - 1
     }
 

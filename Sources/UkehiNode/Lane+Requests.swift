@@ -64,7 +64,7 @@ extension Lane {
             markDirty(region)
         case .digest:
             digest(region, request)
-        case .topology, .members:
+        case .topology, .members, .recovery:
             reply(
                 .failed(.rejected(.invalid("Topology is asked of a node, not of a region."))),
                 request.sink, request.tag)

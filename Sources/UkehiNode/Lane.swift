@@ -63,6 +63,8 @@ package protocol LaneHost: AnyObject, Sendable {
     func received(nodeMessage: Message, from node: NodeID)
     /// A second has passed: whatever keeps the cluster's nodes known to each other. Told by the first lane.
     func tendRegistry()
+    /// A peer that led without dead ones has no such members any more.
+    func recovered(_ region: RegionID, peer: PeerID)
     /// Entries of these regions, of any lane, hold the log's oldest segment back.
     func pinned(_ regions: [RegionID])
     /// The node cannot go on: log or state store failed.
@@ -123,7 +125,7 @@ package final class Lane: @unchecked Sendable {
     /// This lane's regions by their place in the router; nil: another lane's.
     var routedRegions: [Region?] = []
     /// Other nodes' messages of this pass, by slot.
-    var outboxes: [(node: NodeID, messages: [RegionMessage])] = []
+    var outboxes: [(node: NodeID, messages: [RegionMessage], heardTick: UInt64)] = []
 
     var dirty: [Region] = []
     var spareDirty: [Region] = []

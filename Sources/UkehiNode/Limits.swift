@@ -54,6 +54,8 @@ package enum Limits {
     package static let ticksPerInquiry: UInt64 = 200
     /// Entries that a learner may lack when it is to vote, and a voter when it is counted on.
     package static let maxPromotionLag: UInt64 = 1000
+    /// Seconds for which a node counts as alive once it was heard, where somebody calls it dead.
+    package static let secondsHeard = 5
     /// Ids that one request takes from the allocator.
     package static let maxIDsPerRequest = 256
     /// Peers of newer configurations that one peer answers before it knows them.

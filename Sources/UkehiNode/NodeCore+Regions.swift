@@ -102,6 +102,7 @@ extension NodeCore {
             }
         }
         let marks = try unfinished()
+        let forced = state.withLock { $0.identity.forced }
         var seeds: [RegionSeed] = []
         for found in recovered {
             guard let bytes = found.birth else { continue }
@@ -117,6 +118,9 @@ extension NodeCore {
                 firstIndex: found.firstIndex, lastIndex: found.lastIndex,
                 compactedTerm: found.compactedTerm, terms: found.terms, damaged: found.damaged,
                 applied: .zero, campaignsFirst: false)
+            if forced.contains(where: { $0.region == found.region && $0.peer == own.peer }) {
+                seed.absent = record.registry.absent
+            }
             let resumed = try resume(birth, own.peer, applied: try open(birth), marks) {
                 seed.needsReset(to: $0)
             }

@@ -86,7 +86,7 @@ extension NodeCore {
                 "The cluster's registry, \(registry.generation).\(registry.version), has another "
                     + "directory in this one's place, or none.", by: "the registry")
         }
-        identity.record?.registry = registry
+        identity.record?.follow(registry)
         do throws(NodeError) {
             try identity.store(environment.fileSystem, directory: directory)
         } catch {

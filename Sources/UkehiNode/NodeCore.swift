@@ -62,7 +62,7 @@ package final class NodeCore: @unchecked Sendable {
     let recovered: [RecoveredRegion]
     let executors: [any LaneExecutor]
     private let lock: any FileLock
-    private let readWorker: any Worker
+    let readWorker: any Worker
     private let applyWorkers: [any Worker]
     let bootWorker: any Worker
     private let maintenanceWorker: any Worker
@@ -504,7 +504,7 @@ extension NodeCore: TransportEvents {
     package func submit(batch: inout [ClientRequest]) {
         let isPlain = batch.allSatisfy { request in
             switch request.operation {
-            case .topology, .members: return false
+            case .topology, .members, .recovery: return false
             default: break
             }
             return request.expected?.region != .system
@@ -529,6 +529,7 @@ extension NodeCore: TransportEvents {
             }
             return request.sink.flush()
         }
+        if case .recovery(let body) = request.operation { return recover(body, request) }
         if case .members(let region, _) = request.operation {
             return lanes[lane(of: region)].submit(request)
         }

@@ -13,6 +13,8 @@ package protocol NodeObserver: AnyObject, Sendable {
     func buried(region: RegionID, peer: PeerID)
     /// A peer has applied a change of members; `index` is its entry.
     func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex)
+    /// A peer leads without those on absent nodes from now on.
+    func forced(_ descriptor: RegionDescriptor, peer: PeerID, absent: Set<NodeID>)
     /// Entries are durable on this node; they supersede what they overlap.
     func durable(region: RegionID, entries: [Entry])
     /// A snapshot stands for the log up to and with this entry now, durably.

@@ -8,7 +8,7 @@
 //           |             regions u32 × region
 //           | 6 digest: region u64, applied u64, high u64, low u64
 //           | 7 failed: cause u8, then region | regions u32 × region | text u32 + UTF-8 | nothing
-//           | 8 members: see ReplyCodec+Members.swift
+//           | 8 members: see ReplyCodec+Members.swift | 9 recovery: the bytes
 //   cause   | 0 outcomeUnknown | 1 notLeader: region | 2 staleEpoch: regions | 3 overloaded
 //           | 4 unavailable: text | 5 invalid: text | 6 timedOut | 7 diskFull |
 //   region  | region u64 | lower u32 + bytes | upper u32 + bytes | confVersion u64 | version u64
@@ -30,6 +30,7 @@ package enum ReplyCodec {
         static let digest: UInt8 = 6
         static let failed: UInt8 = 7
         static let members: UInt8 = 8
+        static let recovery: UInt8 = 9
     }
     private static let smallestRegion = 44
     private static let smallestNode = 16
@@ -43,7 +44,7 @@ package enum ReplyCodec {
         case .command(let result): ResultCodec.encode(result, into: &writer)
         case .value(let value): ResultCodec.encode(value, into: &writer)
         case .scan(let page): ResultCodec.encode(page, into: &writer)
-        case .query(let bytes): writer.append(bytes)
+        case .query(let bytes), .recovery(let bytes): writer.append(bytes)
         case .topology(let topology): encode(topology, into: &writer)
         case .digest(let digest):
             writer.append(digest.region.rawValue)
@@ -66,6 +67,7 @@ package enum ReplyCodec {
         case .digest: Code.digest
         case .failed: Code.failed
         case .members: Code.members
+        case .recovery: Code.recovery
         }
     }
 
@@ -159,6 +161,7 @@ extension ReplyCodec {
                     low: try reader.read(UInt64.self)))
         case Code.failed: return .failed(try error(&reader))
         case Code.members: return .members(try members(&reader))
+        case Code.recovery: return .recovery(reader.readRest())
         default: throw reader.failure("unknown reply kind \(code)")
         }
     }

@@ -7,7 +7,7 @@
 //   deadline  | microseconds from now after which the client no longer waits; 0: none |
 //   operation | 1 write: record u32 + bytes  | 2 get
 //             | 3 scan: upper u32 + bytes, limit u32 | 4 query: u32 + bytes | 5 topology | 6 digest
-//             | 7 members: region u64, ask u32, nodes u32 × u64 |
+//             | 7 members: region u64, ask u32, nodes u32 × u64 | 8 recovery: u32 + bytes |
 //   ask       | 0 report | 1 plan | 2 set | 3 transfer: one node |
 //
 // The command record of a write, which also says its session, is not looked into here. Ids are the client's, given back with the
@@ -47,6 +47,7 @@ package enum RequestCodec {
         static let topology: UInt8 = 5
         static let digest: UInt8 = 6
         static let members: UInt8 = 7
+        static let recovery: UInt8 = 8
     }
     private static let hasExpected: UInt8 = 1
 
@@ -57,7 +58,7 @@ package enum RequestCodec {
         switch request.operation {
         case .write(let record): total += 4 + record.count
         case .scan(let upper, _, _): total += 8 + upper.count
-        case .query(let query, _): total += 4 + query.count
+        case .query(let body, _), .recovery(let body): total += 4 + body.count
         case .members(_, let ask): total += 16 + 8 * parts(of: ask).nodes.count
         case .get, .topology, .digest: break
         }
@@ -83,7 +84,7 @@ package enum RequestCodec {
         case .scan(let upper, let limit, _):
             writer.putLengthPrefixed(upper)
             writer.put(UInt32(clamping: limit))
-        case .query(let query, _): writer.putLengthPrefixed(query)
+        case .query(let body, _), .recovery(let body): writer.putLengthPrefixed(body)
         case .members(let region, let ask):
             let (code, nodes) = parts(of: ask)
             writer.put(region.rawValue)
@@ -131,6 +132,7 @@ package enum RequestCodec {
         case .topology: (Code.topology, .stale)
         case .digest: (Code.digest, .stale)
         case .members: (Code.members, .linearizable)
+        case .recovery: (Code.recovery, .stale)
         }
     }
 
@@ -191,6 +193,7 @@ package enum RequestCodec {
         case Code.topology: return .topology
         case Code.digest: return .digest
         case Code.members: return try members(&reader)
+        case Code.recovery: return .recovery(try reader.readLengthPrefixed())
         default: throw reader.failure("unknown operation \(code)")
         }
     }

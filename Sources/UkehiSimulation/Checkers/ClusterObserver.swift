@@ -64,6 +64,10 @@ final class ClusterObserver {
     let log: EventLog
     /// A node has become the leader of some region.
     var onElected: (Int) -> Void = { _ in }
+    /// Regions of which a recovery's plan says that committed entries may be lost.
+    var admittedLosses: Set<RegionID> = []
+    /// A recovery has lost so many committed entries of a region.
+    var onLoss: (RegionID, Int) -> Void = { _, _ in }
     /// An entry is committed, as nobody had seen before.
     var onCommitted: (RegionID, Entry) -> Void = { _, _ in }
 
@@ -112,6 +116,9 @@ final class ClusterObserver {
             observer.configurations.changed(descriptor, at: index).map {
                 observer.fail(descriptor.region, "node-\(number + 1), \(peer): \($0)")
             }
+        }
+        func forced(_ descriptor: RegionDescriptor, peer: PeerID, absent: Set<NodeID>) {
+            observer.forced(number, descriptor, peer, absent)
         }
         func durable(region: RegionID, entries: [Entry]) {
             observer.durable(number, region, entries)
@@ -278,6 +285,47 @@ final class ClusterObserver {
             committedEntries += 1
             onCommitted(region, entry)
         }
+    }
+
+    /// A recovery has a peer lead without the dead: from now on its log is the truth (RULES 74). What was
+    /// committed and it has not is lost; the plan has to have said so.
+    private func forced(
+        _ node: Int, _ descriptor: RegionDescriptor, _ peer: PeerID, _ absent: Set<NodeID>
+    ) {
+        let region = descriptor.region
+        let log = record(node, region).durable
+        if var truth = committed[region] {
+            var kept = 0
+            while kept < truth.entries.count {
+                let position = Int((truth.first + UInt64(kept)).rawValue) - 1
+                guard position < log.count, log[position] == truth.entries[kept].term else { break }
+                kept += 1
+            }
+            let lost = truth.entries.count - kept
+            if lost > 0, !admittedLosses.contains(region) {
+                fail(
+                    region,
+                    "a recovery led by node-\(node + 1) loses \(lost) committed entries, and its plan "
+                        + "says that it loses none")
+            }
+            if lost > 0 {
+                truth.entries.removeLast(lost)
+                committed[region] = truth
+                onLoss(region, lost)
+            }
+        }
+        configurations.forced(
+            descriptor, absent: absent, last: LogIndex(UInt64(log.count)))
+        self.log.add(
+            .members(node: node, words: "\(peer) leads without \(absent.sorted())"),
+            region: region.rawValue)
+    }
+
+    /// A node's disk is empty now: what it held is gone, and its peers never come back.
+    func wiped(_ node: Int) {
+        records[node] = [:]
+        buried[node] = [:]
+        lives[node] = [:]
     }
 
     /// Order-dependent, the same in every process.

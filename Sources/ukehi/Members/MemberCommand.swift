@@ -95,6 +95,12 @@ struct NodeNames {
         throw ValidationError("\(text) is no node of the cluster, which has \(names)")
     }
 
+    /// The same for one that may be gone, and that no region counts on any more: `n3`.
+    func pastNode(_ text: String) throws -> NodeID {
+        if text.hasPrefix("n"), let raw = UInt64(text.dropFirst()) { return NodeID(raw) }
+        return try node(text)
+    }
+
     func nodes(_ list: String) throws -> [NodeID] {
         let nodes = try list.split(separator: ",").map { try node(String($0)) }
         guard !nodes.isEmpty, Swift.Set(nodes).count == nodes.count else {
@@ -215,7 +221,7 @@ extension MemberCommand {
 
         func run() async throws {
             try await change(selection, waiting, connection) { names, present in
-                let old = try names.node(node)
+                let old = try names.pastNode(node)
                 return present.filter { $0 != old }
             }
         }
@@ -233,7 +239,7 @@ extension MemberCommand {
 
         func run() async throws {
             try await change(selection, waiting, connection) { names, present in
-                let (old, new) = (try names.node(node), try names.node(new))
+                let (old, new) = (try names.pastNode(node), try names.node(new))
                 // Asked again when it is half done, the old one may be gone.
                 guard present.contains(old) || present.contains(new) else { return present }
                 return present.filter { $0 != old && $0 != new } + [new]
