@@ -50,6 +50,8 @@ final class ClusterObserver {
     private var lives: [Int: [RegionID: Int]] = [:]
     private var votes: [VoteKey: PeerID] = [:]
     private var records: [[RegionID: PeerRecord]]
+    /// Of peers whose disks were lost.
+    private var gone: [RegionID: [PeerRecord]] = [:]
     /// Every entry that anybody held durably, by index: its term, its bytes, the term before it.
     private var held: [RegionID: [LogIndex: [(term: Term, digest: UInt64, previous: Term)]]] = [:]
     private var passes: UInt64 = 0
@@ -66,6 +68,8 @@ final class ClusterObserver {
     var onElected: (Int) -> Void = { _ in }
     /// Regions of which a recovery's plan says that committed entries may be lost.
     var admittedLosses: Set<RegionID> = []
+    /// Nodes that belong to no cluster any more: what they believe is nobody's business.
+    var ignored: Set<Int> = []
     /// A recovery has lost so many committed entries of a region.
     var onLoss: (RegionID, Int) -> Void = { _, _ in }
     /// An entry is committed, as nobody had seen before.
@@ -96,7 +100,9 @@ final class ClusterObserver {
             self.observer = observer
             self.number = number
         }
+        private var isIgnored: Bool { observer.ignored.contains(number) }
         func opened(_ peer: PeerStatus, term: (LogIndex) -> Term?) {
+            if isIgnored { return }
             observer.opened(number, peer, term)
         }
         func closed(region: RegionID, peer: PeerID) {
@@ -108,6 +114,7 @@ final class ClusterObserver {
             observer.buried[number][region] = peer
         }
         func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex) {
+            if isIgnored { return }
             observer.log.add(
                 .members(
                     node: number,
@@ -121,12 +128,15 @@ final class ClusterObserver {
             observer.forced(number, descriptor, peer, absent)
         }
         func durable(region: RegionID, entries: [Entry]) {
+            if isIgnored { return }
             observer.durable(number, region, entries)
         }
         func replaced(_ descriptor: RegionDescriptor, index: LogIndex, term: Term) {
+            if isIgnored { return }
             observer.replaced(number, descriptor, index, term)
         }
         func committed(region: RegionID, entries: [Entry], term: Term) {
+            if isIgnored { return }
             observer.committed(number, region, entries, by: term)
         }
     }
@@ -269,8 +279,8 @@ final class ClusterObserver {
                 return fail(
                     region, "node-\(node + 1) commits \(entry.index) after \(truth.last)")
             }
-            let holders = records.indices.compactMap { number -> PeerID? in
-                guard let record = records[number][region] else { return nil }
+            let holders = (records.compactMap { $0[region] } + (gone[region] ?? [])).compactMap {
+                record -> PeerID? in
                 let position = Int(entry.index.rawValue) - 1
                 return position < record.durable.count && record.durable[position] == entry.term
                     ? record.peer : nil
@@ -323,6 +333,8 @@ final class ClusterObserver {
 
     /// A node's disk is empty now: what it held is gone, and its peers never come back.
     func wiped(_ node: Int) {
+        // What it had acknowledged counts, though it is gone: others still have it.
+        for (region, record) in records[node] { gone[region, default: []].append(record) }
         records[node] = [:]
         buried[node] = [:]
         lives[node] = [:]
@@ -348,7 +360,7 @@ final class ClusterObserver {
 
     /// A pass of a node's lane is over.
     func passed(node: Int, _ lane: Lane) {
-        guard world.failure == nil else { return }
+        guard world.failure == nil, !ignored.contains(node) else { return }
         lane.forEachTouchedPeer { peer, term in passed(node: node, peer, term) }
         passes += 1
         if passes % fullLookEvery == 0 { lookAtAll(node, lane) }

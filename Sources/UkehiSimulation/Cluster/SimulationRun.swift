@@ -28,6 +28,11 @@ package struct SimulationResult: Sendable {
     package var memberChanges = 0
     /// Peers that came to be later than their regions.
     package var newPeers = 0
+    /// Nodes that lost their disks and came back as new ones.
+    package var wipedNodes = 0
+    /// Recoveries of survivors from lost quorums, and regions that lost committed entries by them.
+    package var recoveries = 0
+    package var regionsWithLosses = 0
     /// Damaged bodies that nodes wrote again from their peers' entries.
     package var mendedBodies = 0
     /// Regions on nodes that a snapshot has replaced.
@@ -43,6 +48,11 @@ package final class SimulationRun {
     let cluster: SimulatedCluster
     let injector: FaultInjector
     private let members: MembershipDriver?
+    private let wiper: NodeDriver?
+    var recoveries = 0
+    /// Regions that lost committed entries, as a plan had said they may.
+    var excused: Set<RegionID> = []
+    var recoverySeed: UInt64 { seed ^ 0x5245_434f }
     private let schedule: FaultSchedule
     private let faultNanoseconds: UInt64
     private var clients: [SimulatedClient] = []
@@ -91,6 +101,13 @@ package final class SimulationRun {
                 world: cluster.world, nodes: cluster.nodes, network: cluster.network,
                 regions: options.regions, everyMilliseconds: interval, seed: seed)
         }
+        wiper = options.wipesEveryMilliseconds.map { [cluster] interval in
+            NodeDriver(
+                world: cluster.world, nodes: cluster.nodes, network: cluster.network,
+                observer: cluster.observer, regions: options.regions, everyMilliseconds: interval,
+                seed: seed,
+                report: { log.add(.ended(node: $0, reason: "its disk is lost")) })
+        }
         for node in cluster.nodes {
             node.onLost = { [injector] error in
                 log.add(.ended(node: node.number, reason: "\(error)"))
@@ -130,6 +147,7 @@ package final class SimulationRun {
         startCheckers()
         injector.run(schedule)
         members?.start()
+        wiper?.start()
         world.run(until: faultNanoseconds)
         if world.failure == nil { comeBack() }
         if world.failure == nil { lookClosely() }
@@ -144,6 +162,8 @@ package final class SimulationRun {
             refusedNodes: lostNodes,
             memberChanges: cluster.observer.configurations.changes,
             newPeers: cluster.observer.newPeers.count,
+            wipedNodes: wiper?.wipes ?? 0, recoveries: recoveries,
+            regionsWithLosses: excused.count,
             mendedBodies: cluster.nodes.reduce(0) { $0 + $1.mendedBodies },
             snapshotsInstalled: cluster.observer.replacements,
             rarePaths: cluster.rarePaths.counts)
@@ -175,10 +195,14 @@ package final class SimulationRun {
         let world = cluster.world
         for client in clients { client.stop() }
         members?.stop()
+        wiper?.stop()
         injector.heal()
         cluster.rarePaths.isQuiet = true
         // What clients still wait for comes to its end, then everything must be well.
         world.run(until: world.now + 10_000_000_000)
+        guard world.failure == nil else { return }
+        fillPlaces()
+        if world.failure == nil, options.losesQuorum, wiper?.hasCluster ?? false { loseQuorum() }
         guard world.failure == nil else { return }
         var lost = lostNodes
         for region in keys.ranges.indices {
@@ -188,7 +212,7 @@ package final class SimulationRun {
                 world.run(until: world.now + 5_000_000_000)
             }
             // Where most copies are gone nobody can lead; that nobody lied is what the history shows.
-            guard options.nodes - lostNodes > options.nodes / 2 || members != nil else { return }
+            guard options.nodes - lostNodes > options.nodes / 2 || mayMove else { return }
             let key = keys.name(keys.keys(of: region)[0])
             if cluster.leader(of: key) == nil, mayLackLeader(region) { return }
             guard cluster.leader(of: key) != nil else {
@@ -218,6 +242,18 @@ package final class SimulationRun {
         }
     }
 
+    /// Whoever lost its disk is replaced everywhere, in a while.
+    private func fillPlaces() {
+        let world = cluster.world
+        guard let wiper else { return }
+        for _ in 0..<90 where !wiper.isWhole && world.failure == nil {
+            world.run(until: world.now + 1_000_000_000)
+        }
+        if world.failure == nil, !wiper.isWhole {
+            world.fail("a node lost its disk, and is not replaced a minute and a half later")
+        }
+    }
+
     /// The digests of a region's replicas, asked again for two seconds while they stand at different
     /// places: a leader appends for itself, too (compactions), between two answers.
     private func settledDigests(_ region: Int) throws(SimulationFailure) -> [Int: RegionDigest] {
@@ -242,13 +278,16 @@ package final class SimulationRun {
     private func holders(_ region: Int) -> Set<Int> {
         let id = RegionID(UInt64(region + 2))
         let view = cluster.nodes.lazy.compactMap { $0.lane?.memberView(of: id) }.first
-        guard members != nil, let view else {
+        guard mayMove, let view else {
             return Set(cluster.nodes.filter { !$0.isLost }.map(\.number))
         }
         return Set(
             view.descriptor.peers.compactMap { cluster.network.number(of: $0.node) }
                 .filter { !(cluster.nodes[$0].lane?.isClearing(id) ?? false) })
     }
+
+    /// Whether regions may have other members than at their beginning.
+    private var mayMove: Bool { members != nil || wiper != nil }
 
     /// Whether disks lose the last good copy, too.
     private var losesAllCopies: Bool { injector.corruptible.count == options.nodes }

@@ -20,6 +20,9 @@ package enum Scenario: String, CaseIterable, Sendable {
     case rot
     /// Regions' members change all the while, under any faults but those of what disks hold.
     case members
+    /// Disks are lost as a whole, their nodes come back empty as new ones, and in the end most nodes may die
+    /// for good; under any faults but those of what disks hold.
+    case nodes
     /// None: how things are meant to be.
     case calm
 
@@ -39,7 +42,7 @@ package enum Scenario: String, CaseIterable, Sendable {
             ]
         case .time: [.pause, .slowProcess, .clockJump, .clockDrift, .isolation, .kill]
         case .rot: [.rot, .rottenEntries, .kill, .powerCut]
-        case .members:
+        case .members, .nodes:
             FaultKind.allCases.filter {
                 ![.rot, .corruption, .misdirection, .rottenEntries].contains($0)
             }
@@ -92,6 +95,10 @@ package struct SwarmOptions: Sendable {
     package var tearBytes = 512
     /// Members of some region change once in so many milliseconds on average; nil: never.
     package var membersEveryMilliseconds: UInt64?
+    /// A node loses its disk once in so many milliseconds on average, while all places are filled; nil: never.
+    package var wipesEveryMilliseconds: UInt64?
+    /// Whether most nodes die for good in the end, and the others go on.
+    package var losesQuorum = false
     /// Of a hundred points in the code, how many may take their rare path; 0: none ever does.
     package var rarePercent: UInt64 = 0
     /// Which kinds of fault occur, and how often: one per this many milliseconds on average.
@@ -142,6 +149,7 @@ package struct SwarmOptions: Sendable {
         faultEveryMilliseconds = pick([200, 500, 1000, 3000])
         drawRest(seed)
         drawSnapshots(seed)
+        if scenario == .nodes { drawNodes(seed) }
         guard scenario == .members else { return }
         // New peers begin with snapshots.
         leavesBehind = true
@@ -160,6 +168,14 @@ package struct SwarmOptions: Sendable {
         snapshotChunkBytes = pick([256, 4096, 512 << 10])
         forgetsState = pick([false, false, false, true])
         if forgetsState { appliesInline = true }
+    }
+
+    private mutating func drawNodes(_ seed: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x4e4f_4445)
+        // New peers begin with snapshots.
+        leavesBehind = true
+        wipesEveryMilliseconds = [1000, 3000, 8000][Int(random.next() % 3)]
+        losesQuorum = random.oneIn(2)
     }
 
     /// Drawn apart, so that the choices above stay those of the seed.
@@ -213,6 +229,8 @@ package struct SwarmOptions: Sendable {
             "appends of \(raft.messageBytes) B, \(raft.inflightMessages) and "
                 + "\(raft.inflightBytes) B in flight",
             membersEveryMilliseconds.map { "members change every \($0) ms" } ?? "members stay",
+            wipesEveryMilliseconds.map { "a disk lost every \($0) ms" } ?? "disks stay",
+            losesQuorum ? "most nodes die in the end" : "nodes stay",
             "pages of \(raft.committedBytesPerReady) B", "\(raft.uncommittedBytes) B uncommitted",
             "\(rarePercent) % of the rare paths on",
         ]

@@ -116,6 +116,9 @@
             case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
+            case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoversByAppliedIndex,
+                .recoveryNotDurable:
+                .nodes
             default: .swarm
             }
         }
