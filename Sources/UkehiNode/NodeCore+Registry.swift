@@ -52,6 +52,8 @@ extension NodeCore {
             let stored = storedRegistry()
             if let stored { adopt(stored) }
             if isLeader {
+                // What the leader wrote as it was elected may have come to nothing.
+                if stored == nil || self.stored(SystemKey.nextID) == nil { recordCluster() }
                 bringUp(stored)
                 registerNext()
             } else {
@@ -67,10 +69,7 @@ extension NodeCore {
 
     /// The registry as the system region has it, if that is here.
     private func storedRegistry() -> NodeRegistry? {
-        guard state.withLock({ $0.system != nil }) else { return nil }
-        let found = applier.read(region: .system, .get(SystemKey.registry), tier: .any)
-        guard case .value(let value?) = found else { return nil }
-        return try? NodeRegistry.decode(value.value)
+        stored(SystemKey.registry).flatMap { try? NodeRegistry.decode($0) }
     }
 
     /// Lives by a registry from now on if it is the newer one; durable first. On the boot worker.

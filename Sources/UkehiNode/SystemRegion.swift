@@ -11,6 +11,7 @@
 import Logging
 import Synchronization
 import UkehiBase
+import UkehiEnvironment
 import UkehiState
 
 /// Keys of the system region.
@@ -59,6 +60,27 @@ extension NodeCore {
     /// can; ids of a request whose outcome is unknown are never used.
     package func allocateIDs(
         _ count: Int, _ done: @escaping @Sendable (Result<UInt64, RequestError>) -> Void
+    ) {
+        bootWorker.run { [self] in
+            // An increment of what is absent would begin at zero, with ids that are somebody's.
+            guard stored(SystemKey.nextID) != nil else {
+                return done(
+                    .failure(.rejected(.unavailable("The id allocator is not set up yet."))))
+            }
+            increment(by: count, done)
+        }
+    }
+
+    /// What the system region has applied here under a key; nil: nothing, or it is not here.
+    func stored(_ key: Bytes) -> Bytes? {
+        guard state.withLock({ $0.system != nil }) else { return nil }
+        let found = applier.read(region: .system, .get(key), tier: .any)
+        guard case .value(let value?) = found else { return nil }
+        return value.value
+    }
+
+    private func increment(
+        by count: Int, _ done: @escaping @Sendable (Result<UInt64, RequestError>) -> Void
     ) {
         let command = Command.increment(key: SystemKey.nextID, by: Int64(count))
         submitSystem(command, key: SystemKey.nextID) { reply in

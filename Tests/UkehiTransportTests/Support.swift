@@ -71,6 +71,7 @@ final class TestNode: TransportEvents {
     private struct State {
         var hello: Hello
         var refusal: String?
+        var isForGood = false
         var judged: [(remote: Hello, dialed: String?)] = []
     }
     private let state: Mutex<State>
@@ -87,6 +88,12 @@ final class TestNode: TransportEvents {
     }
 
     func become(_ hello: Hello) { state.withLock { $0.hello = hello } }
+    func dismiss(_ reason: String) {
+        state.withLock { state in
+            state.refusal = reason
+            state.isForGood = true
+        }
+    }
     func refuse(_ reason: String?) { state.withLock { $0.refusal = reason } }
     var judged: [(remote: Hello, dialed: String?)] { state.withLock { $0.judged } }
 
@@ -94,7 +101,7 @@ final class TestNode: TransportEvents {
     func judge(_ remote: Hello, dialed: String?) -> HandshakeVerdict {
         state.withLock { state in
             state.judged.append((remote, dialed))
-            return state.refusal.map { .refuse($0) } ?? .accept
+            return state.refusal.map { state.isForGood ? .dismiss($0) : .refuse($0) } ?? .accept
         }
     }
     func connected(_ remote: Hello, dialed: String) {

@@ -250,7 +250,9 @@ package final class SimulationRun {
             world.run(until: world.now + 1_000_000_000)
         }
         if world.failure == nil, !wiper.isWhole {
-            world.fail("a node lost its disk, and is not replaced a minute and a half later")
+            world.fail(
+                "a node lost its disk, and is not replaced a minute and a half later: "
+                    + wiper.standing, region: wiper.openRegion?.rawValue)
         }
     }
 

@@ -21,6 +21,7 @@ final class NodeDriver: @unchecked Sendable {
     /// Regions that still count on a disk that is gone.
     private var open: Set<RegionID> = []
     private(set) var wipes = 0
+    private var lastReason = ""
 
     /// - Parameter report: Told of each node that is wiped.
     init(
@@ -41,6 +42,15 @@ final class NodeDriver: @unchecked Sendable {
     var isWhole: Bool { open.isEmpty }
     /// Whether all nodes have been up once: before that nothing is known to be lost.
     var hasCluster: Bool { hasBegun }
+
+    /// A region whose places are not filled.
+    var openRegion: RegionID? { open.min() }
+
+    /// What it waits for, in words.
+    var standing: String {
+        let ids = nodes.map { "\($0.number + 1) is \($0.core?.nodeID.map { "\($0)" } ?? "none")" }
+        return "regions \(open.sorted()); " + ids.joined(separator: ", ") + lastReason
+    }
 
     func start() {
         world.schedule(after: Self.pause) { [weak self] in
@@ -78,6 +88,7 @@ final class NodeDriver: @unchecked Sendable {
         let wanted = nodes.compactMap { $0.core?.nodeID }
         guard wanted.count == nodes.count else { return }
         let sink = ReportSink { [weak self] report in
+            self?.lastReason = "; \(report.region): \(report.progress) \(report.reason)"
             guard report.progress == .done, Set(report.members.map(\.node)) == Set(wanted) else {
                 return
             }
