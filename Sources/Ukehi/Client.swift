@@ -77,6 +77,33 @@ public final class Client: KeyValueStore, Sendable {
         try await engine.snapshotTransfers(on: node, timeout: timeout)
     }
 
+    /// The cluster as the node at `address` sees it.
+    package func topology(
+        at address: String, timeout: Duration
+    ) async throws(RequestError) -> Topology {
+        guard
+            case .topology(let topology) = try await engine.ask(
+                .topology, at: address, timeout: timeout)
+        else { throw .rejected(.unavailable("the node answered something else")) }
+        return topology
+    }
+
+    /// Asks the node at `address` how it stands; with an order, once it has done what it is ordered.
+    package func survey(
+        at address: String, ordering order: RecoveryOrder? = nil, timeout: Duration
+    ) async throws(RequestError) -> RecoverySurvey {
+        let body = order?.encoded() ?? Bytes()
+        guard
+            case .recovery(let bytes) = try await engine.ask(
+                .recovery(body), at: address, timeout: timeout)
+        else { throw .rejected(.unavailable("the node answered something else")) }
+        do throws(DecodeError) {
+            return try RecoverySurvey.decode(bytes)
+        } catch {
+            throw .rejected(.unavailable("what the node answered cannot be read: \(error)"))
+        }
+    }
+
     public func run(
         _ command: Command, timeout: Duration
     ) async throws(RequestError) -> CommandResult {

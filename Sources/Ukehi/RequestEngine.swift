@@ -190,6 +190,17 @@ final class RequestEngine: Sendable {
         return reply
     }
 
+    /// Asks the node at one address, once: only the caller knows what a second time would mean.
+    func ask(
+        _ operation: ClientOperation, at address: String, timeout: Duration
+    ) async throws(RequestError) -> Reply {
+        let reply = await ask(
+            .remote(address), EngineRequest(operation: operation, key: Bytes(), isWrite: false),
+            deadline: deadline(timeout))
+        if case .failed(let error) = reply { throw error }
+        return reply
+    }
+
     private func submitLocally(_ request: ClientRequest) {
         submitting.wrappingAdd(1, ordering: .sequentiallyConsistent)
         defer { submitting.wrappingSubtract(1, ordering: .sequentiallyConsistent) }

@@ -125,6 +125,15 @@
         case leadsFirstTermAgain
         /// Who was not there replays what was before a division.
         case replaysBeforeSplit
+        // Nodes that come and go.
+        /// A wiped node gets its old id, and with it the peers that it has forgotten (RULES 16).
+        case wipedNodeKeepsItsID
+        /// A node that was declared dead comes back, and is taken for one (RULES 74).
+        case deadNodesAreAccepted
+        /// A recovery chooses whoever has applied most, not whoever has the greatest log (RULES 74).
+        case recoversByAppliedIndex
+        /// A peer that was chosen to lead forgets it with its process, after it has led.
+        case recoveryNotDurable
 
         /// The one that is in force. Safety: set once, before anything runs.
         nonisolated(unsafe) package static var planted: PlantedBug?

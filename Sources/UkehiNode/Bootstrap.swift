@@ -3,10 +3,11 @@
 //   every node    keeps asking all configured peers who they are (the transport's hello)
 //   lowest name   when all have answered "no cluster": makes the record, persists it, offers it
 //   others        persist an offered record that names them with their incarnation, then take part
-//   members       offer their record to a configured peer that lacks it; refuse strangers
+//   members       offer a record to whoever of the registry lacks it
 //
 // An empty directory alone never invents a cluster: while any configured peer has not answered,
-// nothing happens. Pure: inputs in, actions out; persistence and sending are the node's.
+// nothing happens. An empty directory that says hello to a member asks by that to be a node, too
+// (NodeCore+Registry.swift). Pure: inputs in, actions out; persistence and sending are the node's.
 
 package import UkehiBase
 
@@ -16,6 +17,8 @@ package enum BootstrapAction: Hashable, Sendable {
     case join(ClusterRecord)
     /// Send these bytes to the configured address.
     case offer(Bytes, to: String)
+    /// The same for a node that joined later, with the regions as they are known now.
+    case welcome(NodeID, to: String)
 }
 
 /// The bootstrap conversation of one node.
@@ -54,15 +57,17 @@ package struct Bootstrap: Sendable {
         return make(with: [])
     }
 
-    /// A configured peer has answered.
+    /// A node that was dialed has answered.
     package mutating func connected(_ remote: Hello, dialed: String) -> [BootstrapAction] {
+        if let record {
+            guard remote.cluster == nil, let known = listed(remote, in: record) else { return [] }
+            let isFirst = record.regions.contains { $0.peer(on: known.node) != nil }
+            return isFirst
+                ? [.offer(record.encoded(), to: dialed)] : [.welcome(known.node, to: dialed)]
+        }
         guard peers.contains(dialed) else { return [] }
         answers.removeAll { $0.address == dialed }
         answers.append((dialed, remote))
-        if let record {
-            guard remote.cluster == nil, lists(remote, in: record) else { return [] }
-            return [.offer(record.encoded(), to: dialed)]
-        }
         let hellos = answers.map(\.hello)
         guard answers.count == peers.count, hellos.allSatisfy({ $0.cluster == nil }),
             hellos.allSatisfy({ local.name < $0.name })
@@ -96,12 +101,27 @@ package struct Bootstrap: Sendable {
         return [.join(record)] + answers.map { .offer(bytes, to: $0.address) }
     }
 
-    private func lists(_ remote: Hello, in record: ClusterRecord) -> Bool {
-        record.node(named: remote.name)?.incarnation == remote.incarnation
+    private func listed(_ remote: Hello, in record: ClusterRecord) -> NodeRecord? {
+        guard let known = record.node(named: remote.name),
+            known.incarnation == remote.incarnation
+        else { return nil }
+        return known
     }
 
-    /// Whether a connection may go on (RULES 16, 71): same cluster, or a side that has none yet
-    /// and is not a new directory under an old member's name.
+    /// The registry is another one now.
+    package mutating func follow(_ registry: NodeRegistry) { record?.follow(registry) }
+
+    /// Whether the registry has to change for this node: it is new, or was reached elsewhere.
+    package func isNews(_ remote: Hello) -> Bool {
+        guard let record, remote.cluster == nil || remote.node != nil else { return false }
+        switch record.registry.admission(of: remote) {
+        case .new, .moved: return true
+        case .known, .refused: return false
+        }
+    }
+
+    /// Whether a connection may go on (RULES 16, 71, 74): same cluster and a directory that is a node of it,
+    /// or one that has no cluster yet.
     package func judge(_ remote: Hello) -> HandshakeVerdict {
         if remote.name == local.name {
             return .refuse(
@@ -109,27 +129,50 @@ package struct Bootstrap: Sendable {
                     + "Give each node its own node_id and list only the others as peers.")
         }
         guard let record else { return .accept }
-        guard let known = record.node(named: remote.name) else {
-            return .refuse(
-                "Cluster \(record.cluster) has no node \(remote.name). "
-                    + "Add it to the cluster before starting it with these peers.")
+        guard let cluster = remote.cluster else {
+            guard case .refused(let reason) = record.registry.admission(of: remote) else {
+                return .accept
+            }
+            return .refuse("Cluster \(record.cluster) does not take node \(remote.name). \(reason)")
         }
-        if let cluster = remote.cluster, cluster != record.cluster {
+        guard cluster == record.cluster else {
             return .refuse(
                 "Node \(remote.name) belongs to cluster \(cluster), not to \(record.cluster). "
                     + "Check the peers and the data directory of both.")
         }
+        guard let node = remote.node else {
+            return .refuse("Node \(remote.name) says which cluster it is of, and not which node.")
+        }
+        guard let known = record.registry.node(node) else {
+            // It joined past what is known here; or in what a recovery has not kept.
+            guard remote.generation < record.registry.generation else { return .accept }
+            return .dismiss(
+                "Cluster \(record.cluster) was recovered without \(remote.name) (\(node)), which had "
+                    + "joined just before. \(Self.rejoin)")
+        }
         guard known.incarnation == remote.incarnation else {
             return .refuse(
-                "Cluster \(record.cluster) knows \(remote.name) by another data directory "
-                    + "(incarnation \(known.incarnation), not \(remote.incarnation)). A directory "
-                    + "that was lost or replaced must join as a new node under a new name.")
+                "Cluster \(record.cluster) knows \(node) (\(known.name)) by another data directory "
+                    + "(incarnation \(known.incarnation), not \(remote.incarnation)). A copy of a "
+                    + "directory, or one that was restored, is no node. \(Self.rejoin)")
         }
-        guard remote.node == nil || remote.node == known.node else {
-            return .refuse(
-                "Cluster \(record.cluster) knows \(remote.name) as node \(known.node). "
-                    + "Check its data directory.")
+        switch known.standing {
+        case .present: return .accept
+        case .replaced:
+            return .dismiss(
+                "Another data directory took the name \(known.name): this one is none of cluster "
+                    + "\(record.cluster) any more. \(Self.rejoin)")
+        case .dead:
+            #if BugBank
+                if PlantedBug.deadNodesAreAccepted.isPlanted { return .accept }
+            #endif
+            return .dismiss(
+                "\(known.name) (\(node)) was declared dead when cluster \(record.cluster) was "
+                    + "recovered from a lost quorum. \(Self.rejoin)")
         }
-        return .accept
     }
+
+    private static let rejoin =
+        "Keep its data directory as long as you may want to look at it, and start the node with an "
+        + "empty one: it joins as a new node."
 }

@@ -32,6 +32,9 @@ public enum ClientOperation: Sendable {
     case split([Bytes])
     /// The snapshots that the asked node sends and gets just now.
     case transfers
+    /// About lost quorums: no bytes ask how the node stands, others order it to do something. Of this node,
+    /// whatever it holds.
+    case recovery(Bytes)
     /// The digest of the region that holds `key`, at its applied index on this node.
     case digest
 }
@@ -68,7 +71,7 @@ extension ClientRequest {
         switch operation {
         case .write(let record): key.count + record.count
         case .scan(let upper, _, _): key.count + upper.count
-        case .query(let body, _): key.count + body.count
+        case .query(let body, _), .recovery(let body): key.count + body.count
         case .get, .topology, .digest, .transfers: key.count
         case .members(_, .plan(let nodes)), .members(_, .set(let nodes)):
             key.count + 8 * nodes.count
@@ -101,6 +104,8 @@ public enum Reply: Sendable {
     /// Regions as they are now, ascending.
     case regions([RegionInfo])
     case transfers([SnapshotTransferInfo])
+    /// How the node stands.
+    case recovery(Bytes)
     case failed(RequestError)
 }
 
@@ -147,7 +152,10 @@ public struct Topology: Hashable, Sendable {
 public struct NodeAddress: Hashable, Sendable {
     public var node: NodeID
     public var name: String
+    /// Empty: it is no node of the cluster any more, and some region still counts on it.
     public var address: String
+    /// Whether it has to be replaced in the regions that it held.
+    public var isGone: Bool { address.isEmpty }
     public init(node: NodeID, name: String, address: String) {
         self.node = node
         self.name = name

@@ -2,36 +2,39 @@
 // lowest name makes it, every node persists it before its first vote, and no second one can come
 // to be: a directory takes a record only while it has none (DESIGN 7, RULES 16).
 //
-//   record | version u8 | cluster 2 × u64 | next id u64 | count u32 | nodes | count u32 | descriptors |
-//   node   | node u64 | incarnation u64 | name (len u32, bytes) | address (len u32, bytes) |
+// A node that joins later is given one, too, of the cluster as its member knows it then: the nodes, and
+// where regions are. Of those it holds none.
+//
+//   record | version u8 = 2 | cluster 2 × u64 | next id u64 | registry | count u32 | descriptors |
+//
+// Version 1 had, in the registry's place, a count u32 and the nodes without their standings.
 
 package import UkehiBase
 import UkehiState
 
-/// A node as the cluster knows it.
-package struct NodeRecord: Hashable, Sendable {
-    package var node: NodeID
-    package var name: String
-    package var address: String
-    package var incarnation: Incarnation
-
-    package init(node: NodeID, name: String, address: String, incarnation: Incarnation) {
-        self.node = node
-        self.name = name
-        self.address = address
-        self.incarnation = incarnation
-    }
-}
-
 /// How a cluster begins.
 package struct ClusterRecord: Hashable, Sendable {
     package var cluster: ClusterID
+    /// The nodes, as last known.
+    package var registry: NodeRegistry
     /// Ascending by id.
-    package var nodes: [NodeRecord]
+    package var nodes: [NodeRecord] {
+        get { registry.nodes }
+        set { registry.nodes = newValue }
+    }
     /// Ascending by id; the system region first.
     package var regions: [RegionDescriptor]
     /// The first id that the allocator may give out.
     package var nextID: UInt64
+
+    package init(
+        cluster: ClusterID, registry: NodeRegistry, regions: [RegionDescriptor], nextID: UInt64
+    ) {
+        self.cluster = cluster
+        self.registry = registry
+        self.regions = regions
+        self.nextID = nextID
+    }
 
     /// The record of a new cluster: node ids by ascending name, one voter of each region on each
     /// node, the user ranges as given.
@@ -62,7 +65,9 @@ package struct ClusterRecord: Hashable, Sendable {
             regions.append(
                 descriptor(RegionID(UInt64(position + 2)), isSystem: false, range: range))
         }
-        return ClusterRecord(cluster: cluster, nodes: nodes, regions: regions, nextID: nextID)
+        return ClusterRecord(
+            cluster: cluster, registry: NodeRegistry(nodes: nodes), regions: regions,
+            nextID: nextID)
     }
 
     /// The record of a new cluster of one node that begins with regions of an old one, under their ids.
@@ -85,16 +90,55 @@ package struct ClusterRecord: Hashable, Sendable {
         let system = descriptor(.system, .all, RegionEpoch(confVersion: 1, version: 1))
         let users = regions.map { descriptor($0.region, $0.range, $0.epoch) }
         return ClusterRecord(
-            cluster: cluster, nodes: [node], regions: [system] + users, nextID: nextID)
+            cluster: cluster, registry: NodeRegistry(nodes: [node]), regions: [system] + users,
+            nextID: nextID)
     }
 
-    package func node(named name: String) -> NodeRecord? { nodes.first { $0.name == name } }
-    package func node(_ node: NodeID) -> NodeRecord? { nodes.first { $0.node == node } }
+    /// What a node is given that joins a running cluster: its regions as far as they are known, without a
+    /// peer of its own, which its leaders introduce to it.
+    ///
+    /// - Parameters:
+    ///   - own: Regions whose ranges are right.
+    ///   - others: Regions as last known; those in the way of others are left out.
+    package static func joining(
+        _ node: NodeID, cluster: ClusterID, registry: NodeRegistry, own: [RegionDescriptor],
+        others: [RegionDescriptor]
+    ) -> ClusterRecord {
+        var regions: [RegionDescriptor] = []
+        for var region in own + others {
+            region.peers.removeAll { $0.node == node || registry.node($0.node) == nil }
+            guard region.peers.contains(where: { $0.roles == .voter }),
+                !regions.contains(where: { known in
+                    known.region == region.region
+                        || !known.isSystem && !region.isSystem && known.range.overlaps(region.range)
+                })
+            else { continue }
+            // Half of a joint configuration may be missing now: it says where to ask, not who votes.
+            region.leavesJoint = false
+            for position in region.peers.indices { region.peers[position].roles = .voter }
+            regions.append(region)
+        }
+        regions.sort { $0.region < $1.region }
+        let ids =
+            regions.flatMap { [$0.region.rawValue] + $0.peers.map(\.peer.rawValue) }
+            + registry.nodes.map(\.node.rawValue)
+        return ClusterRecord(
+            cluster: cluster, registry: registry, regions: regions, nextID: (ids.max() ?? 0) + 1)
+    }
+
+    /// The registry is another one now.
+    package mutating func follow(_ registry: NodeRegistry) {
+        self.registry = registry
+        // Its ids were given out since.
+        nextID = max(nextID, (registry.nodes.last?.node.rawValue ?? 0) + 1)
+    }
+
+    package func node(named name: String) -> NodeRecord? { registry.present(name) }
+    package func node(_ node: NodeID) -> NodeRecord? { registry.node(node) }
 }
 
 extension ClusterRecord {
-    private static let formatVersion: UInt8 = 1
-    private static let maxNameBytes = 1024
+    private static let formatVersion: UInt8 = 2
 
     /// The record's bytes.
     package func encoded() -> Bytes {
@@ -103,13 +147,7 @@ extension ClusterRecord {
         writer.append(cluster.high)
         writer.append(cluster.low)
         writer.append(nextID)
-        writer.append(UInt32(nodes.count))
-        for node in nodes {
-            writer.append(node.node.rawValue)
-            writer.append(node.incarnation.rawValue)
-            writer.appendLengthPrefixed(Bytes(node.name))
-            writer.appendLengthPrefixed(Bytes(node.address))
-        }
+        registry.encode(into: &writer)
         writer.append(UInt32(regions.count))
         for region in regions { region.encode(into: &writer) }
         return writer.take()
@@ -119,30 +157,16 @@ extension ClusterRecord {
     package static func decode(_ bytes: Bytes) throws(DecodeError) -> ClusterRecord {
         var reader = ByteReader(bytes)
         let version = try reader.read(UInt8.self)
-        guard version == formatVersion else {
+        guard version == 1 || version == formatVersion else {
             throw reader.failure("cluster record of unknown version \(version)")
         }
         let cluster = ClusterID(high: try reader.read(), low: try reader.read())
         let nextID = try reader.read(UInt64.self)
-        let nodeCount = Int(try reader.read(UInt32.self))
-        guard nodeCount >= 1, nodeCount * 24 <= reader.remaining else {
-            throw reader.failure("\(nodeCount) nodes do not fit")
-        }
-        var nodes: [NodeRecord] = []
-        for _ in 0..<nodeCount {
-            let node = NodeID(try reader.read(UInt64.self))
-            let incarnation = Incarnation(try reader.read(UInt64.self))
-            let name = try reader.readLengthPrefixed(limit: maxNameBytes)
-            let address = try reader.readLengthPrefixed(limit: maxNameBytes)
-            guard nodes.last.map({ $0.node < node }) ?? (node.rawValue > 0) else {
-                throw reader.failure("nodes are not in order")
-            }
-            nodes.append(
-                NodeRecord(
-                    node: node, name: String(decoding: name.array, as: UTF8.self),
-                    address: String(decoding: address.array, as: UTF8.self),
-                    incarnation: incarnation))
-        }
+        let registry =
+            version == 1
+            ? NodeRegistry(
+                nodes: try NodeRegistry.decodeNodes(from: &reader, hasStanding: false))
+            : try NodeRegistry.decode(from: &reader)
         let regionCount = Int(try reader.read(UInt32.self))
         guard regionCount >= 2, regionCount * 36 <= reader.remaining else {
             throw reader.failure("\(regionCount) regions do not fit")
@@ -157,7 +181,7 @@ extension ClusterRecord {
         }
         try reader.expectEnd()
         let record = ClusterRecord(
-            cluster: cluster, nodes: nodes, regions: regions, nextID: nextID)
+            cluster: cluster, registry: registry, regions: regions, nextID: nextID)
         if let fault = record.fault { throw reader.failure(fault) }
         return record
     }
@@ -166,7 +190,6 @@ extension ClusterRecord {
     /// for good, so that a bad one must not get so far.
     private var fault: String? {
         guard nextID < 1 << 62 else { return "the next id is past every bound" }
-        guard Set(nodes.map(\.name)).count == nodes.count else { return "two nodes have one name" }
         guard nodes.allSatisfy({ $0.node.rawValue < nextID }) else { return "a node id is free" }
         let members = Set(nodes.map(\.node))
         var peers: Set<PeerID> = []

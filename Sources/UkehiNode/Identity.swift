@@ -1,7 +1,10 @@
 // Who this directory is: the file `identity`, replaced atomically, never rewritten in place.
 //
-//   identity | magic "UKEHIID1" | stage u8 | incarnation u64 | node u64 | name (len u32, bytes) |
-//            | cluster record (len u32, bytes; empty while fresh) | crc32c u32 of all before |
+//   identity | magic "UKEHIID2" | stage u8 | incarnation u64 | node u64 | name (len u32, bytes) |
+//            | cluster record (len u32, bytes; empty while fresh)
+//            | forced u32 × (region u64, peer u64, generation u64) | crc32c u32 of all before |
+//
+// Format 1 had no forced peers; its record is of version 1.
 //
 // Stages: `fresh` (an incarnation, no cluster), `joining` (a record, its regions' births perhaps not
 // yet in the log), `member` (the log holds every birth: from now on a missing log is a loss, not a
@@ -25,15 +28,32 @@ package struct Identity: Hashable, Sendable {
     /// Nil while fresh.
     package var node: NodeID?
     package var record: ClusterRecord?
+    /// Peers that lead without those on dead nodes, until their regions have other members.
+    package var forced: [ForcedPeer] = []
 
     package static func fresh(name: String, incarnation: Incarnation) -> Identity {
         Identity(stage: .fresh, incarnation: incarnation, name: name, node: nil, record: nil)
     }
 }
 
+/// A peer that a recovery chose to lead its region (RULES 74).
+package struct ForcedPeer: Hashable, Sendable {
+    package var region: RegionID
+    package var peer: PeerID
+    /// Of the recovery.
+    package var generation: UInt64
+
+    package init(region: RegionID, peer: PeerID, generation: UInt64) {
+        self.region = region
+        self.peer = peer
+        self.generation = generation
+    }
+}
+
 extension Identity {
     package static let fileName = "identity"
-    private static let magic = "UKEHIID1"
+    private static let magic = "UKEHIID2"
+    private static let firstMagic = "UKEHIID1"
 
     /// Reads the directory's identity; nil if there is none.
     package static func load(
@@ -74,7 +94,7 @@ extension Identity {
                     code: .identity,
                     message:
                         "The identity file \(path) is of format \(version), this program reads "
-                        + "format 1. Nothing was changed. Start the version that wrote it.")
+                        + "formats 1 and 2. Nothing was changed. Start the version that wrote it.")
             }
             throw NodeError(
                 code: .corrupted,
@@ -88,7 +108,7 @@ extension Identity {
         let prefix = Bytes(String(magic.dropLast()))
         guard bytes.count > 12, bytes[0..<prefix.count] == prefix,
             let version = Character(UnicodeScalar(bytes[prefix.count])).wholeNumberValue,
-            version > 1
+            version > 2
         else { return nil }
         var tail = ByteReader(bytes[bytes.count - 4..<bytes.count])
         let checksum = try? tail.read(UInt32.self)
@@ -103,8 +123,9 @@ extension Identity {
             throw DecodeError("checksum mismatch", offset: body.count)
         }
         var reader = ByteReader(body)
-        guard try reader.readBytes(8) == Bytes(magic) else {
-            throw DecodeError("not an identity file of format 1", offset: 0)
+        let found = try reader.readBytes(8)
+        guard found == Bytes(magic) || found == Bytes(firstMagic) else {
+            throw DecodeError("not an identity file of format 1 or 2", offset: 0)
         }
         guard let stage = Stage(rawValue: try reader.read(UInt8.self)) else {
             throw reader.failure("unknown stage")
@@ -113,6 +134,7 @@ extension Identity {
         let node = NodeID(try reader.read(UInt64.self))
         let name = String(decoding: try reader.readLengthPrefixed().array, as: UTF8.self)
         let recordBytes = try reader.readLengthPrefixed()
+        let forced = found == Bytes(magic) ? try decodeForced(&reader) : []
         try reader.expectEnd()
         if stage == .fresh {
             return .fresh(name: name, incarnation: incarnation)
@@ -122,7 +144,25 @@ extension Identity {
             throw DecodeError("the cluster record does not list this node", offset: 0)
         }
         return Identity(
-            stage: stage, incarnation: incarnation, name: name, node: node, record: record)
+            stage: stage, incarnation: incarnation, name: name, node: node, record: record,
+            forced: forced)
+    }
+
+    private static func decodeForced(
+        _ reader: inout ByteReader
+    ) throws(DecodeError) -> [ForcedPeer] {
+        let count = Int(try reader.read(UInt32.self))
+        guard count <= reader.remaining / 24 else {
+            throw reader.failure("\(count) forced peers do not fit")
+        }
+        var forced: [ForcedPeer] = []
+        for _ in 0..<count {
+            let region = RegionID(try reader.read(UInt64.self))
+            let peer = PeerID(try reader.read(UInt64.self))
+            forced.append(
+                ForcedPeer(region: region, peer: peer, generation: try reader.read(UInt64.self)))
+        }
+        return forced
     }
 
     func encoded() -> Bytes {
@@ -133,6 +173,12 @@ extension Identity {
         writer.append((node ?? NodeID(0)).rawValue)
         writer.appendLengthPrefixed(Bytes(name))
         writer.appendLengthPrefixed(record?.encoded() ?? Bytes())
+        writer.append(UInt32(forced.count))
+        for peer in forced {
+            writer.append(peer.region.rawValue)
+            writer.append(peer.peer.rawValue)
+            writer.append(peer.generation)
+        }
         writer.append(writer.withUnsafeBytes { CRC32C.checksum($0) })
         return writer.take()
     }

@@ -46,6 +46,7 @@ extension Lane {
             weighSnapshot(region)
             proposeCompaction(region)
             if region.aim != nil { drive(region) }
+            if !region.absent.isEmpty { driveRecovery(region) }
             if rare.isOn { meddle(region) }
             if let keeper = snapshotWork.keeper { keep(region, keeper) }
         }
@@ -61,7 +62,10 @@ extension Lane {
         if orderedRegions.contains(where: { !$0.hasOwnBase || !$0.unflushedChildren.isEmpty }) {
             askFlushedChildren()
         }
-        if index == 0 { flushBehind() }
+        if index == 0 {
+            flushBehind()
+            host?.tendRegistry()
+        }
     }
 
     /// Frees the log's dead segments, oldest first, off the lane. What was written again to free a segment
@@ -259,6 +263,10 @@ extension Lane {
             region.raft.storageFetched()
             markDirty(region)
         case .damaged(let entries): found(entries)
+        case .survey(let done):
+            let (heard, standings) = survey()
+            done(heard, standings)
+        case .forced(let order, let absent): force(order, without: absent)
         case .readForPeer(let id, let message):
             peerReads -= 1
             if let region = regions[id], message.to != .none { send(message, region) }

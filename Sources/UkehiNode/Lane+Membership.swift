@@ -123,6 +123,10 @@ extension Lane {
         // A core that has taken a snapshot has its members already, whatever is still applied before it
         // (simulated seed 64).
         if region.raft.isRestoring { return follow(next, before: before, at: index, region) }
+        if !region.absent.isEmpty {
+            takeForced(next, region)
+            return follow(next, before: before, at: index, region)
+        }
         do throws(RaftError) {
             let state = try region.raft.applyConfChange(change)
             invariant(
@@ -200,7 +204,7 @@ extension Lane {
     /// The outbox for messages to a node.
     func outbox(of node: NodeID) -> Int {
         if let slot = outboxes.firstIndex(where: { $0.node == node }) { return slot }
-        outboxes.append((node, []))
+        outboxes.append((node, [], 0))
         return outboxes.count - 1
     }
 
@@ -232,7 +236,7 @@ extension Lane {
     func admits(_ item: RegionMessage, _ region: Region, _ slot: Int) -> Bool {
         let message = item.message
         // Nodes say them to nodes.
-        if message.kind == .requestIDs || message.kind == .requestIDsResponse { return true }
+        if message.kind.isBetweenNodes { return true }
         // They carry the region as their sender has it, and are judged by that.
         if message.kind == .introducePeer || message.kind == .peerIsGone { return true }
         guard message.to == region.peer || message.to == .none else { return false }
@@ -276,8 +280,8 @@ extension Lane {
         case .snapshotChunk: take(chunk: item.message, region)
         case .introducePeer: introduced(item, region, slot)
         case .peerIsGone: toldGone(item, region)
-        case .requestIDs, .requestIDsResponse:
-            host?.received(idMessage: item.message, from: outboxes[slot].node)
+        case let kind where kind.isBetweenNodes:
+            host?.received(nodeMessage: item.message, from: outboxes[slot].node)
         default: break  // A member asks whether it is one; its leader will show.
         }
     }
@@ -286,8 +290,8 @@ extension Lane {
     func receiveForNobody(_ item: RegionMessage, _ slot: Int) {
         switch item.message.kind {
         case .introducePeer: consider(item, slot)
-        case .requestIDs, .requestIDsResponse:
-            host?.received(idMessage: item.message, from: outboxes[slot].node)
+        case let kind where kind.isBetweenNodes:
+            host?.received(nodeMessage: item.message, from: outboxes[slot].node)
         default:
             // What a peer that was here knew last may be news to one that was removed before it.
             guard let last = tombstones[item.region]?.last, Self.isAnswered(item.message.kind),

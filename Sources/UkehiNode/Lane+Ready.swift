@@ -15,6 +15,7 @@ extension Lane {
     /// Messages from one peer node.
     func receive(_ delivery: PeerDelivery) {
         let slot = outbox(of: delivery.from)
+        outboxes[slot].heardTick = ticks
         // A full log cannot take more: dropped appends are sent again (RULES 70).
         let isFull =
             batch.encodedBytes > Limits.maxUnsubmittedBytes || rare.takes(.appendsDropped)

@@ -65,7 +65,7 @@ extension Lane {
         case .split(let keys): divide(region, at: keys, request)
         case .digest:
             digest(region, request)
-        case .topology, .members, .transfers:
+        case .topology, .members, .transfers, .recovery:
             reply(
                 .failed(.rejected(.invalid("Topology is asked of a node, not of a region."))),
                 request.sink, request.tag)

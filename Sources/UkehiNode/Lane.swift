@@ -64,12 +64,15 @@ package protocol LaneHost: AnyObject, Sendable {
     func elsewhere(_ region: RegionID) -> RequestError.Rejection?
     /// The cluster's nodes, ascending.
     func knownNodes() -> [NodeID]
-    /// Gets this many ids that nothing ever had, one behind the other; nil if that fails.
+    /// Gets the first of `count` ids in a row that nothing ever had, from whoever leads the system region;
+    /// nil if that fails. What a lost answer brought is never used (RULES 17).
     func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void)
-    /// Gets an id that no peer ever had, from whoever leads the system region; nil if that fails.
-    func allocatePeer(_ done: @escaping @Sendable (PeerID?) -> Void)
-    /// A node asks for ids, or is given some.
-    func received(idMessage: Message, from node: NodeID)
+    /// A node says something that no region is concerned with: of ids, or of nodes.
+    func received(nodeMessage: Message, from node: NodeID)
+    /// A second has passed: whatever keeps the cluster's nodes known to each other. Told by the first lane.
+    func tendRegistry()
+    /// A peer that led without dead ones has no such members any more.
+    func recovered(_ region: RegionID, peer: PeerID)
     /// Entries of these regions, of any lane, hold the log's oldest segment back.
     func pinned(_ regions: [RegionID])
     /// The node cannot go on: log or state store failed.
@@ -142,7 +145,7 @@ package final class Lane: @unchecked Sendable {
     /// This lane's regions by their place in the router; nil: another lane's.
     var routedRegions: [Region?] = []
     /// Other nodes' messages of this pass, by slot.
-    var outboxes: [(node: NodeID, messages: [RegionMessage])] = []
+    var outboxes: [(node: NodeID, messages: [RegionMessage], heardTick: UInt64)] = []
 
     var dirty: [Region] = []
     var spareDirty: [Region] = []

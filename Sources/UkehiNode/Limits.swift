@@ -1,9 +1,10 @@
 // Every bound of the node, in one place, with its reason.
 
+import UkehiState
+
 /// Bounds that are not configuration because nobody could choose them well.
 package enum Limits {
-    /// Members that ids are asked for when a region is divided: three of each half of a joint change more
-    /// than any cluster should have.
+    /// Members that ids are asked for when a region is divided: more than any region should have.
     static let maxPeersPerRegion = 16
 
     /// Longest key: an index block of keys stays small, a router compares quickly.
@@ -60,6 +61,10 @@ package enum Limits {
     package static let ticksPerInquiry: UInt64 = 200
     /// Entries that a learner may lack when it is to vote, and a voter when it is counted on.
     package static let maxPromotionLag: UInt64 = 1000
+    /// Seconds for which a node counts as alive once it was heard, where somebody calls it dead.
+    package static let secondsHeard = 5
+    /// Ids that one request takes from the allocator: as many as the largest division needs.
+    package static let maxIDsPerRequest = SplitCommand.maxParts * (1 + maxPeersPerRegion)
     /// Peers of newer configurations that one peer answers before it knows them.
     package static let maxStrangers = 16
     /// Reads for peers whose logs are damaged that a lane has under way; further ones are not answered.

@@ -34,6 +34,10 @@ package enum LaneEvent: Sendable {
     case snapshotInstalled(RegionDescriptor)
     /// Regions to open, with the router that finds them.
     case install([RegionSeed], node: NodeID, cluster: ClusterID, router: Router)
+    /// This is to be told whom the lane hears, and how its peers stand.
+    case survey(@Sendable (_ heard: [NodeID], [PeerStanding]) -> Void)
+    /// A peer is to lead without those on absent nodes.
+    case forced(ForcedPeer, without: Set<NodeID>)
     /// An id for a region's next peer, or that there is none to be had.
     case allocated(RegionID, PeerID?)
     /// Leaders are to leave, and then this is to be called.

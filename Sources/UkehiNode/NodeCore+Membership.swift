@@ -3,7 +3,7 @@
 import Synchronization
 package import UkehiBase
 import UkehiEnvironment
-package import UkehiRaft
+import UkehiRaft
 import UkehiState
 
 extension NodeCore.State {
@@ -151,7 +151,7 @@ extension NodeCore {
     }
 
     package func knownNodes() -> [NodeID] {
-        state.withLock { $0.identity.record?.nodes.map(\.node) ?? [] }
+        state.withLock { $0.identity.record?.registry.present.map(\.node) ?? [] }
     }
 
     /// Has this node's leaders hand over to other nodes' peers, for an election timeout at most. Before
@@ -171,17 +171,10 @@ extension NodeCore {
     /// Requests for ids under way at once; older ones are given up.
     private static let maxIDRequests = 64
 
-    package func allocatePeer(_ done: @escaping @Sendable (PeerID?) -> Void) {
-        allocate(1) { first in done(first.map { PeerID($0) }) }
-    }
-
-    /// So many ids one request may ask for: those of a division into as many parts as there may be.
-    private static let maxIDsAtOnce = UInt64(SplitCommand.maxParts * 64)
-
     package func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void) {
-        if isLeader {
-            return allocateIDs(count) { result in done(try? result.get()) }
-        }
+        invariant(
+            (1...Limits.maxIDsPerRequest).contains(count), "\(count) ids are asked for at once")
+        if isLeader { return allocateIDs(count) { result in done(try? result.get()) } }
         // Whoever is known to lead the system region, or else all who may.
         let (targets, number, dropped) = state.withLock { state in
             state.lastIDRequest += 1
@@ -192,9 +185,7 @@ extension NodeCore {
             {
                 dropped = state.idRequests.removeValue(forKey: oldest)
             }
-            let members = (state.system ?? state.foreign[.system])?.peers.map(\.node) ?? []
-            let targets = state.leaders[.system].map { [$0] } ?? members
-            return (targets.filter { $0 != state.identity.node }, number, dropped)
+            return (state.systemNodes, number, dropped)
         }
         dropped?(nil)
         for target in targets {
@@ -221,15 +212,17 @@ extension NodeCore {
             ], to: node, lane: lane(of: .system))
     }
 
-    package func received(idMessage message: Message, from node: NodeID) {
+    func received(idMessage message: Message, from node: NodeID) {
         let number = message.commit.rawValue
         guard message.kind == .requestIDs else {
             taken(number)?(message.reject ? nil : message.index.rawValue)
             return
         }
-        let count = message.index.rawValue
-        guard count >= 1, count <= Self.maxIDsAtOnce, isLeader else { return }
-        allocateIDs(Int(count)) { [weak self] result in
+        // More would be asked for by nobody.
+        guard message.index >= LogIndex(1),
+            message.index <= LogIndex(UInt64(Limits.maxIDsPerRequest)), isLeader
+        else { return }
+        allocateIDs(Int(message.index.rawValue)) { [weak self] result in
             guard let self else { return }
             if case .success(let id) = result {
                 send(.requestIDsResponse, index: id, number: number, to: node)

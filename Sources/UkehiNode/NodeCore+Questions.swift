@@ -10,12 +10,21 @@ extension NodeCore {
             guard let record = state.identity.record, let node = state.identity.node else {
                 return nil
             }
+            let regions = state.knownRegions
+            let system = state.system ?? state.foreign[.system]
+            let holders = Set(regions.flatMap(\.nodes) + (system?.peers.map(\.node) ?? []))
+            // Who is gone is named while regions still count on it.
             return Topology(
                 cluster: record.cluster, node: node,
-                nodes: record.nodes.map {
-                    NodeAddress(node: $0.node, name: $0.name, address: $0.address)
+                nodes: record.nodes.compactMap { known in
+                    if known.standing == .present {
+                        return NodeAddress(
+                            node: known.node, name: known.name, address: known.address)
+                    }
+                    guard holders.contains(known.node) else { return nil }
+                    return NodeAddress(node: known.node, name: "\(known.name) (gone)", address: "")
                 },
-                regions: state.knownRegions)
+                regions: regions)
         }
     }
 

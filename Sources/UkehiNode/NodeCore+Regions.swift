@@ -150,6 +150,10 @@ extension NodeCore {
             firstIndex: found.firstIndex, lastIndex: found.lastIndex,
             compactedTerm: found.compactedTerm, terms: found.terms, damaged: found.damaged,
             applied: .zero, campaignsFirst: false)
+        let identity = state.withLock { $0.identity }
+        if identity.forced.contains(where: { $0.region == found.region && $0.peer == peer }) {
+            seed.absent = identity.record?.registry.absent ?? []
+        }
         // What it would have begun with went with its parent: it has nothing.
         if found.lastIndex < birth.logBegins { seed.hardState.commit = .zero }
         let resumed = try resume(birth, peer, applied: applied, marks) { seed.needsReset(to: $0) }

@@ -67,7 +67,7 @@ package final class NodeCore: @unchecked Sendable {
     let recovered: [RecoveredRegion]
     let executors: [any LaneExecutor]
     private let lock: any FileLock
-    private let readWorker: any Worker
+    let readWorker: any Worker
     private let applyWorkers: [any Worker]
     let bootWorker: any Worker
     private let maintenanceWorker: any Worker
@@ -102,6 +102,7 @@ package final class NodeCore: @unchecked Sendable {
         var leaders: [RegionID: NodeID] = [:]
         var isStarted = false
         var isStopping = false
+        var tending = RegistryTending()
         /// Configured peers that refuse this node, with their reasons.
         var refusals: [String: String] = [:]
         var failure: NodeError?
@@ -257,6 +258,7 @@ package final class NodeCore: @unchecked Sendable {
             damaged: { [self] damage in found(damage) })
         let identity = state.withLock { state in
             state.isStarted = true
+            state.tending.dialed = Set(options.peers)
             return state.identity
         }
         do {
@@ -339,7 +341,7 @@ package final class NodeCore: @unchecked Sendable {
 
     // MARK: Bootstrap
 
-    private func perform(_ actions: [BootstrapAction]) {
+    func perform(_ actions: [BootstrapAction]) {
         for action in actions {
             switch action {
             case .join(let record):
@@ -348,6 +350,11 @@ package final class NodeCore: @unchecked Sendable {
                 // Behind the join: an offer is made only of a record that is durable here.
                 bootWorker.run { [self] in
                     guard state.withLock({ $0.identity.record != nil }) else { return }
+                    transport.sendControl(bytes, to: address)
+                }
+            case .welcome(let node, let address):
+                bootWorker.run { [self] in
+                    guard let bytes = welcome(node) else { return }
                     transport.sendControl(bytes, to: address)
                 }
             }
@@ -364,8 +371,9 @@ package final class NodeCore: @unchecked Sendable {
             identity.record = record
             try identity.store(environment.fileSystem, directory: directory)
             state.withLock { $0.identity = identity }
+            let isNew = record.regions.contains { $0.peer(on: node) != nil }
             logger.info(
-                "joined a new cluster",
+                isNew ? "joined a new cluster" : "joined a running cluster",
                 metadata: ["cluster": "\(record.cluster)", "node": "\(node)"])
             birth(record)
         } catch {
@@ -378,6 +386,10 @@ package final class NodeCore: @unchecked Sendable {
     private func birth(_ record: ClusterRecord) {
         guard let node = state.withLock({ $0.identity.node }) else { return }
         state.withLock { $0.joining = record }
+        // Who joins a running cluster holds nothing before its leaders say so.
+        guard record.regions.contains(where: { $0.peer(on: node) != nil }) else {
+            return birthsDurable()
+        }
         var births = LogBatch()
         for descriptor in record.regions where descriptor.peer(on: node) != nil {
             births.birth(
@@ -441,18 +453,25 @@ extension NodeCore: TransportEvents {
             Hello(
                 name: options.name, address: state.address,
                 incarnation: state.identity.incarnation, cluster: state.identity.record?.cluster,
-                node: state.identity.node)
+                node: state.identity.node,
+                generation: state.identity.record?.registry.generation ?? 0)
         }
     }
 
     package func judge(_ remote: Hello, dialed: String?) -> HandshakeVerdict {
-        state.withLock { $0.bootstrap.judge(remote) }
+        state.withLock { state in
+            let verdict = state.bootstrap.judge(remote)
+            if case .accept = verdict { state.note(remote) }
+            return verdict
+        }
     }
 
     package func connected(_ remote: Hello, dialed: String) {
         perform(
             state.withLock { state in
                 state.refusals[dialed] = nil
+                state.tending.reached[dialed] = remote.node
+                state.tending.lacking[dialed] = remote.cluster == nil ? remote : nil
                 return state.bootstrap.connected(remote, dialed: dialed)
             })
     }
@@ -500,7 +519,7 @@ extension NodeCore: TransportEvents {
     package func submit(batch: inout [ClientRequest]) {
         let isPlain = batch.allSatisfy { request in
             switch request.operation {
-            case .topology, .members, .transfers: return false
+            case .topology, .members, .transfers, .recovery: return false
             default: break
             }
             return request.expected?.region != .system
@@ -531,6 +550,7 @@ extension NodeCore: TransportEvents {
             for lane in lanes { lane.post(.tellTransfers(gathering)) }
             return
         }
+        if case .recovery(let body) = request.operation { return recover(body, request) }
         if case .members(let region, _) = request.operation {
             return lanes[lane(of: region)].submit(request)
         }

@@ -17,6 +17,8 @@ package protocol NodeObserver: AnyObject, Sendable {
     func divided(
         _ parent: RegionDescriptor, into children: [RegionDescriptor], peer: PeerID,
         at index: LogIndex)
+    /// A peer leads without those on absent nodes from now on.
+    func forced(_ descriptor: RegionDescriptor, peer: PeerID, absent: Set<NodeID>)
     /// Entries are durable on this node; they supersede what they overlap.
     func durable(region: RegionID, entries: [Entry])
     /// A snapshot stands for the log up to and with this entry now, durably.

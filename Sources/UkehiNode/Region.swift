@@ -133,6 +133,10 @@ final class Region {
     /// What its members are to be, while this peer leads.
     var aim: MemberAim?
 
+    /// Nodes that are none any more, and that this peer does not count, since a recovery has it lead without
+    /// them; empty but in a recovery.
+    var absent: Set<NodeID> = []
+
     /// Whether the region has news and stands in the lane's list for this pass.
     var isDirty = false
     /// Whether its peer may stand otherwise than when an observer was last shown it.

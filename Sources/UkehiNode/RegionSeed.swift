@@ -22,6 +22,8 @@ package struct RegionSeed: Sendable {
     package var replaced: SnapshotMark?
     /// What the state store holds of it.
     package var applied: LogIndex
+    /// Whom the peer does not count, since a recovery has it lead without them.
+    package var absent: Set<NodeID> = []
     /// Whether this peer should be its new region's first leader.
     package var campaignsFirst: Bool
     /// Whether every member has voted for this peer by being born; only at its birth.
@@ -106,7 +108,10 @@ extension Lane {
         var hardState = seed.hardState
         hardState.commit = max(hardState.commit, seed.applied)
         let log = RegionLog(
-            hardState: hardState, configuration: seed.descriptor.configuration,
+            hardState: hardState,
+            configuration: seed.absent.isEmpty
+                ? seed.descriptor.configuration
+                : seed.descriptor.configuration(without: seed.absent, led: own.peer),
             first: seed.firstIndex, last: seed.lastIndex, compactedTerm: seed.compactedTerm,
             runs: seed.terms)
         let timing = RaftTiming(
@@ -153,6 +158,7 @@ extension Lane {
             hardState: hardState, outboxSlots: [], applied: seed.applied,
             firstCampaigns: seed.descriptor.peers.count == 1 ? 1 : seed.campaignsFirst ? 9 : 0)
         region.heardTick = ticks
+        region.absent = seed.absent
         findContacts(of: region)
         return region
     }

@@ -2,7 +2,7 @@
 // data, by the same commands, in a key space of its own.
 //
 //   cluster              the cluster id
-//   nodes/<id>           name, address, incarnation of a node
+//   registry             the nodes: who they are, where they are reached (NodeRegistry.swift)
 //   ids                  a counter: the next id to be given out
 //
 // Its first leader writes them from the bootstrap record, each only if absent: a second leader, or
@@ -11,13 +11,14 @@
 import Logging
 import Synchronization
 import UkehiBase
+import UkehiEnvironment
 import UkehiState
 
 /// Keys of the system region.
 enum SystemKey {
     static let cluster: Bytes = "cluster"
     static let nextID: Bytes = "ids"
-    static func node(_ node: NodeID) -> Bytes { Bytes("nodes/\(node.rawValue)") }
+    static let registry: Bytes = "registry"
 }
 
 /// Takes the answer of one internal request.
@@ -37,14 +38,11 @@ extension NodeCore {
     /// Writes the registry and the allocator's start, unless they are there.
     func recordCluster() {
         guard let record = state.withLock({ $0.identity.record }) else { return }
-        var facts: [(key: Bytes, value: Bytes)] = [
+        let facts: [(key: Bytes, value: Bytes)] = [
             (SystemKey.cluster, Bytes("\(record.cluster)")),
             (SystemKey.nextID, Command.counterValue(Int64(clamping: record.nextID))),
+            (SystemKey.registry, record.registry.encoded()),
         ]
-        for node in record.nodes {
-            let text = "\(node.name)\t\(node.address)\t\(node.incarnation)"
-            facts.append((SystemKey.node(node.node), Bytes(text)))
-        }
         let logger = logger
         for fact in facts {
             let command = Command.compareAndSet(
@@ -63,6 +61,27 @@ extension NodeCore {
     package func allocateIDs(
         _ count: Int, _ done: @escaping @Sendable (Result<UInt64, RequestError>) -> Void
     ) {
+        bootWorker.run { [self] in
+            // An increment of what is absent would begin at zero, with ids that are somebody's.
+            guard stored(SystemKey.nextID) != nil else {
+                return done(
+                    .failure(.rejected(.unavailable("The id allocator is not set up yet."))))
+            }
+            increment(by: count, done)
+        }
+    }
+
+    /// What the system region has applied here under a key; nil: nothing, or it is not here.
+    func stored(_ key: Bytes) -> Bytes? {
+        guard state.withLock({ $0.system != nil }) else { return nil }
+        let found = applier.read(region: .system, .get(key), tier: .any)
+        guard case .value(let value?) = found else { return nil }
+        return value.value
+    }
+
+    private func increment(
+        by count: Int, _ done: @escaping @Sendable (Result<UInt64, RequestError>) -> Void
+    ) {
         let command = Command.increment(key: SystemKey.nextID, by: Int64(count))
         submitSystem(command, key: SystemKey.nextID) { reply in
             switch reply {
@@ -78,7 +97,7 @@ extension NodeCore {
         }
     }
 
-    private func submitSystem(
+    func submitSystem(
         _ command: Command, key: Bytes, _ done: @escaping @Sendable (Reply) -> Void
     ) {
         let lane = lanes[self.lane(of: .system)]

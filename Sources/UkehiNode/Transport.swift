@@ -29,15 +29,19 @@ public struct Hello: Hashable, Sendable {
     public var cluster: ClusterID?
     /// Nil while the node belongs to no cluster.
     public var node: NodeID?
+    /// The last recovery from a lost quorum that the node knows of (RULES 74).
+    public var generation: UInt64
 
     public init(
-        name: String, address: String, incarnation: Incarnation, cluster: ClusterID?, node: NodeID?
+        name: String, address: String, incarnation: Incarnation, cluster: ClusterID?, node: NodeID?,
+        generation: UInt64 = 0
     ) {
         self.name = name
         self.address = address
         self.incarnation = incarnation
         self.cluster = cluster
         self.node = node
+        self.generation = generation
     }
 }
 
@@ -46,6 +50,8 @@ public enum HandshakeVerdict: Sendable {
     case accept
     /// Closed, with this reason told to the other side and logged on both.
     case refuse(String)
+    /// The same, for good: the other side was a node of our cluster, and is none any more.
+    case dismiss(String)
 }
 
 /// Calls into the node; any thread, never blocking.
@@ -58,6 +64,8 @@ public protocol TransportEvents: AnyObject, Sendable {
     func connected(_ remote: Hello, dialed: String)
     /// The node at a dialed address will not talk to us, for who we are; repeated while that is so.
     func refused(_ reason: String, dialed: String)
+    /// A node of our cluster says that this one is none any more.
+    func dismissed(_ reason: String, by address: String)
     /// Raft messages from a node of our cluster.
     func received(_ messages: [RegionMessage], from node: NodeID)
     /// Bytes of the bootstrap conversation (``BootstrapMessage``), opaque to the transport.
@@ -78,6 +86,8 @@ open class Transport: @unchecked Sendable {
     open func start(_ events: any TransportEvents, peers: [String]) throws {
         fatalError("a transport starts")
     }
+    /// Dials these, too, from now on; does nothing for those it dials already.
+    open func dial(_ addresses: [String]) { fatalError("a transport dials") }
     /// Where this node is reached, once started; nil: as configured.
     open var boundAddress: String? { nil }
     /// Sends one lane pass's messages for one node; small ones on the control connection of the

@@ -50,6 +50,12 @@ public enum MessageKind: UInt8, Sendable, Hashable {
     case requestIDs = 35
     /// The first of the ids asked for, in `index`; `reject`: there are none here.
     case requestIDsResponse = 36
+    /// A directory wants to be a node; who it is, in `context`.
+    case registerNode = 40
+    /// A node asks for a registry newer than generation `commit`, version `index`.
+    case requestRegistry = 41
+    /// The registry, in `context`.
+    case registry = 42
 }
 
 extension MessageKind {
@@ -68,9 +74,16 @@ extension MessageKind {
     public var isAboveCores: Bool {
         switch self {
         case .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk,
-            .introducePeer, .peerIsGone, .askMembership,
-            .requestIDs, .requestIDsResponse:
+            .introducePeer, .peerIsGone, .askMembership:
             true
+        default: isBetweenNodes
+        }
+    }
+
+    /// Said by a node to a node, without peers.
+    public var isBetweenNodes: Bool {
+        switch self {
+        case .requestIDs, .requestIDsResponse, .registerNode, .requestRegistry, .registry: true
         default: false
         }
     }

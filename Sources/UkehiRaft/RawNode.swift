@@ -156,6 +156,21 @@ public struct RawNode: ~Copyable {
         try core.apply(change)
     }
 
+    /// Goes over to a membership that no entry has made: to that of survivors, which an operator has a peer
+    /// lead that lost its quorum (RULES 74). The caller sees to it that only one peer of the group does, that
+    /// its log is the greatest of them, and that it does so again after each restart.
+    ///
+    /// - Throws: ``RaftError/membership(_:)``; nothing was changed.
+    public mutating func forceConfiguration(_ state: ConfigurationState) throws(RaftError) {
+        let next: Configuration
+        do {
+            next = try Configuration(validating: state)
+        } catch {
+            throw .membership(error)
+        }
+        core.switchTo(next)
+    }
+
     /// Takes a message from another peer or a response of the storage.
     ///
     /// Whoever carries messages between nodes refuses those that only this node's own storage may give:

@@ -68,8 +68,10 @@ final class AcceptedSession: WireSession {
             if let wire { client = ClientService(wire: wire, events: events, clock: clock) }
         } else {
             flushInbox()  // Said under the earlier hello.
-            if case .refuse(let reason) = events.judge(greeting.hello, dialed: nil) {
-                throw WireError(.refused, reason)
+            switch events.judge(greeting.hello, dialed: nil) {
+            case .accept: break
+            case .refuse(let reason): throw WireError(.refused, reason)
+            case .dismiss(let reason): throw WireError(.dismissed, reason)
             }
             let isFirst = remote == nil
             remote = greeting.hello
@@ -99,6 +101,9 @@ final class AcceptedSession: WireSession {
 
     override func closed(_ reason: WireError) {
         flushInbox()
+        if reason.kind == .dismissedByPeer, let remote {
+            events.dismissed(reason.reason, by: remote.address)
+        }
         client?.closed()
         client = nil
     }

@@ -59,8 +59,10 @@ final class DialedSession: WireSession {
             throw WireError(.malformed, "a welcome for another purpose")
         }
         isUnanswered = false
-        if case .refuse(let reason) = events.judge(greeting.hello, dialed: address) {
-            throw WireError(.refused, reason)
+        switch events.judge(greeting.hello, dialed: address) {
+        case .accept: break
+        case .refuse(let reason): throw WireError(.refused, reason)
+        case .dismiss(let reason): throw WireError(.dismissed, reason)
         }
         let isNews = remote != greeting.hello
         let hasBegun = !hasCarried && said?.node != nil && greeting.hello.node != nil

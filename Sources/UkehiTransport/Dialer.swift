@@ -123,10 +123,13 @@ final class Dialer {
         channel = nil
         // Those who refuse us will not change their mind at once.
         switch reason.kind {
-        case .refused, .told: backoff = limits.longestBackoff
+        case .refused, .dismissed, .told: backoff = limits.longestBackoff
         case .refusedByPeer:
             backoff = limits.longestBackoff
             events.refused(reason.reason, dialed: address)
+        case .dismissedByPeer:
+            backoff = limits.longestBackoff
+            events.dismissed(reason.reason, by: address)
         default: break
         }
         again()

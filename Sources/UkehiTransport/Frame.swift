@@ -41,6 +41,8 @@ package struct WireError: Error, Hashable, Sendable, CustomStringConvertible {
         case told
         /// The other side's reason: we are not who it may talk to.
         case refusedByPeer
+        /// We refuse it, or it refuses us, as one that was a node once and is none any more.
+        case dismissed, dismissedByPeer
         /// Closed on purpose, by the other side or by our own stop: nothing to complain of.
         case ended
     }

@@ -1,8 +1,8 @@
 // What both sides of a connection say before anything else.
 //
 //   hello, welcome | magic u64 "UKEHIWIR" | lowest version u16 | highest version u16 | purpose u8
-//                  | flags u8: 1 cluster, 2 node | 0 u16 | incarnation u64
-//                  | cluster u64 u64, if flagged | node u64, if flagged
+//                  | flags u8: 1 cluster, 2 node, 4 generation | 0 u16 | incarnation u64
+//                  | cluster u64 u64, if flagged | node u64, if flagged | generation u64, if flagged
 //                  | name: u16 + UTF-8 | address: u16 + UTF-8 |
 //
 // The dialer says hello with the versions it speaks; the acceptor answers welcome with the one
@@ -63,7 +63,9 @@ package struct Greeting: Hashable, Sendable {
         writer.append(versions.lowest)
         writer.append(versions.highest)
         writer.append(purpose.rawValue)
-        writer.append(UInt8(hello.cluster == nil ? 0 : 1) | UInt8(hello.node == nil ? 0 : 2))
+        writer.append(
+            UInt8(hello.cluster == nil ? 0 : 1) | UInt8(hello.node == nil ? 0 : 2)
+                | UInt8(hello.generation == 0 ? 0 : 4))
         writer.append(UInt16(0))
         writer.append(hello.incarnation.rawValue)
         if let cluster = hello.cluster {
@@ -71,6 +73,7 @@ package struct Greeting: Hashable, Sendable {
             writer.append(cluster.low)
         }
         if let node = hello.node { writer.append(node.rawValue) }
+        if hello.generation > 0 { writer.append(hello.generation) }
         Greeting.append(hello.name, atMost: Greeting.maxNameBytes, to: &writer)
         Greeting.append(hello.address, atMost: Greeting.maxAddressBytes, to: &writer)
         return writer.take()
@@ -95,7 +98,7 @@ package struct Greeting: Hashable, Sendable {
             }
             self.purpose = purpose
             let flags = try reader.read(UInt8.self)
-            guard flags <= 3, try reader.read(UInt16.self) == 0 else {
+            guard flags <= 7, try reader.read(UInt16.self) == 0 else {
                 throw reader.failure("unknown flags")
             }
             let incarnation = Incarnation(try reader.read(UInt64.self))
@@ -105,10 +108,11 @@ package struct Greeting: Hashable, Sendable {
                 cluster = ClusterID(high: high, low: try reader.read(UInt64.self))
             }
             let node = flags & 2 != 0 ? NodeID(try reader.read(UInt64.self)) : nil
+            let generation = flags & 4 != 0 ? try reader.read(UInt64.self) : 0
             let name = try Greeting.text(&reader, atMost: Greeting.maxNameBytes)
             hello = Hello(
                 name: name, address: try Greeting.text(&reader, atMost: Greeting.maxAddressBytes),
-                incarnation: incarnation, cluster: cluster, node: node)
+                incarnation: incarnation, cluster: cluster, node: node, generation: generation)
             try reader.expectEnd()
         } catch {
             throw WireError(error, in: "hello")
@@ -146,20 +150,27 @@ func isPrintable(_ text: String) -> Bool {
 enum Farewell {
     static let maxBytes = 1 << 10
 
-    /// First byte: 1 if the handshake was refused for who the other side is, else 0.
+    /// First byte: 1 if the handshake was refused for who the other side is, 2 if that is for good, else 0.
     static func encode(_ reason: WireError) -> Bytes {
         var writer = ByteWriter(chunkCapacity: maxBytes)
-        writer.append(UInt8(reason.kind == .refused ? 1 : 0))
+        switch reason.kind {
+        case .refused: writer.append(UInt8(1))
+        case .dismissed: writer.append(UInt8(2))
+        default: writer.append(UInt8(0))
+        }
         let text = Bytes(reason.reason)
         // A cut inside a character is repaired by the reader.
         writer.append(text[0..<min(text.count, maxBytes - 1)])
         return writer.take()
     }
 
-    static func decode(_ payload: Bytes) -> (isRefusal: Bool, text: String) {
-        guard !payload.isEmpty else { return (false, "(no reason)") }
+    /// What the other side said, as this side's reason to close.
+    static func decode(_ payload: Bytes) -> (kind: WireError.Kind, text: String) {
+        guard !payload.isEmpty else { return (.told, "(no reason)") }
         let bytes = payload[1..<min(payload.count, maxBytes)].array
         let text = String(decoding: bytes, as: UTF8.self)
-        return (payload[0] == 1, isPrintable(text) ? text : "(a reason that is not printable)")
+        let kind: WireError.Kind =
+            payload[0] == 1 ? .refusedByPeer : payload[0] == 2 ? .dismissedByPeer : .told
+        return (kind, isPrintable(text) ? text : "(a reason that is not printable)")
     }
 }

@@ -67,10 +67,12 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
         self.events = events
     }
 
-    func start(_ addresses: [String]) {
+    /// Dials these from now on, but for those it dials already.
+    func dial(_ addresses: [String]) {
         loop.preconditionInEventLoop()
         guard !isStopped else { return }
-        for address in addresses {
+        let begun = dialers.count
+        for address in addresses where !dialers.contains(where: { $0.address == address }) {
             for purpose in [ConnectionPurpose.control, .bulk, .snapshot] {
                 dialers.append(
                     Dialer(
@@ -78,7 +80,7 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
                         report: report, events: events, owner: self))
             }
         }
-        for dialer in dialers { dialer.dial() }
+        for dialer in dialers[begun...] { dialer.dial() }
     }
 
     /// Closes everything; completes when the channels are closed.
@@ -128,14 +130,22 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
 
     private func remove(_ session: DialedSession, from link: Link) {
         // Who waits for parts of a snapshot asks again: it is no news for anybody else.
-        if link.snapshot === session { link.snapshot = nil }
+        if link.snapshot === session { link.snapshot = other(than: session, to: link) }
         guard link.control === session || link.bulk === session else { return }
-        if link.control === session { link.control = nil }
+        if link.control === session { link.control = other(than: session, to: link) }
         if link.bulk === session {
-            link.bulk = nil
+            link.bulk = other(than: session, to: link)
             link.onBulk.removeAll()
         }
         if !isStopped { tellUnreachable(link) }
+    }
+
+    /// A session for the same to the same node, where that is dialed at two addresses.
+    private func other(than session: DialedSession, to link: Link) -> DialedSession? {
+        dialers.lazy.compactMap(\.session).first {
+            $0 !== session && $0.purpose == session.purpose && $0.carriesMessages
+                && $0.remote?.node == link.node
+        }
     }
 
     private func link(to node: NodeID) -> Link {

@@ -41,7 +41,8 @@ package enum MessageCodec {
             .installSnapshot, .heartbeat, .heartbeatResponse, .transferLeader, .timeoutNow,
             .readIndex, .readIndexResponse, .requestPreVote, .requestPreVoteResponse,
             .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk,
-            .introducePeer, .peerIsGone, .askMembership, .requestIDs, .requestIDsResponse:
+            .introducePeer, .peerIsGone, .askMembership, .requestIDs, .requestIDsResponse,
+            .registerNode, .requestRegistry, .registry:
             true
         case .hup, .beat, .propose, .unreachable, .snapshotStatus, .checkQuorum, .storageAppend,
             .storageAppendResponse, .storageApply, .storageApplyResponse, .forgetLeader:

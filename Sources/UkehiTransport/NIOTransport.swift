@@ -110,8 +110,16 @@ package final class NIOTransport: Transport, @unchecked Sendable {
             return state.listener
         }
         guard let listener else { return }
-        for (loop, link) in zip(lanes, links) { loop.execute { link.start(peers) } }
+        for (loop, link) in zip(lanes, links) { loop.execute { link.dial(peers) } }
         try listener.setOption(.autoRead, value: true).wait()
+    }
+
+    package override func dial(_ addresses: [String]) {
+        // What a registry says may be no address at all.
+        let addresses = addresses.filter { HostPort($0) != nil }
+        for (loop, link) in zip(lanes, state.withLock { $0.links }) {
+            loop.execute { link.dial(addresses) }
+        }
     }
 
     /// Runs on the accepted channel's loop.

@@ -8,7 +8,7 @@
 //           |             regions u32 × region
 //           | 6 digest: region u64, applied u64, high u64, low u64
 //           | 7 failed: cause u8, then region | regions u32 × region | text u32 + UTF-8 | nothing
-//           | 8 members: see ReplyCodec+Members.swift
+//           | 8 members: see ReplyCodec+Members.swift | 9 recovery: the bytes
 //           | 10 transfers: see ReplyCodec+Transfers.swift
 //           | 11 regions: regions u32 × region
 //   cause   | 0 outcomeUnknown | 1 notLeader: region | 2 staleEpoch: regions | 3 overloaded
@@ -34,6 +34,7 @@ package enum ReplyCodec {
         static let members: UInt8 = 8
         static let regions: UInt8 = 11
         static let transfers: UInt8 = 10
+        static let recovery: UInt8 = 9
     }
     private static let smallestRegion = 44
     private static let smallestNode = 16
@@ -47,7 +48,7 @@ package enum ReplyCodec {
         case .command(let result): ResultCodec.encode(result, into: &writer)
         case .value(let value): ResultCodec.encode(value, into: &writer)
         case .scan(let page): ResultCodec.encode(page, into: &writer)
-        case .query(let bytes): writer.append(bytes)
+        case .query(let bytes), .recovery(let bytes): writer.append(bytes)
         case .topology(let topology): encode(topology, into: &writer)
         case .digest(let digest):
             writer.append(digest.region.rawValue)
@@ -74,6 +75,7 @@ package enum ReplyCodec {
         case .members: Code.members
         case .regions: Code.regions
         case .transfers: Code.transfers
+        case .recovery: Code.recovery
         }
     }
 
@@ -169,6 +171,7 @@ extension ReplyCodec {
         case Code.members: return .members(try members(&reader))
         case Code.regions: return .regions(try regions(&reader))
         case Code.transfers: return .transfers(try transfers(&reader))
+        case Code.recovery: return .recovery(reader.readRest())
         default: throw reader.failure("unknown reply kind \(code)")
         }
     }

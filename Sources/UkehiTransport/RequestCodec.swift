@@ -7,8 +7,8 @@
 //   deadline  | microseconds from now after which the client no longer waits; 0: none |
 //   operation | 1 write: record u32 + bytes  | 2 get
 //             | 3 scan: upper u32 + bytes, limit u32 | 4 query: u32 + bytes | 5 topology | 6 digest
-//             | 7 members: region u64, ask u32, nodes u32 × u64 | 9 transfers
-//             | 10 split: keys u32 × (u32 + bytes) |
+//             | 7 members: region u64, ask u32, nodes u32 × u64 | 8 recovery: u32 + bytes
+//             | 9 transfers | 10 split: keys u32 × (u32 + bytes) |
 //   ask       | 0 report | 1 plan | 2 set | 3 transfer: one node |
 //
 // The command record of a write, which also says its session, is not looked into here. Ids are the client's, given back with the
@@ -50,6 +50,7 @@ package enum RequestCodec {
         static let members: UInt8 = 7
         static let split: UInt8 = 10
         static let transfers: UInt8 = 9
+        static let recovery: UInt8 = 8
     }
     private static let hasExpected: UInt8 = 1
 
@@ -60,7 +61,7 @@ package enum RequestCodec {
         switch request.operation {
         case .write(let record): total += 4 + record.count
         case .scan(let upper, _, _): total += 8 + upper.count
-        case .query(let query, _): total += 4 + query.count
+        case .query(let body, _), .recovery(let body): total += 4 + body.count
         case .split(let keys): total += keys.reduce(4) { $0 + 4 + $1.count }
         case .members(_, let ask): total += 16 + 8 * parts(of: ask).nodes.count
         case .get, .topology, .digest, .transfers: break
@@ -87,7 +88,7 @@ package enum RequestCodec {
         case .scan(let upper, let limit, _):
             writer.putLengthPrefixed(upper)
             writer.put(UInt32(clamping: limit))
-        case .query(let query, _): writer.putLengthPrefixed(query)
+        case .query(let body, _), .recovery(let body): writer.putLengthPrefixed(body)
         case .split(let keys):
             writer.put(UInt32(keys.count))
             for key in keys { writer.putLengthPrefixed(key) }
@@ -140,6 +141,7 @@ package enum RequestCodec {
         case .members: (Code.members, .linearizable)
         case .split: (Code.split, .linearizable)
         case .transfers: (Code.transfers, .stale)
+        case .recovery: (Code.recovery, .stale)
         }
     }
 
@@ -209,6 +211,7 @@ package enum RequestCodec {
             for _ in 0..<count { keys.append(try reader.readLengthPrefixed()) }
             return .split(keys)
         case Code.transfers: return .transfers
+        case Code.recovery: return .recovery(try reader.readLengthPrefixed())
         default: throw reader.failure("unknown operation \(code)")
         }
     }

@@ -128,9 +128,8 @@ final class WireHandler: ChannelDuplexHandler {
                     frameBeganAt = nil
                     report.received(frameOf: frame.payload.count + FrameHeader.bytes)
                     if frame.type == .farewell {
-                        let (isRefusal, reason) = Farewell.decode(frame.payload)
-                        throw WireError(
-                            isRefusal ? .refusedByPeer : .told, "the other side says: \(reason)")
+                        let (kind, reason) = Farewell.decode(frame.payload)
+                        throw WireError(kind, "the other side says: \(reason)")
                     }
                     try session.received(frame)
                 }

@@ -93,7 +93,8 @@ final class WireReport: Sendable {
     func ended(_ error: WireError, remote: String, at now: NIODeadline) {
         switch error.kind {
         case .ended: return
-        case .refused, .refusedByPeer, .told: handshakesRefused.add(1, ordering: .relaxed)
+        case .refused, .refusedByPeer, .dismissed, .dismissedByPeer, .told:
+            handshakesRefused.add(1, ordering: .relaxed)
         case .network: break
         case .oversize, .checksum, .malformed, .timeout, .resources:
             faulted.add(1, ordering: .relaxed)

@@ -30,6 +30,9 @@ struct UkehiCommand: AsyncParsableCommand {
               ukehi member list
               ukehi member replace node-3 --with node-4 --all
 
+            Go on when most nodes are lost for good:
+              ukehi recover --dead node-2,node-3
+
             See what a node has on disk, running or not:
               ukehi wal dump ./data --limit 20
               ukehi wal stat ./data
@@ -52,7 +55,8 @@ struct UkehiCommand: AsyncParsableCommand {
     private static var subcommands: [any ParsableCommand.Type] {
         let shipped: [any ParsableCommand.Type] = [
             Bench.self, Serve.self, KeyValueCommand.self, MemberCommand.self, RegionCommand.self,
-            WALCommand.self, SnapshotCommand.self, SimulateCommand.self, VersionCommand.self,
+            RecoverCommand.self, WALCommand.self, SnapshotCommand.self, SimulateCommand.self,
+            VersionCommand.self,
         ]
         #if BugBank
             return shipped + [BugBankCommand.self]
@@ -93,7 +97,7 @@ private func leave(_ status: Int32) -> Never { exit(status) }
 enum Version {
     static let text = "ukehi 0.1.0"
     /// Formats that this build reads and writes (docs/FORMATS.md).
-    static let formats = [("log", 1), ("entry", 1), ("wire", 1), ("identity", 1), ("snapshot", 1)]
+    static let formats = [("log", 1), ("entry", 1), ("wire", 1), ("identity", 2), ("snapshot", 1)]
 }
 
 /// `ukehi version`.

@@ -80,27 +80,65 @@ struct BootstrapTests {
         #expect(throws: DecodeError.self) { _ = try wiped.offered(record.encoded()) }
     }
 
-    @Test("a wiped member, a stranger, another cluster and a namesake are refused")
-    func judgement() throws {
+    private func member() throws -> (record: ClusterRecord, bootstrap: Bootstrap)? {
         var a = bootstrap("a", incarnation: 1, peers: ["b"])
         guard
             case .join(let record)? = a.connected(hello("b", incarnation: 2), dialed: "b:7878")
                 .first
-        else {
-            Issue.record("no join")
-            return
-        }
-        let member = bootstrap("a", incarnation: 1, peers: ["b"], record: record)
+        else { return nil }
+        return (record, bootstrap("a", incarnation: 1, peers: ["b"], record: record))
+    }
+
+    @Test(
+        "empty directories may ask to be nodes; another cluster, a namesake and a taken name are refused"
+    )
+    func judgement() throws {
+        let (record, member) = try #require(try member())
         func isRefused(_ hello: Hello) -> Bool {
             if case .refuse = member.judge(hello) { true } else { false }
         }
         #expect(!isRefused(hello("b", incarnation: 2)))
-        #expect(!isRefused(hello("b", incarnation: 2, cluster: record.cluster)))
-        #expect(isRefused(hello("b", incarnation: 3)))
+        #expect(!member.isNews(hello("b", incarnation: 2)))
+        // A stranger, and a wiped node at its old address: new nodes.
+        #expect(!isRefused(hello("x", incarnation: 4)))
+        #expect(member.isNews(hello("x", incarnation: 4)))
+        #expect(!isRefused(hello("b", incarnation: 3)))
+        #expect(member.isNews(hello("b", incarnation: 3)))
+        // The holder of the name may be alive elsewhere.
+        var thief = hello("b", incarnation: 3)
+        thief.address = "c:7878"
+        #expect(isRefused(thief))
+        #expect(!member.isNews(thief))
+        // Who says which cluster has to say which node.
         #expect(isRefused(hello("b", incarnation: 3, cluster: record.cluster)))
-        #expect(isRefused(hello("x", incarnation: 4)))
         #expect(isRefused(hello("b", incarnation: 2, cluster: ClusterID(high: 5, low: 5))))
         #expect(isRefused(hello("a", incarnation: 1)))
+    }
+
+    @Test("a directory that lost its name or was declared dead is dismissed (RULES 16, 74)")
+    func dismissal() throws {
+        var (record, member) = try #require(try member())
+        func verdict(_ incarnation: UInt64, node: UInt64, generation: UInt64 = 0) -> String {
+            var remote = hello("b", incarnation: incarnation, cluster: record.cluster)
+            remote.node = NodeID(node)
+            remote.generation = generation
+            return switch member.judge(remote) {
+            case .accept: "accept"
+            case .refuse: "refuse"
+            case .dismiss: "dismiss"
+            }
+        }
+        #expect(verdict(2, node: 2) == "accept")
+        #expect(verdict(3, node: 2) == "refuse", "another directory with its id")
+        #expect(verdict(9, node: 40) == "accept", "it joined a moment ago")
+        member.follow(
+            record.registry.admitting(hello("b", incarnation: 3), as: NodeID(40)))
+        #expect(verdict(3, node: 40) == "accept")
+        #expect(verdict(2, node: 2) == "dismiss")
+        member.follow(record.registry.declaringDead([NodeID(2)]))
+        #expect(verdict(2, node: 2) == "dismiss")
+        #expect(verdict(9, node: 40) == "dismiss", "it joined in what was lost")
+        #expect(verdict(9, node: 40, generation: 1) == "accept")
     }
 
     @Test("a node id that is not the one in the record is refused (RULES 71)")

@@ -126,17 +126,32 @@ final class QueueTransport: Transport, @unchecked Sendable {
         guard let events else { return }
         for peer in dialed {
             guard let other = network.transports[peer], let remote = other.events else { continue }
-            if case .refuse(let reason) = remote.judge(events.localHello(), dialed: nil) {
+            switch remote.judge(events.localHello(), dialed: nil) {
+            case .accept: break
+            case .refuse(let reason):
                 refusals.append(reason)
                 events.refused(reason, dialed: peer)
                 continue
-            }
-            if case .refuse(let reason) = events.judge(remote.localHello(), dialed: peer) {
+            case .dismiss(let reason):
                 refusals.append(reason)
+                events.dismissed(reason, by: peer)
+                continue
+            }
+            switch events.judge(remote.localHello(), dialed: peer) {
+            case .accept: break
+            case .refuse(let reason):
+                refusals.append(reason)
+                continue
+            case .dismiss(let reason):
+                refusals.append(reason)
+                remote.dismissed(reason, by: address)
                 continue
             }
             events.connected(remote.localHello(), dialed: peer)
         }
+    }
+    override func dial(_ addresses: [String]) {
+        dialed += addresses.filter { !dialed.contains($0) }
     }
     override func send(_ messages: [RegionMessage], to node: NodeID, lane: Int) {
         guard let from = events?.localHello().node else { return }

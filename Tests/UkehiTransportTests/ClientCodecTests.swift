@@ -28,8 +28,10 @@ struct ClientCodecTests {
             id: 8, operation: .members(RegionID(3), .plan([NodeID(1), NodeID(2)])), key: ""),
         WireRequest(id: 9, operation: .members(.system, .set([NodeID(7)])), key: ""),
         WireRequest(id: 10, operation: .members(RegionID(3), .transfer(NodeID(7))), key: ""),
-        WireRequest(id: 12, operation: .split(["k", "m"]), key: "k"),
-        WireRequest(id: 11, operation: .transfers, key: ""),
+        WireRequest(id: 11, operation: .recovery(""), key: ""),
+        WireRequest(id: 12, operation: .recovery("an order"), key: ""),
+        WireRequest(id: 14, operation: .split(["k", "m"]), key: "k"),
+        WireRequest(id: 13, operation: .transfers, key: ""),
     ]
 
     static let replies: [Reply] = [
@@ -45,7 +47,7 @@ struct ClientCodecTests {
                     KeyValue(key: "a", value: "1", version: 4),
                     KeyValue(key: "b", value: "", version: 5),
                 ], next: "c")),
-        .query("bytes"), .query(""),
+        .query("bytes"), .query(""), .recovery("a survey"),
         .topology(
             Topology(
                 cluster: ClusterID(high: 3, low: 4), node: NodeID(2),

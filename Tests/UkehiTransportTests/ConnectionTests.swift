@@ -100,10 +100,24 @@ struct ConnectionTests {
         #expect(harness.report.statistics.handshakesRefused == 1)
     }
 
+    @Test("farewells say whether a refusal is one, and whether it is for good")
+    func farewells() {
+        for (said, heard) in [
+            (WireError.Kind.refused, WireError.Kind.refusedByPeer), (.dismissed, .dismissedByPeer),
+            (.malformed, .told),
+        ] {
+            let decoded = Farewell.decode(Farewell.encode(WireError(said, "why")))
+            #expect(decoded.kind == heard)
+            #expect(decoded.text == "why")
+        }
+        #expect(Farewell.decode(Bytes([9, 0x77])).kind == .told)
+        #expect(Farewell.decode(Bytes()).kind == .told)
+    }
+
     @Test("refuses another protocol, version or purpose")
     func strangers() throws {
         let sound = Greeting(purpose: .control, hello: hello("node-2", node: 2)).encode().array
-        for (at, value): (Int, UInt8) in [(0, 0), (8, 2), (12, 9), (13, 4), (14, 1)] {
+        for (at, value): (Int, UInt8) in [(0, 0), (8, 2), (12, 9), (13, 8), (14, 1)] {
             let harness = try Harness()
             var bad = sound
             bad[at] = value

@@ -54,6 +54,15 @@ struct FrameTests {
             + [5, 0, 0, 0, 0, 0, 0, 0] + [6, 0, 0, 0, 0, 0, 0, 0] + [7, 0, 0, 0, 0, 0, 0, 0]
             + [8, 0, 0, 0, 0, 0, 0, 0] + [1, 0] + Array("n".utf8) + [3, 0] + Array("h:1".utf8)
         #expect(Greeting(purpose: .bulk, hello: hello).encode().array == expected)
+        // A recovery leaves its mark behind the node.
+        var recovered = hello
+        recovered.generation = 9
+        var marked = expected
+        marked[13] = 7
+        marked.insert(contentsOf: [9, 0, 0, 0, 0, 0, 0, 0], at: 48)
+        let greeting = Greeting(purpose: .bulk, hello: recovered)
+        #expect(greeting.encode().array == marked)
+        #expect((try? Greeting(decoding: greeting.encode()))?.hello == recovered)
     }
 
     /// CRC32C of 03 00 00 00 06 00 00 00 01 02 03, computed elsewhere.

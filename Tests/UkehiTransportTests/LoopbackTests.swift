@@ -216,6 +216,23 @@ struct LoopbackTests {
         #expect(a.transport.statistics.messagesSent == 0)
     }
 
+    @Test("whoever is dismissed is told so, whoever called", arguments: [true, false])
+    func dismissed(calls: Bool) async throws {
+        let a = try Party("node-1", node: 1, loops: [group.next()])
+        let b = try Party("node-2", node: 2, loops: [group.next()])
+        a.node.dismiss("it is dead")
+        try b.transport.start(b.node, peers: calls ? [a.address] : [])
+        try a.transport.start(a.node, peers: [])
+        if !calls { a.transport.dial([b.address, b.address, "nowhere"]) }
+        var told = b.node.events.makeAsyncIterator()
+        let reason = await told.first { event -> String? in
+            if case .dismissed(let reason, _) = event { reason } else { nil }
+        }
+        #expect(reason == "the other side says: it is dead")
+        await a.transport.stop()
+        await b.transport.stop()
+    }
+
     @Test("a port in use and an address that is none are errors that say what to do")
     func startErrors() async throws {
         let a = try Party("node-1", node: 1, loops: [group.next()])

@@ -8,7 +8,7 @@ import UkehiRaft
 /// Raft messages survive the wire; what is not one is an error with a place, never a trap.
 @Suite("Raft messages on the wire")
 struct MessageCodecTests {
-    private static let kinds = (0..<26).compactMap { MessageKind(rawValue: UInt8($0)) }
+    private static let kinds = (0..<64).compactMap { MessageKind(rawValue: UInt8($0)) }
 
     private func position(_ random: inout SeededRandom) -> UInt64 {
         Bool.random(using: &random) ? 0 : UInt64.random(in: 0..<1 << 61, using: &random)

@@ -64,12 +64,14 @@ final class TestNode: TransportEvents {
         case control(Bytes, from: Hello)
         case unreachable(NodeID)
         case refused(String, dialed: String)
+        case dismissed(String, by: String)
         case request(ClientRequest)
     }
 
     private struct State {
         var hello: Hello
         var refusal: String?
+        var isForGood = false
         var judged: [(remote: Hello, dialed: String?)] = []
     }
     private let state: Mutex<State>
@@ -86,6 +88,12 @@ final class TestNode: TransportEvents {
     }
 
     func become(_ hello: Hello) { state.withLock { $0.hello = hello } }
+    func dismiss(_ reason: String) {
+        state.withLock { state in
+            state.refusal = reason
+            state.isForGood = true
+        }
+    }
     func refuse(_ reason: String?) { state.withLock { $0.refusal = reason } }
     var judged: [(remote: Hello, dialed: String?)] { state.withLock { $0.judged } }
 
@@ -93,7 +101,7 @@ final class TestNode: TransportEvents {
     func judge(_ remote: Hello, dialed: String?) -> HandshakeVerdict {
         state.withLock { state in
             state.judged.append((remote, dialed))
-            return state.refusal.map { .refuse($0) } ?? .accept
+            return state.refusal.map { state.isForGood ? .dismiss($0) : .refuse($0) } ?? .accept
         }
     }
     func connected(_ remote: Hello, dialed: String) {
@@ -107,6 +115,9 @@ final class TestNode: TransportEvents {
     }
     func refused(_ reason: String, dialed: String) {
         continuation.yield(.refused(reason, dialed: dialed))
+    }
+    func dismissed(_ reason: String, by address: String) {
+        continuation.yield(.dismissed(reason, by: address))
     }
     func unreachable(_ node: NodeID) { continuation.yield(.unreachable(node)) }
     func submit(_ request: ClientRequest) {

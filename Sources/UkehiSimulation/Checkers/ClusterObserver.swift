@@ -50,6 +50,8 @@ final class ClusterObserver {
     private var lives: [Int: [RegionID: Int]] = [:]
     private var votes: [VoteKey: PeerID] = [:]
     private var records: [[RegionID: PeerRecord]]
+    /// Of peers whose disks were lost.
+    private var gone: [RegionID: [PeerRecord]] = [:]
     /// Every entry that anybody held durably, by index: its term, its bytes, the term before it.
     private var held: [RegionID: [LogIndex: [(term: Term, digest: UInt64, previous: Term)]]] = [:]
     private var passes: UInt64 = 0
@@ -66,6 +68,12 @@ final class ClusterObserver {
     let log: EventLog
     /// A node has become the leader of some region.
     var onElected: (Int) -> Void = { _ in }
+    /// Regions of which a recovery's plan says that committed entries may be lost.
+    var admittedLosses: Set<RegionID> = []
+    /// Nodes that belong to no cluster any more: what they believe is nobody's business.
+    var ignored: Set<Int> = []
+    /// A recovery has lost so many committed entries of a region.
+    var onLoss: (RegionID, Int) -> Void = { _, _ in }
     /// An entry is committed, as nobody had seen before.
     var onCommitted: (RegionID, Entry) -> Void = { _, _ in }
 
@@ -94,7 +102,9 @@ final class ClusterObserver {
             self.observer = observer
             self.number = number
         }
+        private var isIgnored: Bool { observer.ignored.contains(number) }
         func opened(_ peer: PeerStatus, term: (LogIndex) -> Term?) {
+            if isIgnored { return }
             observer.opened(number, peer, term)
         }
         func closed(region: RegionID, peer: PeerID) {
@@ -106,6 +116,7 @@ final class ClusterObserver {
             observer.buried[number][region] = peer
         }
         func changed(_ descriptor: RegionDescriptor, peer: PeerID, at index: LogIndex) {
+            if isIgnored { return }
             observer.log.add(
                 .members(
                     node: number,
@@ -121,13 +132,19 @@ final class ClusterObserver {
         ) {
             observer.divided(number, parent, children, peer, index)
         }
+        func forced(_ descriptor: RegionDescriptor, peer: PeerID, absent: Set<NodeID>) {
+            observer.forced(number, descriptor, peer, absent)
+        }
         func durable(region: RegionID, entries: [Entry]) {
+            if isIgnored { return }
             observer.durable(number, region, entries)
         }
         func replaced(_ descriptor: RegionDescriptor, index: LogIndex, term: Term) {
+            if isIgnored { return }
             observer.replaced(number, descriptor, index, term)
         }
         func committed(region: RegionID, entries: [Entry], term: Term) {
+            if isIgnored { return }
             observer.committed(number, region, entries, by: term)
         }
     }
@@ -291,8 +308,8 @@ final class ClusterObserver {
                 return fail(
                     region, "node-\(node + 1) commits \(entry.index) after \(truth.last)")
             }
-            let holders = records.indices.compactMap { number -> PeerID? in
-                guard let record = records[number][region] else { return nil }
+            let holders = (records.compactMap { $0[region] } + (gone[region] ?? [])).compactMap {
+                record -> PeerID? in
                 let position = Int(entry.index.rawValue) - 1
                 return position < record.durable.count && record.durable[position] == entry.term
                     ? record.peer : nil
@@ -307,6 +324,49 @@ final class ClusterObserver {
             committedEntries += 1
             onCommitted(region, entry)
         }
+    }
+
+    /// A recovery has a peer lead without the dead: from now on its log is the truth (RULES 74). What was
+    /// committed and it has not is lost; the plan has to have said so.
+    private func forced(
+        _ node: Int, _ descriptor: RegionDescriptor, _ peer: PeerID, _ absent: Set<NodeID>
+    ) {
+        let region = descriptor.region
+        let log = record(node, region).durable
+        if var truth = committed[region] {
+            var kept = 0
+            while kept < truth.entries.count {
+                let position = Int((truth.first + UInt64(kept)).rawValue) - 1
+                guard position < log.count, log[position] == truth.entries[kept].term else { break }
+                kept += 1
+            }
+            let lost = truth.entries.count - kept
+            if lost > 0, !admittedLosses.contains(region) {
+                fail(
+                    region,
+                    "a recovery led by node-\(node + 1) loses \(lost) committed entries, and its plan "
+                        + "says that it loses none")
+            }
+            if lost > 0 {
+                truth.entries.removeLast(lost)
+                committed[region] = truth
+                onLoss(region, lost)
+            }
+        }
+        configurations.forced(
+            descriptor, absent: absent, last: LogIndex(UInt64(log.count)))
+        self.log.add(
+            .members(node: node, words: "\(peer) leads without \(absent.sorted())"),
+            region: region.rawValue)
+    }
+
+    /// A node's disk is empty now: what it held is gone, and its peers never come back.
+    func wiped(_ node: Int) {
+        // What it had acknowledged counts, though it is gone: others still have it.
+        for (region, record) in records[node] { gone[region, default: []].append(record) }
+        records[node] = [:]
+        buried[node] = [:]
+        lives[node] = [:]
     }
 
     /// Order-dependent, the same in every process.
@@ -329,7 +389,7 @@ final class ClusterObserver {
 
     /// A pass of a node's lane is over.
     func passed(node: Int, _ lane: Lane) {
-        guard world.failure == nil else { return }
+        guard world.failure == nil, !ignored.contains(node) else { return }
         lane.forEachTouchedPeer { peer, term in passed(node: node, peer, term) }
         passes += 1
         if passes % fullLookEvery == 0 { lookAtAll(node, lane) }

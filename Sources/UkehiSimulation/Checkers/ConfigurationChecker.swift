@@ -8,7 +8,19 @@ import UkehiState
 /// The configurations of all regions, as first applied by anybody.
 struct ConfigurationChecker {
     /// Ascending by index; the first is of the region's beginning.
+    private(set) var recoveries = 0
+    /// Peers that are not counted any more, since a recovery goes on without them.
+    private var absent: [RegionID: Set<PeerID>] = [:]
     private var known: [RegionID: [(index: LogIndex, descriptor: RegionDescriptor)]] = [:]
+
+    /// A recovery goes on from a log that ends with `last`, without the peers on absent nodes.
+    mutating func forced(_ descriptor: RegionDescriptor, absent: Set<NodeID>, last: LogIndex) {
+        recoveries += 1
+        self.absent[descriptor.region, default: []].formUnion(
+            descriptor.peers.filter { absent.contains($0.node) }.map(\.peer))
+        // What those who are gone have applied beyond it never was.
+        known[descriptor.region]?.removeAll { $0.index > last }
+    }
 
     /// How many changes of members there were.
     var changes: Int { known.values.reduce(0) { $0 + $1.count - 1 } - splits }
@@ -99,9 +111,12 @@ struct ConfigurationChecker {
 
     /// Whether `holders` are enough to commit the entry at `index`.
     func isQuorum(_ holders: Set<PeerID>, of region: RegionID, at index: LogIndex) -> Bool {
-        recent(region).contains { descriptor in
+        let absent = absent[region] ?? []
+        return recent(region).contains { descriptor in
             [PeerRoles.voter, .outgoingVoter].allSatisfy { half in
-                let voters = descriptor.peers.filter { $0.roles.contains(half) }
+                let voters = descriptor.peers.filter {
+                    $0.roles.contains(half) && !absent.contains($0.peer)
+                }
                 let holding = voters.count { holders.contains($0.peer) }
                 return voters.isEmpty || holding > voters.count / 2
             }

@@ -8,6 +8,9 @@ import UkehiState
 struct DigestChecker {
     private var seen: [RegionID: [LogIndex: (node: Int, digest: RegionDigest)]] = [:]
 
+    /// Entries of the region were lost, and others may stand in their places.
+    mutating func forget(_ region: RegionID) { seen[region] = nil }
+
     /// Takes a replica's digest; returns what is wrong with it.
     mutating func take(_ digest: RegionDigest, node: Int) -> String? {
         let first = seen[digest.region]?[digest.applied]

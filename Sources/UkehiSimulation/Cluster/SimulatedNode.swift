@@ -35,7 +35,13 @@ final class SimulatedNode: @unchecked Sendable {
     private var random: SeededRandom
 
     private(set) var disk = SimulatedFileSystem()
-    private let store: CrashModelStore
+    private var store: CrashModelStore
+    /// It is gone for good: nobody starts it.
+    private(set) var isDead = false
+    /// It came back after it had been declared dead, or is to.
+    private(set) var isRetired = false
+    /// The cluster refused it, and its process ended.
+    private(set) var isDismissed = false
     private(set) var condition = Condition.down
     private(set) var core: NodeCore?
     private var transport: SimulatedTransport?
@@ -66,16 +72,24 @@ final class SimulatedNode: @unchecked Sendable {
         process = Process(name: "node-\(number + 1)")
         clock = SimulatedClock(world)
         clock.setDrift(perMillion: options.clockDriftPerMillion[number])
-        store = CrashModelStore(
-            seed: self.random.next(),
+        store = Self.emptyStore(options, seed: self.random.next())
+        behaviour.latency = options.diskLatency
+        prepareDisk()
+        _ = SimulatedTransport(
+            network: network, number: number, process: process, random: fork())
+    }
+
+    private static func emptyStore(_ options: SwarmOptions, seed: UInt64) -> CrashModelStore {
+        CrashModelStore(
+            seed: seed,
             options: .init(
                 completesOneIn: 4, flushesUnaskedOneIn: options.storeFlushesOneIn,
                 isInMemory: options.appliesInline))
-        behaviour.latency = options.diskLatency
+    }
+
+    private func prepareDisk() {
         disk.setAllocationSupported(options.allocates)
         disk.setTearBytes(options.tearBytes)
-        _ = SimulatedTransport(
-            network: network, number: number, process: process, random: fork())
     }
 
     /// Damaged bodies that were written again, in all its lives.
@@ -95,7 +109,7 @@ final class SimulatedNode: @unchecked Sendable {
 
     /// Starts the process on what its disk holds. A disk that cannot be read makes the node `lost`.
     func start() {
-        guard case .down = condition else { return }
+        guard case .down = condition, !isDead else { return }
         let transport = SimulatedTransport(
             network: network, number: number, process: process, random: fork())
         let executor = SimulatedExecutor(
@@ -203,6 +217,11 @@ final class SimulatedNode: @unchecked Sendable {
         // Not in the middle of what it was doing.
         world.schedule(after: 0) { [self] in
             guard process.life == life else { return }
+            if error.code == .identity {
+                guard isRetired else { return lose(error) }
+                isDismissed = true
+                return kill()
+            }
             // It read what had rotted in a segment that it opened by its footer: nobody starts it again
             // before the disk is replaced.
             if error.code == .corrupted { return lose(error) }
@@ -239,6 +258,28 @@ final class SimulatedNode: @unchecked Sendable {
         disk = disk.crashed(using: &random)
         condition = .down
         onEnded(self)
+    }
+
+    /// Its disk is lost, and an empty one takes its place.
+    func wipe() {
+        kill()
+        guard case .down = condition else { return }
+        disk = SimulatedFileSystem()
+        store = Self.emptyStore(options, seed: random.next())
+        prepareDisk()
+    }
+
+    /// It goes and is never started again.
+    func die() {
+        cutPower()
+        isDead = true
+    }
+
+    /// It was declared dead, and starts on what it had.
+    func comeBackFromTheDead() {
+        isDead = false
+        isRetired = true
+        start()
     }
 
     private func release() {

@@ -30,6 +30,11 @@ package struct SimulationResult: Sendable {
     package var newPeers = 0
     /// Divisions of regions that were committed.
     package var splits = 0
+    /// Nodes that lost their disks and came back as new ones.
+    package var wipedNodes = 0
+    /// Recoveries of survivors from lost quorums, and regions that lost committed entries by them.
+    package var recoveries = 0
+    package var regionsWithLosses = 0
     /// Damaged bodies that nodes wrote again from their peers' entries.
     package var mendedBodies = 0
     /// Regions on nodes that a snapshot has replaced.
@@ -47,6 +52,11 @@ package final class SimulationRun {
     private let members: MembershipDriver?
     private let splits: SplitDriver?
     var dividesRegions: Bool { splits != nil }
+    private let wiper: NodeDriver?
+    var recoveries = 0
+    /// Regions that lost committed entries, as a plan had said they may.
+    var excused: Set<RegionID> = []
+    var recoverySeed: UInt64 { seed ^ 0x5245_434f }
     private let schedule: FaultSchedule
     private let faultNanoseconds: UInt64
     private var clients: [SimulatedClient] = []
@@ -100,6 +110,13 @@ package final class SimulationRun {
                 world: cluster.world, nodes: cluster.nodes, keys: keys,
                 everyMilliseconds: interval, seed: seed)
         }
+        wiper = options.wipesEveryMilliseconds.map { [cluster] interval in
+            NodeDriver(
+                world: cluster.world, nodes: cluster.nodes, network: cluster.network,
+                observer: cluster.observer, regions: options.regions, everyMilliseconds: interval,
+                seed: seed,
+                report: { log.add(.ended(node: $0, reason: "its disk is lost")) })
+        }
         for node in cluster.nodes {
             node.onLost = { [injector] error in
                 log.add(.ended(node: node.number, reason: "\(error)"))
@@ -140,6 +157,7 @@ package final class SimulationRun {
         injector.run(schedule)
         members?.start()
         splits?.start()
+        wiper?.start()
         world.run(until: faultNanoseconds)
         if world.failure == nil { comeBack() }
         if world.failure == nil { lookClosely() }
@@ -155,6 +173,8 @@ package final class SimulationRun {
             memberChanges: cluster.observer.configurations.changes,
             newPeers: cluster.observer.newPeers.count,
             splits: cluster.observer.configurations.splits,
+            wipedNodes: wiper?.wipes ?? 0, recoveries: recoveries,
+            regionsWithLosses: excused.count,
             mendedBodies: cluster.nodes.reduce(0) { $0 + $1.mendedBodies },
             snapshotsInstalled: cluster.observer.replacements,
             rarePaths: cluster.rarePaths.counts)
@@ -187,10 +207,14 @@ package final class SimulationRun {
         for client in clients { client.stop() }
         members?.stop()
         splits?.stop()
+        wiper?.stop()
         injector.heal()
         cluster.rarePaths.isQuiet = true
         // What clients still wait for comes to its end, then everything must be well.
         world.run(until: world.now + 10_000_000_000)
+        guard world.failure == nil else { return }
+        fillPlaces()
+        if world.failure == nil, options.losesQuorum, wiper?.hasCluster ?? false { loseQuorum() }
         guard world.failure == nil else { return }
         var lost = lostNodes
         for region in regionsInTheEnd() {
@@ -200,7 +224,7 @@ package final class SimulationRun {
                 world.run(until: world.now + 5_000_000_000)
             }
             // Where most copies are gone nobody can lead; that nobody lied is what the history shows.
-            guard options.nodes - lostNodes > options.nodes / 2 || members != nil else { return }
+            guard options.nodes - lostNodes > options.nodes / 2 || mayMove else { return }
             let id = region.id
             if cluster.leader(of: region.key) == nil, mayLackLeader(id) { return }
             guard cluster.leader(of: region.key) != nil else {
@@ -259,6 +283,20 @@ package final class SimulationRun {
             cluster.observer.configurations.newest.filter { !$0.isSystem }.map(\.range))
     }
 
+    /// Whoever lost its disk is replaced everywhere, in a while.
+    private func fillPlaces() {
+        let world = cluster.world
+        guard let wiper else { return }
+        for _ in 0..<90 where !wiper.isWhole && world.failure == nil {
+            world.run(until: world.now + 1_000_000_000)
+        }
+        if world.failure == nil, !wiper.isWhole {
+            world.fail(
+                "a node lost its disk, and is not replaced a minute and a half later: "
+                    + wiper.standing, region: wiper.openRegion?.rawValue)
+        }
+    }
+
     /// The digests of a region's replicas, asked again for two seconds while they stand at different
     /// places: a leader appends for itself, too (compactions), between two answers.
     private func settledDigests(
@@ -283,13 +321,16 @@ package final class SimulationRun {
     /// for what an old one left to be cleared away. Who is none any more may not know it yet.
     private func holders(_ id: RegionID) -> Set<Int> {
         let view = cluster.nodes.lazy.compactMap { $0.lane?.memberView(of: id) }.first
-        guard members != nil, let view else {
+        guard mayMove, let view else {
             return Set(cluster.nodes.filter { !$0.isLost }.map(\.number))
         }
         return Set(
             view.descriptor.peers.compactMap { cluster.network.number(of: $0.node) }
                 .filter { !(cluster.nodes[$0].lane?.isClearing(id) ?? false) })
     }
+
+    /// Whether regions may have other members than at their beginning.
+    private var mayMove: Bool { members != nil || wiper != nil }
 
     /// Whether disks lose the last good copy, too.
     private var losesAllCopies: Bool { injector.corruptible.count == options.nodes }

@@ -22,6 +22,9 @@ package enum Scenario: String, CaseIterable, Sendable {
     case members
     /// Regions are divided all the while, and their members change, under the same faults.
     case splits
+    /// Disks are lost as a whole, their nodes come back empty as new ones, and in the end most nodes may die
+    /// for good; under any faults but those of what disks hold.
+    case nodes
     /// None: how things are meant to be.
     case calm
 
@@ -41,7 +44,7 @@ package enum Scenario: String, CaseIterable, Sendable {
             ]
         case .time: [.pause, .slowProcess, .clockJump, .clockDrift, .isolation, .kill]
         case .rot: [.rot, .rottenEntries, .kill, .powerCut]
-        case .members, .splits:
+        case .members, .splits, .nodes:
             FaultKind.allCases.filter {
                 ![.rot, .corruption, .misdirection, .rottenEntries].contains($0)
             }
@@ -96,6 +99,10 @@ package struct SwarmOptions: Sendable {
     package var membersEveryMilliseconds: UInt64?
     /// Some region is divided once in so many milliseconds on average; nil: never.
     package var splitsEveryMilliseconds: UInt64?
+    /// A node loses its disk once in so many milliseconds on average, while all places are filled; nil: never.
+    package var wipesEveryMilliseconds: UInt64?
+    /// Whether most nodes die for good in the end, and the others go on.
+    package var losesQuorum = false
     /// Of a hundred points in the code, how many may take their rare path; 0: none ever does.
     package var rarePercent: UInt64 = 0
     /// Which kinds of fault occur, and how often: one per this many milliseconds on average.
@@ -146,6 +153,7 @@ package struct SwarmOptions: Sendable {
         faultEveryMilliseconds = pick([200, 500, 1000, 3000])
         drawRest(seed)
         drawSnapshots(seed)
+        if scenario == .nodes { drawNodes(seed) }
         guard scenario == .members || scenario == .splits else { return }
         // New peers begin with snapshots.
         leavesBehind = true
@@ -169,6 +177,14 @@ package struct SwarmOptions: Sendable {
         snapshotChunkBytes = pick([256, 4096, 512 << 10])
         forgetsState = pick([false, false, false, true])
         if forgetsState { appliesInline = true }
+    }
+
+    private mutating func drawNodes(_ seed: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x4e4f_4445)
+        // New peers begin with snapshots.
+        leavesBehind = true
+        wipesEveryMilliseconds = [1000, 3000, 8000][Int(random.next() % 3)]
+        losesQuorum = random.oneIn(2)
     }
 
     /// Drawn apart, so that the choices above stay those of the seed.
@@ -223,6 +239,8 @@ package struct SwarmOptions: Sendable {
                 + "\(raft.inflightBytes) B in flight",
             membersEveryMilliseconds.map { "members change every \($0) ms" } ?? "members stay",
             splitsEveryMilliseconds.map { "a split every \($0) ms" } ?? "no splits",
+            wipesEveryMilliseconds.map { "a disk lost every \($0) ms" } ?? "disks stay",
+            losesQuorum ? "most nodes die in the end" : "nodes stay",
             "pages of \(raft.committedBytesPerReady) B", "\(raft.uncommittedBytes) B uncommitted",
             "\(rarePercent) % of the rare paths on",
         ]

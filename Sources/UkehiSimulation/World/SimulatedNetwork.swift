@@ -41,7 +41,7 @@ final class SimulatedNetwork {
     private var swallowed: [ClosedRange<UInt64>?] = []
     /// When the last packet of each link arrives, where packets keep their order.
     private var lastArrival: [[UInt64]] = []
-    /// Which node answers at which number, once it is known; it never changes.
+    /// Which node answers at which number, once it is known; another one only after its disk was wiped.
     private var nodeIDs: [NodeID?]
     /// Packets that faults have lost, doubled and held up so far.
     private(set) var lost = 0
@@ -67,6 +67,9 @@ final class SimulatedNetwork {
         nodeIDs[number] = endpoints[number].events?.localHello().node
         return nodeIDs[number]
     }
+
+    /// The directory at this number is another one from now on.
+    func forget(_ number: Int) { nodeIDs[number] = nil }
 
     func number(of node: NodeID) -> Int? {
         endpoints.indices.first { nodeID(of: $0) == node }
@@ -199,6 +202,8 @@ final class SimulatedTransport: Transport, @unchecked Sendable {
     private var peers: [Int] = []
     /// Nodes whose present life this one has shaken hands with, by number.
     private var sessions: [Int: UInt32] = [:]
+    /// What was last heard of those that had no node id, or were called by one that had none.
+    private var unnamed: [Int: Hello] = [:]
     /// Nodes that were reported unreachable since the last handshake.
     private var reported: Set<Int> = []
 
@@ -226,11 +231,24 @@ final class SimulatedTransport: Transport, @unchecked Sendable {
         dial()
     }
 
-    /// Calls whom it has no session with, again and again.
+    override func dial(_ addresses: [String]) {
+        for address in addresses {
+            guard
+                let number = SimulatedTransport.number(
+                    of: address, among: network.endpoints.count), !peers.contains(number)
+            else { continue }
+            peers.append(number)
+        }
+    }
+
+    /// Calls whom it has no session with, again and again; and says hello again where one side has no
+    /// node id yet.
     private func dial() {
         let pause = UInt64.random(in: 20_000_000...200_000_000, using: &random)
         network.world.schedule(after: pause, of: process) { [self] in
-            for peer in peers where !isConnected(to: peer) { shakeHands(with: peer) }
+            for peer in peers where !isConnected(to: peer) || unnamed[peer] != nil {
+                shakeHands(with: peer)
+            }
             dial()
         }
     }
@@ -241,13 +259,23 @@ final class SimulatedTransport: Transport, @unchecked Sendable {
             !network.isBlocked(from: number, to: peer), !network.isBlocked(from: peer, to: number)
         else { return }
         let address = SimulatedTransport.address(of: peer)
-        if case .refuse(let reason) = remote.judge(events.localHello(), dialed: nil) {
-            return events.refused(reason, dialed: address)
+        let mine = events.localHello()
+        let theirs = remote.localHello()
+        switch remote.judge(mine, dialed: nil) {
+        case .accept: break
+        case .refuse(let reason): return events.refused(reason, dialed: address)
+        case .dismiss(let reason): return events.dismissed(reason, by: address)
         }
-        if case .refuse = events.judge(remote.localHello(), dialed: address) { return }
+        switch events.judge(theirs, dialed: address) {
+        case .accept: break
+        case .refuse: return
+        case .dismiss(let reason): return remote.dismissed(reason, by: mine.address)
+        }
+        let isNews = !isConnected(to: peer) || unnamed[peer] != theirs
+        unnamed[peer] = mine.node == nil || theirs.node == nil ? theirs : nil
         sessions[peer] = other.process.life
         reported.remove(peer)
-        events.connected(remote.localHello(), dialed: address)
+        if isNews { events.connected(theirs, dialed: address) }
     }
 
     /// A session lasts as long as both processes; each side dials its own.
@@ -287,5 +315,6 @@ final class SimulatedTransport: Transport, @unchecked Sendable {
     func end() {
         events = nil
         sessions = [:]
+        unnamed = [:]
     }
 }

@@ -69,6 +69,21 @@ struct NodeNames {
         topology.nodes.first { $0.node == node }?.name ?? "\(node)"
     }
 
+    /// Whether it is no node of the cluster any more, and some region still counts on it.
+    func isGone(_ node: NodeID) -> Bool {
+        topology.nodes.first { $0.node == node }?.isGone ?? false
+    }
+
+    /// What to do about nodes that are gone; nil: there are none.
+    var advice: String? {
+        let gone = topology.nodes.filter(\.isGone)
+        guard !gone.isEmpty else { return nil }
+        return gone.map { node in
+            "\(node.name) is no node of the cluster any more, and regions still count on it: "
+                + "ukehi member replace \(node.node) --with NODE --all"
+        }.joined(separator: "\n")
+    }
+
     /// The node of a name or an id as `n3` or `3`.
     func node(_ text: String) throws -> NodeID {
         if let known = topology.nodes.first(where: { $0.name == text }) { return known.node }
@@ -78,6 +93,12 @@ struct NodeNames {
         }
         let names = topology.nodes.map(\.name).joined(separator: ", ")
         throw ValidationError("\(text) is no node of the cluster, which has \(names)")
+    }
+
+    /// The same for one that may be gone, and that no region counts on any more: `n3`.
+    func pastNode(_ text: String) throws -> NodeID {
+        if text.hasPrefix("n"), let raw = UInt64(text.dropFirst()) { return NodeID(raw) }
+        return try node(text)
     }
 
     func nodes(_ list: String) throws -> [NodeID] {
@@ -111,7 +132,10 @@ extension MemberCommand {
                         MemberText.add(report, names, to: &table)
                     }
                 }
-                if !connection.json { for line in table.lines { printLine(line) } }
+                if !connection.json {
+                    for line in table.lines { printLine(line) }
+                    if let advice = names.advice { printLine(advice) }
+                }
             }
         }
     }
@@ -197,7 +221,7 @@ extension MemberCommand {
 
         func run() async throws {
             try await change(selection, waiting, connection) { names, present in
-                let old = try names.node(node)
+                let old = try names.pastNode(node)
                 return present.filter { $0 != old }
             }
         }
@@ -215,7 +239,7 @@ extension MemberCommand {
 
         func run() async throws {
             try await change(selection, waiting, connection) { names, present in
-                let (old, new) = (try names.node(node), try names.node(new))
+                let (old, new) = (try names.pastNode(node), try names.node(new))
                 // Asked again when it is half done, the old one may be gone.
                 guard present.contains(old) || present.contains(new) else { return present }
                 return present.filter { $0 != old && $0 != new } + [new]

@@ -18,9 +18,14 @@ enum MemberText {
             table.append([
                 "\(report.region.rawValue)", "\(report.epoch)", "\(member.peer)",
                 names.name(member.node), isLeader ? "leader" : role(member.roles),
-                "\(lag(member, report))", member.isActive ? "answers" : "silent",
+                "\(lag(member, report))", standing(member, names),
             ])
         }
+    }
+
+    private static func standing(_ member: MemberInfo, _ names: NodeNames) -> String {
+        if names.isGone(member.node) { return "gone" }
+        return member.isActive ? "answers" : "silent"
     }
 
     private static func lag(_ member: MemberInfo, _ report: MemberReport) -> UInt64 {
@@ -58,6 +63,7 @@ enum MemberText {
                             ("role", .string(role(member.roles))),
                             ("behind", .int(Int(clamping: lag(member, report)))),
                             ("answers", .bool(member.isActive)),
+                            ("gone", .bool(names.isGone(member.node))),
                         ])
                     })
             ),

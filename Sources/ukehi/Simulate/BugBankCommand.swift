@@ -119,6 +119,9 @@
             case .splitEpochUnchecked, .splitNotAtomic, .childBirthVolatile, .parentGoesEarly,
                 .servesGivenAway, .childRevisionReset, .leadsFirstTermAgain, .replaysBeforeSplit:
                 .splits
+            case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoversByAppliedIndex,
+                .recoveryNotDurable:
+                .nodes
             default: .swarm
             }
         }

@@ -61,6 +61,10 @@ enum SimulationWorker {
             ("undecided_histories", .int(result.undecided)),
             ("refused_nodes", .int(result.refusedNodes)),
             ("member_changes", .int(result.memberChanges)), ("splits", .int(result.splits)),
+            ("member_changes", .int(result.memberChanges)),
+            ("wiped_nodes", .int(result.wipedNodes)),
+            ("recoveries", .int(result.recoveries)),
+            ("regions_with_losses", .int(result.regionsWithLosses)),
             ("mended_bodies", .int(result.mendedBodies)),
             ("snapshots_installed", .int(result.snapshotsInstalled)),
             (

@@ -1,0 +1,98 @@
+// A peer that leads without those that are dead, from the order to the change that takes them out (RULES 74).
+//
+//   ordered   durable in the identity file ──▶ the core counts the survivors alone ──▶ an election, as any
+//   leads     proposes the change that removes the dead; an entry of the log like others, so that every
+//             replica comes to the same members by itself, and so does every later one
+//   applied   nobody absent is a member any more: the order is over
+//
+// Survivors that are not chosen count as before, and so can neither be elected nor commit: nobody but the
+// chosen peer can lead, whose log is the greatest.
+
+import Logging
+import UkehiBase
+import UkehiRaft
+import UkehiState
+
+extension Lane {
+    /// Whom this lane hears, and how its peers stand.
+    func survey() -> (heard: [NodeID], standings: [PeerStanding]) {
+        let lately = UInt64(Limits.secondsHeard * 1000 / options.tickMilliseconds)
+        let heard = outboxes.filter { $0.heardTick > 0 && $0.heardTick + lately >= ticks }
+            .map(\.node)
+        return (heard, orderedRegions.map { standing($0) })
+    }
+
+    private func standing(_ region: Region) -> PeerStanding {
+        let raft = region.raft.status
+        let newest =
+            region.birth.naming.epoch.confVersion > region.descriptor.epoch.confVersion
+            ? region.birth.naming : region.descriptor
+        return PeerStanding(
+            peer: region.peer, descriptor: newest, isLeader: region.raft.isLeader,
+            leader: region.raft.leader == .none
+                ? nil : newest.node(of: region.raft.leader) ?? node,
+            term: raft.hardState.term, lastTerm: region.raft.lastTerm,
+            lastIndex: region.raft.lastIndex, committed: raft.hardState.commit,
+            applied: region.applied,
+            isDamaged: !region.holes.isEmpty || region.replacement != nil,
+            hasChanges: !region.handedChanges.isEmpty || !region.heldApplies.isEmpty)
+    }
+
+    /// A peer of this lane is to lead without those on absent nodes. The order is durable.
+    func force(_ order: ForcedPeer, without absent: Set<NodeID>) {
+        guard let region = regions[order.region], region.peer == order.peer, !region.isClosed else {
+            return
+        }
+        region.absent = absent
+        region.aim = nil
+        logger.warning(
+            "a region is led without its dead peers",
+            metadata: [
+                "region": "\(region.id)", "peer": "\(region.peer)",
+                "last": "\(region.raft.lastTerm).\(region.raft.lastIndex)",
+            ])
+        takeForced(region.descriptor, region)
+        observer?.forced(region.descriptor, peer: region.peer, absent: absent)
+        region.firstCampaigns = max(region.firstCampaigns, 9)
+        markDirty(region)
+        if !isInPass { scheduleLocally() }
+    }
+
+    /// The core takes a region's members as the forced peer counts them.
+    func takeForced(_ descriptor: RegionDescriptor, _ region: Region) {
+        do throws(RaftError) {
+            try region.raft.forceConfiguration(
+                descriptor.configuration(without: region.absent, led: region.peer))
+        } catch {
+            invariant(false, "\(region.id): the core does not take the survivors: \(error)")
+        }
+    }
+
+    /// Takes the next step to members that are all there; once a second.
+    func driveRecovery(_ region: Region) {
+        guard let change = region.descriptor.removing(region.absent, led: region.peer) else {
+            region.absent = []
+            host?.recovered(region.id, peer: region.peer)
+            return
+        }
+        guard region.isLeader, region.raft.isLeader, !memberView(of: region).isPending else {
+            return
+        }
+        let next: ConfigurationChange
+        if region.descriptor.isJoint {
+            // The core leaves it by itself where that was asked for.
+            guard !region.descriptor.leavesJoint else { return }
+            next = .leaveJoint
+        } else {
+            next = change
+        }
+        do throws(RaftError) {
+            try region.raft.proposeConfChange(next)
+        } catch {
+            logger.debug(
+                "the dead cannot be removed yet",
+                metadata: ["region": "\(region.id)", "reason": "\(error)"])
+        }
+        markDirty(region)
+    }
+}

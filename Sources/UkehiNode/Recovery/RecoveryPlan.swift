@@ -1,0 +1,281 @@
+// From what survivors say to what is done about lost quorums (RULES 74). Pure: surveys in, a plan out; the
+// same surveys give the same plan and the same fingerprint.
+//
+//   region   most of its voters survive                      -> nothing is done
+//            not enough of them do, but some peer            -> whoever has the greatest (last term, last
+//                                                               index) leads the survivors
+//            no peer that ever had anything                  -> lost; a plan with it is not carried out
+//
+// By Raft's log, never by what is applied: what a majority has acknowledged is in the logs of that majority,
+// and the greatest log of those that are left has all of it that is left.
+
+package import UkehiBase
+package import UkehiRaft
+import UkehiState
+
+/// What becomes of one region.
+package struct RegionRecovery: Hashable, Sendable {
+    package enum Verdict: Hashable, Sendable {
+        /// Its survivors are enough.
+        case healthy
+        /// This peer leads the survivors.
+        case leads(PeerID, on: NodeID)
+        /// Nobody has it.
+        case lost
+    }
+    package var region: RegionID
+    package var range: KeyRange
+    package var verdict: Verdict
+    /// Nodes with a peer of it that survive, and that do not, ascending.
+    package var survivors: [NodeID]
+    package var gone: [NodeID]
+    /// Where the chosen log ends.
+    package var lastTerm: Term
+    package var lastIndex: LogIndex
+    /// The last entry that some survivor knows to be committed.
+    package var committed: LogIndex
+    /// Entries behind it that survive: nobody here knows whether they were acknowledged; they will be
+    /// committed.
+    package var undecided: UInt64 { lastIndex > committed ? lastIndex - committed : 0 }
+    /// Whether those that are gone may have acknowledged entries that nobody has any more. How many cannot be
+    /// known here.
+    package var mayLose: Bool
+}
+
+/// What is done about lost quorums.
+package struct RecoveryPlan: Hashable, Sendable {
+    package var cluster: ClusterID
+    /// Declared dead by it, ascending.
+    package var dead: [NodeID]
+    /// Who carries it out, ascending.
+    package var survivors: [NodeID]
+    /// As it will be.
+    package var registry: NodeRegistry
+    /// Ascending.
+    package var regions: [RegionRecovery]
+    /// Why it must not be carried out; empty: it may be.
+    package var refusals: [String]
+
+    /// Regions that get a leader by it.
+    package var forced: [RegionRecovery] {
+        regions.filter { if case .leads = $0.verdict { true } else { false } }
+    }
+    package var lost: [RegionRecovery] { regions.filter { $0.verdict == .lost } }
+
+    /// Tells this plan from every other: who confirms it confirms this one.
+    package var fingerprint: String {
+        var writer = ByteWriter(chunkCapacity: 1024)
+        writer.append(cluster.high)
+        writer.append(cluster.low)
+        for nodes in [dead, survivors] {
+            writer.append(UInt32(nodes.count))
+            for node in nodes { writer.append(node.rawValue) }
+        }
+        registry.encode(into: &writer)
+        for region in forced {
+            writer.append(region.region.rawValue)
+            if case .leads(let peer, _) = region.verdict { writer.append(peer.rawValue) }
+            writer.append(region.lastTerm.rawValue)
+            writer.append(region.lastIndex.rawValue)
+        }
+        let bytes = writer.take()
+        let text = String(CRC32C.checksum(bytes), radix: 16)
+        return String(repeating: "0", count: 8 - text.count) + text
+    }
+
+    /// What `node` is ordered to do in the second phase.
+    package func order(for node: NodeID) -> RecoveryOrder {
+        let leads = forced.compactMap { region -> RecoveryOrder.Lead? in
+            guard case .leads(let peer, node) = region.verdict else { return nil }
+            return RecoveryOrder.Lead(
+                region: region.region, peer: peer, lastTerm: region.lastTerm,
+                lastIndex: region.lastIndex)
+        }
+        return RecoveryOrder(cluster: cluster, registry: registry, leads: leads)
+    }
+
+    /// What every survivor is ordered to do in the first phase: to know who is dead.
+    package var preparation: RecoveryOrder {
+        RecoveryOrder(cluster: cluster, registry: registry, leads: [])
+    }
+}
+
+extension RecoveryPlan {
+    /// The plan for these dead, from what everybody else says.
+    ///
+    /// - Parameters:
+    ///   - dead: As the operator says.
+    ///   - surveys: At least one; of every node that is not dead, or the plan refuses itself.
+    package static func make(dead: Set<NodeID>, surveys: [RecoverySurvey]) -> RecoveryPlan {
+        invariant(!surveys.isEmpty, "a plan needs a survivor")
+        let surveys = surveys.sorted { $0.node < $1.node }
+        let newest = surveys.dropFirst().reduce(surveys[0].registry) {
+            $1.registry.isNewer(than: $0) ? $1.registry : $0
+        }
+        let known = dead.filter { newest.node($0) != nil }
+        // Carried out once more, for what came to be lost meanwhile or was not finished.
+        let isDeclared = known.allSatisfy { newest.node($0)?.standing != .present }
+        var plan = RecoveryPlan(
+            cluster: surveys[0].cluster, dead: dead.sorted(), survivors: surveys.map(\.node),
+            registry: isDeclared ? newest : newest.declaringDead(known), regions: [],
+            refusals: [])
+        plan.refusals = refusals(dead, surveys, newest)
+        let present = Set(plan.registry.present.map(\.node)).intersection(plan.survivors)
+        let regions = Set(
+            surveys.flatMap { $0.standings.map(\.region) + $0.elsewhere.map(\.region) })
+        for region in regions.sorted() {
+            let own = surveys.compactMap { survey in
+                survey.standings.first { $0.region == region }.map { (survey.node, $0) }
+            }
+            plan.add(region, own, surveys.flatMap(\.elsewhere), present)
+        }
+        return plan
+    }
+
+    private static func refusals(
+        _ dead: Set<NodeID>, _ surveys: [RecoverySurvey], _ registry: NodeRegistry
+    ) -> [String] {
+        var refusals: [String] = []
+        func name(_ node: NodeID) -> String { registry.node(node)?.name ?? "\(node)" }
+        for node in dead.sorted() where registry.node(node) == nil {
+            refusals.append("The cluster has no node \(node).")
+        }
+        let asked = Set(surveys.map(\.node))
+        for node in registry.present where !dead.contains(node.node) && !asked.contains(node.node) {
+            refusals.append(
+                "\(node.name) does not answer and is not named as dead. Start it, or name it, too.")
+        }
+        for survey in surveys {
+            if dead.contains(survey.node) {
+                refusals.append("\(name(survey.node)) answers: it is not dead.")
+            }
+            for node in survey.heard where dead.contains(node) {
+                refusals.append(
+                    "\(name(node)) spoke to \(name(survey.node)) a moment ago. If it is dead, ask "
+                        + "again in a few seconds.")
+            }
+            if survey.cluster != surveys[0].cluster {
+                refusals.append("\(survey.node) is of another cluster.")
+            }
+        }
+        return refusals
+    }
+
+    private mutating func add(
+        _ region: RegionID, _ own: [(node: NodeID, standing: PeerStanding)],
+        _ elsewhere: [RegionDescriptor], _ present: Set<NodeID>
+    ) {
+        // The newest configuration that a survivor has applied; of those that have no peer, what they know.
+        let descriptors =
+            own.isEmpty
+            ? elsewhere.filter { $0.region == region } : own.map(\.standing.descriptor)
+        guard
+            let descriptor = descriptors.max(by: { $0.epoch.confVersion < $1.epoch.confVersion })
+        else { return }
+        let holders = own.filter { entry in
+            descriptor.peer(on: entry.node)?.peer == entry.standing.peer
+        }
+        let alive = Set(holders.map(\.node)).intersection(present)
+        var entry = RegionRecovery(
+            region: region, range: descriptor.range, verdict: .healthy,
+            survivors: holders.map(\.node),
+            gone: descriptor.peers.map(\.node).filter { !alive.contains($0) }.sorted(),
+            lastTerm: .zero, lastIndex: .zero,
+            committed: holders.map(\.standing.committed).max() ?? .zero, mayLose: false)
+        let chosen = holders.max { left, right in
+            #if BugBank
+                if PlantedBug.recoversByAppliedIndex.isPlanted {
+                    return (left.standing.applied, left.node) < (right.standing.applied, right.node)
+                }
+            #endif
+            func rank(_ entry: (node: NodeID, standing: PeerStanding)) -> Int {
+                descriptor.member(entry.standing.peer)?.roles.contains(.voter) ?? false ? 1 : 0
+            }
+            guard left.standing.position == right.standing.position else {
+                return left.standing.position < right.standing.position
+            }
+            return rank(left) == rank(right) ? left.node > right.node : rank(left) < rank(right)
+        }
+        if let chosen {
+            entry.lastTerm = chosen.standing.lastTerm
+            entry.lastIndex = chosen.standing.lastIndex
+        }
+        defer { regions.append(entry) }
+        if descriptor.hasQuorum(of: alive) { return }
+        guard let chosen, chosen.standing.lastIndex > .zero else {
+            entry.verdict = .lost
+            entry.mayLose = true
+            refusals.append(
+                "Region \(region.rawValue): none of the survivors has any of it. It stays lost until a "
+                    + "backup is restored; leave the cluster as it is, or bring one of "
+                    + "\(entry.gone.map { "\($0)" }.joined(separator: ", ")) back.")
+            return
+        }
+        entry.verdict = .leads(chosen.standing.peer, on: chosen.node)
+        entry.mayLose =
+            descriptor.hasQuorum(of: Set(entry.gone))
+            || holders.contains { $0.standing.hasChanges }
+        for (node, standing) in holders {
+            if standing.isDamaged {
+                refusals.append(
+                    "Region \(region.rawValue): the log on \(node) has entries that cannot be read. "
+                        + "See `ukehi wal verify`; a recovery could lose more than has to be lost.")
+            }
+            if standing.isLeader || standing.leader != nil {
+                refusals.append(
+                    "Region \(region.rawValue): \(node) knows a leader"
+                        + (standing.leader.map { ", \($0)" } ?? "")
+                        + ". Ask again when an election timeout has passed.")
+            }
+        }
+    }
+}
+
+extension RegionDescriptor {
+    /// Whether the voters on `nodes` decide, in both halves of a joint configuration.
+    package func hasQuorum(of nodes: Set<NodeID>) -> Bool {
+        [PeerRoles.voter, .outgoingVoter].allSatisfy { half in
+            let voters = peers.filter { $0.roles.contains(half) }
+            let alive = voters.count { nodes.contains($0.node) }
+            return voters.isEmpty || alive > voters.count / 2
+        }
+    }
+
+    /// The membership as a peer counts it that leads without those on absent nodes: it votes itself, and in
+    /// a half of which nobody is left it stands for all of them (RULES 74).
+    package func configuration(
+        without absent: Set<NodeID>, led peer: PeerID
+    ) -> ConfigurationState {
+        let gone = Set(peers.filter { absent.contains($0.node) }.map(\.peer))
+        var state = configuration
+        func left(_ half: [PeerID]) -> [PeerID] { half.filter { !gone.contains($0) } }
+        state.voters = left(state.voters)
+        // Whoever has the greatest log leads, whatever it was before.
+        if !state.voters.contains(peer) { state.voters.append(peer) }
+        if !state.votersOutgoing.isEmpty {
+            state.votersOutgoing = left(state.votersOutgoing)
+            if state.votersOutgoing.isEmpty { state.votersOutgoing = [peer] }
+        }
+        let voters = Set(state.voters + state.votersOutgoing)
+        state.learners.removeAll { gone.contains($0) || voters.contains($0) }
+        state.learnersNext.removeAll {
+            gone.contains($0) || !state.votersOutgoing.contains($0) || state.voters.contains($0)
+        }
+        return state
+    }
+
+    /// The change that takes those on absent nodes out of the region; nil: there are none.
+    package func removing(
+        _ absent: Set<NodeID>, led peer: PeerID
+    ) -> ConfigurationChange? {
+        let gone = peers.filter { absent.contains($0.node) }
+        guard !gone.isEmpty else { return nil }
+        var steps: [ConfigurationChange.Step] = []
+        if let chosen = member(peer), !chosen.roles.contains(.voter) {
+            steps.append(.init(.addVoter, peer))
+        }
+        steps += gone.map { .init(.remove, $0.peer) }
+        let context = MemberContext(confVersion: epoch.confVersion, places: [])
+        return ConfigurationChange(steps, context: context.encoded())
+    }
+}

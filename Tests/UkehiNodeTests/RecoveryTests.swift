@@ -1,0 +1,223 @@
+import Synchronization
+import Testing
+import UkehiBase
+import UkehiEnvironment
+import UkehiSimulation
+import UkehiState
+
+@testable import UkehiNode
+
+/// RULES 74: survivors go on without the dead, on an operator's word alone, and say what may be lost.
+@Suite("Recovery from a lost quorum")
+struct RecoveryTests {
+    private func survey(_ number: Int, _ cluster: TestCluster) -> RecoverySurvey? {
+        ask(number, Bytes(), cluster)
+    }
+
+    private func ask(_ number: Int, _ body: Bytes, _ cluster: TestCluster) -> RecoverySurvey? {
+        let tag = cluster.submit(number, .recovery(body), key: Bytes())
+        cluster.settle()
+        guard case .recovery(let bytes)? = cluster.sink.replies[tag] else { return nil }
+        return try? RecoverySurvey.decode(bytes)
+    }
+
+    private func plan(
+        _ dead: [UInt64], of survivors: [Int], _ cluster: TestCluster
+    ) throws -> RecoveryPlan {
+        let surveys = try survivors.map { try #require(survey($0, cluster)) }
+        return RecoveryPlan.make(dead: Set(dead.map { NodeID($0) }), surveys: surveys)
+    }
+
+    private func carryOut(_ plan: RecoveryPlan, _ survivors: [Int], _ cluster: TestCluster) -> Bool
+    {
+        let prepared = survivors.allSatisfy {
+            ask($0, plan.preparation.encoded(), cluster) != nil
+        }
+        return prepared
+            && survivors.allSatisfy { number in
+                guard let node = cluster.members[number].core?.nodeID else { return false }
+                return ask(number, plan.order(for: node).encoded(), cluster) != nil
+            }
+    }
+
+    private func members(_ cluster: TestCluster, _ number: Int, _ region: RegionID) -> [NodeID] {
+        var found: [NodeID] = []
+        cluster.members[number].executor.ticking?.forEachPeer { peer, _ in
+            if peer.region == region { found = peer.descriptor.peers.map(\.node) }
+        }
+        return found
+    }
+
+    private func value(_ key: Bytes, _ cluster: TestCluster, at number: Int) -> Bytes? {
+        guard case .value(let value)? = cluster.read(key, at: number) else { return nil }
+        return value?.value
+    }
+
+    @Test(
+        "one of three goes on alone, keeps what it has, and takes new nodes; the dead are refused")
+    func oneOfThree() throws {
+        let cluster = TestCluster(nodes: 3, regions: 2)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        guard case .command(.applied)? = try cluster.write(.put(key: "k", value: "v")) else {
+            Issue.record("the cluster does not write")
+            return
+        }
+        cluster.pass(milliseconds: 1000)
+        cluster.crash(1, seed: 1)
+        cluster.crash(2, seed: 2)
+        // A moment ago they spoke, and led some regions.
+        let early = try self.plan([2, 3], of: [0], cluster)
+        #expect(!early.refusals.isEmpty)
+        cluster.pass(milliseconds: 8000)
+        // Who is not dead has to answer.
+        let partial = try self.plan([2], of: [0], cluster)
+        #expect(!partial.refusals.isEmpty)
+        let plan = try self.plan([2, 3], of: [0], cluster)
+        #expect(plan.refusals.isEmpty, "\(plan.refusals)")
+        #expect(plan.forced.count == 3)
+        #expect(plan.forced.allSatisfy { $0.mayLose })
+        let again = try self.plan([2, 3], of: [0], cluster)
+        #expect(plan.fingerprint == again.fingerprint)
+        #expect(carryOut(plan, [0], cluster))
+        cluster.pass(milliseconds: 8000)
+        #expect(value("k", cluster, at: 0) == "v", "\(cluster.dump())")
+        for region in [RegionID.system, RegionID(2), RegionID(3)] {
+            #expect(members(cluster, 0, region) == [NodeID(1)])
+        }
+        guard case .command(.applied)? = try cluster.write(.put(key: "k", value: "w")) else {
+            Issue.record("the survivor does not write")
+            return
+        }
+        // It is over, and survives.
+        #expect(cluster.members[0].core?.state.withLock { $0.identity.forced }.isEmpty == true)
+        cluster.crash(0, seed: 3)
+        try cluster.start(0)
+        cluster.pass(milliseconds: 3000)
+        #expect(value("k", cluster, at: 0) == "w")
+        #expect(cluster.failures.isEmpty)
+        // One of the dead is found again.
+        try cluster.start(2)
+        cluster.pass(milliseconds: 3000)
+        #expect(cluster.failures.codes == [.identity])
+        // Empty it joins as a new one, under an id that nobody had.
+        cluster.crash(2, seed: 4)
+        cluster.members[2].fileSystem = SimulatedFileSystem()
+        try cluster.start(2)
+        cluster.pass(milliseconds: 8000)
+        let node = try #require(cluster.members[2].core?.nodeID)
+        #expect(node.rawValue > 1 << 24)
+        #expect(cluster.failures.codes == [.identity])
+    }
+
+    @Test("of two survivors of five the one with the greater log leads, and nothing else changes")
+    func twoOfFive() throws {
+        let cluster = TestCluster(nodes: 5, regions: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        // Node 5 hears nothing of the last writes.
+        cluster.network.drops = { $0.to == NodeID(5) }
+        for number in 0..<5 {
+            _ = try cluster.write(.put(key: "k", value: Bytes("v\(number)")))
+        }
+        cluster.network.drops = { _ in false }
+        for number in 0..<3 { cluster.crash(number, seed: UInt64(number)) }
+        cluster.pass(milliseconds: 8000)
+        let plan = try self.plan([1, 2, 3], of: [3, 4], cluster)
+        #expect(plan.refusals.isEmpty, "\(plan.refusals)")
+        let region = try #require(plan.forced.first { $0.region == RegionID(2) })
+        guard case .leads(_, let node) = region.verdict else { return }
+        #expect(node == NodeID(4))
+        #expect(carryOut(plan, [3, 4], cluster))
+        cluster.pass(milliseconds: 8000)
+        #expect(value("k", cluster, at: 3) == "v4", "\(cluster.dump())")
+        for number in [3, 4] {
+            #expect(members(cluster, number, RegionID(2)) == [NodeID(4), NodeID(5)])
+        }
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("a chosen peer that restarts before it has led leads all the same")
+    func restart() throws {
+        let cluster = TestCluster(nodes: 3, regions: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        _ = try cluster.write(.put(key: "k", value: "v"))
+        cluster.pass(milliseconds: 1000)
+        cluster.crash(1, seed: 1)
+        cluster.crash(2, seed: 2)
+        cluster.pass(milliseconds: 8000)
+        let plan = try self.plan([2, 3], of: [0], cluster)
+        #expect(carryOut(plan, [0], cluster))
+        cluster.crash(0, seed: 3)
+        try cluster.start(0)
+        cluster.pass(milliseconds: 8000)
+        #expect(value("k", cluster, at: 0) == "v", "\(cluster.dump())")
+        #expect(members(cluster, 0, RegionID(2)) == [NodeID(1)])
+    }
+
+    @Test("with a quorum nothing is planned; an order for another log is refused")
+    func refused() throws {
+        let cluster = TestCluster(nodes: 3, regions: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        cluster.crash(2, seed: 2)
+        cluster.pass(milliseconds: 8000)
+        let plan = try self.plan([3], of: [0, 1], cluster)
+        #expect(plan.forced.isEmpty && plan.lost.isEmpty)
+        cluster.crash(1, seed: 1)
+        cluster.pass(milliseconds: 8000)
+        var other = try self.plan([2, 3], of: [0], cluster)
+        let position = try #require(other.regions.firstIndex { $0.region == RegionID(2) })
+        other.regions[position].lastIndex = other.regions[position].lastIndex + 1
+        #expect(!carryOut(other, [0], cluster))
+        // One with this node among the dead, or of another cluster.
+        var order = other.preparation
+        order.registry = order.registry.declaringDead([NodeID(1)])
+        #expect(ask(0, order.encoded(), cluster) == nil)
+        order = other.preparation
+        order.cluster = ClusterID(high: 9, low: 9)
+        #expect(ask(0, order.encoded(), cluster) == nil)
+    }
+
+    @Test("surveys and orders are read back, and garbage is refused")
+    func codecs() throws {
+        let record = ClusterRecord.make(
+            cluster: ClusterID(high: 1, low: 2),
+            members: [("a", "a:1", Incarnation(1)), ("b", "b:1", Incarnation(2))],
+            ranges: StaticRanges.ranges(count: 2))
+        let survey = RecoverySurvey(
+            cluster: record.cluster, node: NodeID(1), registry: record.registry,
+            heard: [NodeID(2)],
+            standings: record.regions.dropLast().map { region in
+                PeerStanding(
+                    peer: region.peers[0].peer, descriptor: region, isLeader: true,
+                    leader: NodeID(1), term: Term(3), lastTerm: Term(2), lastIndex: LogIndex(9),
+                    committed: LogIndex(8), applied: LogIndex(7), isDamaged: true,
+                    hasChanges: false)
+            }, elsewhere: Array(record.regions.suffix(1)))
+        let order = RecoveryOrder(
+            cluster: record.cluster, registry: record.registry,
+            leads: [
+                .init(
+                    region: RegionID(2), peer: PeerID(7), lastTerm: Term(2), lastIndex: LogIndex(9))
+            ])
+        #expect(try RecoverySurvey.decode(survey.encoded()) == survey)
+        #expect(try RecoveryOrder.decode(order.encoded()) == order)
+        var random = SeededRandom(seed: 11)
+        for bytes in [survey.encoded(), order.encoded()] {
+            for _ in 0..<3000 {
+                var changed = bytes.array
+                switch random.next() % 3 {
+                case 0: changed.removeLast(Int(random.next() % UInt64(changed.count)) + 1)
+                case 1: changed += [UInt8(truncatingIfNeeded: random.next())]
+                default:
+                    changed[Int(random.next() % UInt64(changed.count))] =
+                        UInt8(truncatingIfNeeded: random.next())
+                }
+                _ = try? RecoverySurvey.decode(Bytes(changed))
+                _ = try? RecoveryOrder.decode(Bytes(changed))
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+// Nodes that join, are wiped and die for good, as an operator meets them: real processes, the built
+// command, nothing else.
+
+import Foundation
+import Testing
+import Ukehi
+
+@Suite("Nodes that come and go", .serialized, .timeLimit(.minutes(5)))
+struct NodesThatComeAndGoTests {
+    private func start(
+        _ position: Int, knowing addresses: [String], _ directory: String
+    ) throws -> ServerProcess {
+        try ServerProcess(
+            position: position, addresses: addresses,
+            directory: "\(directory)/node-\(position + 1)", extra: ["--storage-state", "memory"])
+    }
+
+    /// The command's outcome, asked again until it ends with 0.
+    private func succeed(_ arguments: [String]) async throws -> Outcome {
+        var outcome = Outcome(status: 0, output: "", errors: "")
+        var tries: [String] = []
+        do {
+            try await eventually("\(arguments)") {
+                outcome = try ukehi(arguments)
+                tries.append("\(outcome.status): \(outcome.output) \(outcome.errors)")
+                return outcome.status == 0
+            }
+        } catch {
+            throw NotInTime(what: "\(arguments): \(tries.suffix(2))")
+        }
+        return outcome
+    }
+
+    private func names(_ client: Client) async -> [String] {
+        let nodes = (try? await client.topology(timeout: .seconds(5)))?.nodes ?? []
+        return nodes.map(\.name).sorted()
+    }
+
+    @Test(
+        "a fourth joins with one command, a wiped one comes back as a new one, and one survivor goes on"
+    )
+    func story() async throws {
+        try await withTemporaryDirectory { directory async throws in
+            let addresses = try freeAddresses(4)
+            let first = Array(addresses[..<3])
+            var nodes = try (0..<3).map { try start($0, knowing: first, directory) }
+            for node in nodes { try await node.ready() }
+            let client = try Client(endpoints: first)
+            let keys: [Bytes] = [0x10, 0x50, 0x90, 0xd0].map { Bytes([$0]) }
+            for key in keys { try await client.put(key, "one", timeout: .seconds(60)) }
+
+            // One command, and it is a node; one more, and it holds every region.
+            nodes.append(try start(3, knowing: addresses, directory))
+            try await eventually("node-4 is known") { await names(client).contains("node-4") }
+            let endpoint = ["--endpoint", addresses.joined(separator: ",")]
+            _ = try await succeed(
+                ["member", "replace", "node-3", "--with", "node-4", "--all"] + endpoint)
+            for key in keys { try await client.put(key, "two", timeout: .seconds(60)) }
+
+            // node-2 loses its disk, and is started as before.
+            try await nodes[1].kill()
+            try FileManager.default.moveItem(
+                atPath: "\(directory)/node-2", toPath: "\(directory)/lost")
+            nodes[1] = try start(1, knowing: first, directory)
+            try await eventually("the old node-2 is gone") {
+                await names(client).contains("node-2 (gone)")
+            }
+            let list = try await succeed(["member", "list"] + endpoint)
+            #expect(list.output.contains("ukehi member replace n2 --with"), "\(list.output)")
+            _ = try await succeed(
+                ["member", "replace", "n2", "--with", "node-2", "--all"] + endpoint)
+            for key in keys { try await client.put(key, "three", timeout: .seconds(60)) }
+            try await eventually("nobody is gone") {
+                await names(client) == ["node-1", "node-2", "node-3", "node-4"]
+            }
+
+            // The lost disk is found: nobody wants it.
+            let elsewhere = try freeAddresses(1)
+            let found = try ServerProcess(
+                position: 1, addresses: [addresses[0]] + elsewhere, directory: "\(directory)/lost",
+                extra: ["--storage-state", "memory"])
+            #expect(try await found.exitCode() == 24)
+            #expect(
+                found.printed.contains("Another data directory took the name"), "\(found.printed)")
+
+            // Two of the three that hold everything die for good, and the one that holds nothing, too.
+            for position in [1, 2, 3] { try await nodes[position].kill() }
+            let recover = [
+                "recover", "--dead", "node-2,node-3,node-4", "--endpoint", addresses[0],
+            ]
+            let plan = try await succeed(recover + ["--json"])
+            #expect(plan.output.contains("\"may_lose\":true"), "\(plan.output)")
+            let part = try #require(plan.output.firstRange(of: /"plan":"[0-9a-f]{8}"/))
+            let fingerprint = String(plan.output[part].dropFirst(8).dropLast())
+            let other = try ukehi(recover + ["--apply", "00000000"])
+            #expect(other.status == 1)
+            #expect(other.errors.contains("Nothing was done"), "\(other.errors)")
+            let done = try ukehi(recover + ["--apply", fingerprint])
+            #expect(done.status == 0, "\(done.output) \(done.errors)")
+            let alone = try Client(endpoints: [addresses[0]])
+            for key in keys {
+                let found = try await alone.get(key, mode: .linearizable, timeout: .seconds(60))
+                #expect(found?.value == "three")
+                try await alone.put(key, "four", timeout: .seconds(60))
+            }
+
+            // The dead are refused, with what to do; without their directories they come back as new nodes.
+            let dead = try start(3, knowing: addresses, directory)
+            #expect(try await dead.exitCode() == 24)
+            #expect(dead.printed.contains("declared dead"), "\(dead.printed)")
+            try FileManager.default.removeItem(atPath: "\(directory)/node-4")
+            let new = try start(3, knowing: addresses, directory)
+            try await eventually("node-4 is a node again") {
+                await names(alone).contains("node-4")
+            }
+            _ = try await succeed(
+                ["member", "add", "node-4", "--all", "--endpoint", addresses[0]])
+            for key in keys {
+                let found = try await alone.get(key, mode: .linearizable, timeout: .seconds(60))
+                #expect(found?.value == "four")
+            }
+            await client.stop()
+            await alone.stop()
+            #expect(try await new.stop(SIGTERM) == 0)
+            #expect(try await nodes[0].stop(SIGTERM) == 0)
+        }
+    }
+}
