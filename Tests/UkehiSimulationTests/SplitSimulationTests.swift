@@ -26,7 +26,8 @@ struct SplitSimulationTests {
     /// - 678665058: what had come out of a region before its kept snapshot was not opened after a restart.
     /// - 800013: a region that was forsaken by its parent had a commit index and no log.
     /// - 800220: a peer that did not know of its removal was in a new region's way.
-    @Test("pinned seeds", arguments: [(678_665_058, 0.2), (800_013, 0.3), (800_220, 0.3)])
+    /// - 68: nobody created most of a new region's peers.
+    @Test("pinned seeds", arguments: [(678_665_058, 0.2), (800_013, 0.3), (800_220, 0.3), (68, 0.5)])
     func pinned(seed: UInt64, minutes: Double) {
         let result = SimulationRun(seed: seed, minutes: minutes, scenario: .splits).run()
         #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")
