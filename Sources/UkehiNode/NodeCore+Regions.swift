@@ -156,15 +156,13 @@ extension NodeCore {
         }
         // What it would have begun with went with its parent: it has nothing.
         if found.lastIndex < birth.logBegins { seed.hardState.commit = .zero }
+        // A snapshot that is installed now replaces what the region has, not what it had when it began:
+        // that is others' meanwhile (seed 68).
+        try narrow(&seed)
         let resumed = try resume(birth, peer, applied: applied, marks) { seed.needsReset(to: $0) }
         seed.applied = resumed.applied
         if let mark = resumed.reset { seed.reset(to: mark) }
-        seed.descriptor = try descriptor(of: birth)
-        do throws(StateError) {
-            try applier.setRange(seed.current.range, of: birth.region)
-        } catch {
-            throw NodeError(error)
-        }
+        try narrow(&seed)
         try seed.check()
         #if BugBank
             if PlantedBug.leadsFirstTermAgain.isPlanted, birth.parting != nil {
@@ -175,6 +173,16 @@ extension NodeCore {
             }
         #endif
         return seed
+    }
+
+    /// The region as the state has it now, and no other keys.
+    private func narrow(_ seed: inout RegionSeed) throws(NodeError) {
+        seed.descriptor = try descriptor(of: seed.birth)
+        do throws(StateError) {
+            try applier.setRange(seed.current.range, of: seed.birth.region)
+        } catch {
+            throw NodeError(error)
+        }
     }
 
     /// Regions that were here; what they left is cleared away again, since a crash may have brought it

@@ -40,7 +40,11 @@ extension Lane {
             else { return }
             forget(position)
         }
-        guard ticks >= snapshots.restsUntil, snapshotWork.incoming.take() else { return }
+        guard ticks >= snapshots.restsUntil else { return }
+        guard snapshotWork.incoming.take() else {
+            snapshots.waiting.removeAll { $0.region == region.id }
+            return snapshots.waiting.append((region.id, message))
+        }
         let files = snapshotWork.files
         snapshots.incoming.append(
             IncomingSnapshot(
@@ -206,6 +210,14 @@ extension Lane {
 
     /// Once a tick while there are any: asks again after a silence, and gives up after a long one.
     func tendIncoming() {
+        // Each is judged again as if it came now; those that still find no room wait on.
+        if !snapshots.waiting.isEmpty {
+            let offers = snapshots.waiting
+            snapshots.waiting = []
+            for (id, offer) in offers {
+                if let region = regions[id] { consider(offer, region) }
+            }
+        }
         for position in snapshots.incoming.indices.reversed() {
             let snapshot = snapshots.incoming[position]
             guard let region = regions[snapshot.region] else {

@@ -163,7 +163,11 @@ struct SnapshotTraffic {
     /// Until this tick none is begun: a disk that has just failed one is not asked again at once.
     var restsUntil: UInt64 = 0
 
-    var isIdle: Bool { outgoing.isEmpty && incoming.isEmpty }
+    /// Offers that came while there was no room for another transfer, oldest first, the last of each region: who
+    /// made one waits long before it makes another.
+    var waiting: [(region: RegionID, offer: Message)] = []
+
+    var isIdle: Bool { outgoing.isEmpty && incoming.isEmpty && waiting.isEmpty }
 
     func outgoing(_ region: RegionID, _ peer: PeerID) -> Int? {
         outgoing.firstIndex { $0.region == region && $0.peer == peer }
