@@ -109,18 +109,12 @@
         case removalNotFlushed
 
         // Splits.
-        /// Whether the region is still as the command believes is not looked at (RULES 22, 23).
-        case splitEpochUnchecked
         /// A new region's state is not written with what divides its parent (RULES 26).
         case splitNotAtomic
         /// A region is divided before the births of the new ones are on disk.
         case childBirthVolatile
         /// A divided region goes while a crash would still need its log.
         case parentGoesEarly
-        /// Keys that a region has given away are read from it (RULES 28).
-        case servesGivenAway
-        /// A new region counts its revisions from the beginning.
-        case childRevisionReset
         /// A first leader leads its term again after a restart.
         case leadsFirstTermAgain
         /// Who was not there replays what was before a division.

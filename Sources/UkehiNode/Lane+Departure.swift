@@ -55,7 +55,7 @@ extension Lane {
             if PlantedBug.parentGoesEarly.isPlanted { region.unflushedChildren = [] }
         #endif
         // Its log is what regions that came out of it would be made of after a crash.
-        guard region.unflushedChildren.isEmpty else {
+        guard region.unflushedChildren.isEmpty, !(host?.isAwaited(region.id) ?? false) else {
             region.leavesAs = last
             return askFlushedChildren()
         }

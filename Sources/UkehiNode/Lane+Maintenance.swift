@@ -59,6 +59,7 @@ extension Lane {
             maintenanceWorker.run { lane.purge() }
         }
         if !remains.isEmpty { askCleared() }
+        letGo()
         if orderedRegions.contains(where: { !$0.hasOwnBase || !$0.unflushedChildren.isEmpty }) {
             askFlushedChildren()
         }

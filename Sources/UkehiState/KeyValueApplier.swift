@@ -252,15 +252,8 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         regions.insert(region.having(range), id)
     }
 
-    /// A key's version never goes back, whatever region it is in.
-    private func revision(_ state: RegionState) -> UInt64 {
-        #if BugBank
-            if PlantedBug.childRevisionReset.isPlanted { return 0 }
-        #endif
-        return state.revision
-    }
-
-    /// A part's state goes with the batch that divides the region: both are there, or neither is.
+    /// A part's state goes with the batch that divides the region: both are there, or neither is. It goes on
+    /// from the region's revision: a key's version never goes back, whatever region it is in.
     private func divide(
         _ part: RegionPart, from region: OpenRegion, _ state: RegionState, _ batch: any StoreBatch
     ) {
@@ -272,7 +265,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             }
         }
         let begun = RegionState(
-            applied: part.applied, appliedTerm: part.appliedTerm, revision: revision(state),
+            applied: part.applied, appliedTerm: part.appliedTerm, revision: state.revision,
             loggedTime: state.loggedTime, epoch: part.epoch)
         #if BugBank
             let isAtomic = !PlantedBug.splitNotAtomic.isPlanted

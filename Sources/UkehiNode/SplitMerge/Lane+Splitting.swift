@@ -231,15 +231,6 @@ extension Lane {
         for read in reads where !isOurs(read.key) { reply(answer, to: read) }
     }
 
-    /// A planted bug, or never: whether reads are served of keys that the region has given away.
-    var servesGivenAway: Bool {
-        #if BugBank
-            PlantedBug.servesGivenAway.isPlanted
-        #else
-            false
-        #endif
-    }
-
     // MARK: Until the new regions stand by themselves
 
     /// Asks the state, off the lane, which new regions' keys survive a crash by now.
@@ -267,11 +258,14 @@ extension Lane {
     /// These regions' keys survive by themselves.
     func based(_ ids: [RegionID]) {
         for id in ids { regions[id]?.hasOwnBase = true }
-        for region in orderedRegions where !region.unflushedChildren.isEmpty {
-            region.unflushedChildren.subtract(ids)
-            if region.unflushedChildren.isEmpty, let last = region.leavesAs {
-                leave(region, as: last)
-            }
+        for region in orderedRegions { region.unflushedChildren.subtract(ids) }
+        letGo()
+    }
+
+    /// Regions that were to go, and whose logs nothing needs any more, go.
+    func letGo() {
+        for region in orderedRegions.filter({ $0.leavesAs != nil }) {
+            if let last = region.leavesAs { leave(region, as: last) }
         }
     }
 }

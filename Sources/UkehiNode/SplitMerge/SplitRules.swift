@@ -81,14 +81,9 @@ extension RegionDescriptor {
     package func splitting(
         by command: SplitCommand, epoch believed: RegionEpoch
     ) throws(SplitRefusal) -> (parent: RegionDescriptor, children: [RegionDescriptor]) {
-        #if BugBank
-            let checks = !PlantedBug.splitEpochUnchecked.isPlanted
-        #else
-            let checks = true
-        #endif
         guard !isSystem else { throw .system }
         // Both versions: peers are given for the members as they are (RULES 22).
-        guard epoch == believed || !checks else { throw .staleEpoch }
+        guard epoch == believed else { throw .staleEpoch }
         guard !isJoint else { throw .pending }
         guard !command.parts.isEmpty, command.parts.count <= SplitCommand.maxParts else {
             throw .tooMany

@@ -116,8 +116,8 @@
             case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
-            case .splitEpochUnchecked, .splitNotAtomic, .childBirthVolatile, .parentGoesEarly,
-                .servesGivenAway, .childRevisionReset, .leadsFirstTermAgain, .replaysBeforeSplit:
+            case .splitNotAtomic, .childBirthVolatile, .parentGoesEarly, .leadsFirstTermAgain,
+                .replaysBeforeSplit:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoversByAppliedIndex,
                 .recoveryNotDurable:
