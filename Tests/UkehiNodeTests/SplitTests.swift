@@ -2,6 +2,7 @@
 
 import Testing
 import UkehiBase
+import UkehiEnvironment
 import UkehiRaft
 import UkehiState
 
@@ -252,6 +253,31 @@ struct SplitTests {
         #expect(throws: SplitRefusal.system) {
             try cluster.members[system].core?.lanes[0].propose(existing, in: .system)
         }
+    }
+
+    @Test("a read that waited while its key was given away is sent on, not served (RULES 28)")
+    func givenAway() throws {
+        let cluster = try started()
+        let made = try regions(try split(cluster, at: ["h"]))
+        let leader = try #require(cluster.leads())
+        let region = try #require(cluster.region(leader))
+        let lane = try #require(cluster.members[leader].core?.lanes[0])
+        for (tag, key) in [(9001, "a"), (9002, "t")] as [(UInt64, Bytes)] {
+            // As if its round had ended only now.
+            lane.serve(
+                PendingRead(
+                    operation: .get(.linearizable), key: key, sink: cluster.sink, tag: tag,
+                    deadline: MonotonicTime(nanoseconds: .max), bytes: 0), region)
+        }
+        cluster.settle()
+        guard case .failed(.rejected(.staleEpoch(let current)))? = cluster.sink.replies[9001],
+            case .value(let found?)? = cluster.sink.replies[9002]
+        else {
+            Issue.record("\(String(describing: cluster.sink.replies[9001]))")
+            return
+        }
+        #expect(Set(current.map(\.region)) == Set(made.map(\.region)))
+        #expect(found.value == "t")
     }
 
     @Test(
