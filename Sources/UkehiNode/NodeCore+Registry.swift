@@ -149,7 +149,9 @@ extension NodeCore {
         }
         allocateIDs(1) { [weak self] result in
             guard let self else { return }
-            guard let id = try? result.get() else { return registrationEnded() }
+            // An allocator that was lost with a quorum may give an id that a node has: the next one is tried.
+            guard let id = try? result.get(), registry.nodes.allSatisfy({ $0.node < NodeID(id) })
+            else { return registrationEnded() }
             write(registry.admitting(hello, as: NodeID(id)), over: registry)
         }
     }
