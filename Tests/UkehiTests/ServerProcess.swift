@@ -31,18 +31,19 @@ final class ServerProcess: @unchecked Sendable {
         let pipe = Pipe()
         process.standardOutput = pipe
         process.standardError = pipe
-        pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
-            let text = String(decoding: handle.availableData, as: UTF8.self)
-            if text.isEmpty {
-                handle.readabilityHandler = nil
-                self?.outputEnded()
-            } else {
-                self?.append(text)
-            }
-        }
         try process.run()
         // Only the process holds the other end now: its output ends with it.
         try? pipe.fileHandleForWriting.close()
+        // A thread of its own reads: a readability handler that ends itself can be called once more, on
+        // memory that is gone.
+        Thread.detachNewThread { [weak self] in
+            while true {
+                let data = pipe.fileHandleForReading.availableData
+                guard !data.isEmpty else { break }
+                self?.append(String(decoding: data, as: UTF8.self))
+            }
+            self?.outputEnded()
+        }
     }
 
     deinit {
