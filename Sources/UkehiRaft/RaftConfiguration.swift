@@ -80,7 +80,8 @@ public struct RaftConfiguration: Sendable {
     public var leadOnlyWithDurableVote = false
 
     /// Where the group's log begins, if not with nothing: what came before is in no log. A peer whose log does
-    /// not reach it is sent a snapshot, however much of the log a leader has, and does not campaign.
+    /// not reach it is sent a snapshot, however much of the log a leader has, and does not campaign. At most
+    /// `UInt32.max`.
     public var beginsAt = LogIndex.zero
 
     public init(id: PeerID, electionTicks: Int, heartbeatTicks: Int, applied: LogIndex = .zero) {

@@ -86,7 +86,9 @@ public struct RawNode: ~Copyable {
     public mutating func leadFirstTerm() { core.leadFirstTerm() }
 
     /// From now on peers with empty logs are sent snapshots; see ``RaftConfiguration/beginsAt``.
-    public mutating func setBeginning(_ index: LogIndex) { core.beginsAt = index }
+    public mutating func setBeginning(_ index: LogIndex) {
+        core.beginning = UInt32(clamping: index.rawValue)
+    }
 
     /// Starts an election; nothing happens on a leader, a learner, or while membership changes wait to
     /// be applied.

@@ -48,14 +48,14 @@ struct RaftCore: ~Copyable {
     var electionElapsed: Int32 = 0
     var heartbeatElapsed: Int32 = 0
     var randomizedElectionTimeout: Int32 = 0
+    /// Where ``beginsAt`` is, in the room that is left here.
+    var beginning: UInt32
     /// Ticks since this core was made.
     var now: UInt64 = 0
     /// While `now` is below, in the term in which it was set, the election clock stands still.
     var supportedUntil: UInt64 = 0
     /// No campaign until this is applied.
     let campaignBarrier: LogIndex
-    /// See ``RaftConfiguration/beginsAt``.
-    var beginsAt: LogIndex
     var jitter: JitterGenerator
 
     let sharedSettings: SharedSettings
@@ -109,7 +109,7 @@ struct RaftCore: ~Copyable {
         sharedSettings = shared
         jitter = JitterGenerator(seed: settings.seed, id: settings.id)
         campaignBarrier = settings.restartCampaignBarrier ? log.committed : .zero
-        beginsAt = settings.beginsAt
+        beginning = UInt32(clamping: settings.beginsAt.rawValue)
         self.log = log
         term = hardState.term
         vote = hardState.vote
@@ -124,6 +124,9 @@ struct RaftCore: ~Copyable {
 
     var softState: SoftState { SoftState(leader: leader, role: role) }
     var hardState: HardState { HardState(term: term, vote: vote, commit: log.committed) }
+
+    /// See ``RaftConfiguration/beginsAt``.
+    var beginsAt: LogIndex { LogIndex(UInt64(beginning)) }
 
     /// Whether this peer may be elected: a voter, with a state and a log to lead from.
     var isPromotable: Bool {

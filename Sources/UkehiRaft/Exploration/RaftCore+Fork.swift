@@ -50,7 +50,7 @@ extension RaftCore {
         id = other.id
         sharedSettings = other.sharedSettings
         campaignBarrier = other.campaignBarrier
-        beginsAt = other.beginsAt
+        beginning = other.beginning
         log = RaftLog(copyOf: other.log, storage: storage)
         term = other.term
         vote = other.vote
