@@ -319,7 +319,7 @@ extension Lane {
                 let isOwn = member.peer == region.peer
                 return MemberView.Peer(
                     peer: member.peer, match: isOwn ? last : progress?.match ?? .zero,
-                    isActive: isOwn || progress?.recentActive ?? false)
+                    isActive: isOwn || progress?.isHeard ?? false)
             })
     }
 

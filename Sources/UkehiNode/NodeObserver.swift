@@ -109,7 +109,7 @@ extension Lane {
             words += "; \(peer.id): \(peer.state) match \(peer.match) next \(peer.next)"
             if peer.isPaused { words += " paused" }
             if peer.inflightMessages > 0 { words += " \(peer.inflightMessages) in flight" }
-            if !peer.recentActive { words += " silent" }
+            if !peer.isHeard { words += " silent" }
         }
         return words
     }

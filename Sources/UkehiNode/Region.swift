@@ -276,4 +276,21 @@ final class Region {
         guard applied - common > kept else { return common }
         return LogIndex(applied.rawValue - kept)
     }
+
+    /// Whether a peer that has so much lacks so little that compaction would not soon overtake it: half of
+    /// what is kept for any.
+    func isNear(_ match: LogIndex, _ options: NodeOptions) -> Bool {
+        guard match < applied else { return true }
+        let bytes = SnapshotCost.keptLogBytes(measuredBytes, options) / 2
+        return applied - match <= UInt64(options.maxLogEntries) / 2
+            && match >= log.index(before: bytes) ?? .zero
+    }
+
+    /// Whether a peer that has so much lacks more than the log is ever kept for, be it on its way or not.
+    func isBehindAll(_ match: LogIndex, _ options: NodeOptions) -> Bool {
+        guard let index = log.index(before: SnapshotCost.mostLogBytes(options)) else {
+            return false
+        }
+        return match < index
+    }
 }

@@ -14,6 +14,9 @@ public struct PeerProgress: Hashable, Sendable {
     public var pendingSnapshot: LogIndex
     /// Heard from since the last quorum check.
     public var recentActive: Bool
+    /// Heard from since the quorum check before the last: within two election timeouts, and never less than
+    /// one ago.
+    public var isHeard: Bool
     public var isLearner: Bool
     /// No appends until it answers something.
     public var isPaused: Bool
@@ -31,6 +34,7 @@ public struct PeerProgress: Hashable, Sendable {
         state = progress.state
         pendingSnapshot = progress.pendingSnapshot
         recentActive = progress.recentActive
+        isHeard = progress.recentActive || progress.wasActive
         isLearner = progress.isLearner
         isPaused = progress.isPaused
         inflightMessages = Int(progress.inflights.count)

@@ -101,6 +101,73 @@ struct SnapshotCostTests {
         }
     }
 
+    /// A peer gets a snapshot; what is written meanwhile is more than the log is kept for, and does not get
+    /// through to it for so long. How many chunks it is sent after that.
+    private func chunksAfter(silence milliseconds: Int) throws -> Int {
+        let worker = HeldWorker()
+        var lagging = try SnapshotTests.lagging(worker: worker)
+        let cluster = lagging.cluster
+        worker.isHolding = true
+        try cluster.start(lagging.lagging)
+        cluster.pass(milliseconds: 1000)
+        func write() throws {
+            lagging.expected.merge(try SnapshotTests.write(cluster, "meanwhile", 20)) { $1 }
+            for _ in 0..<4 {
+                cluster.pass(milliseconds: milliseconds / 4)
+                SnapshotTests.flush(cluster)
+            }
+        }
+        try write()
+        let leader = try SnapshotTests.peer(cluster, lagging.leader)
+        let peer = try SnapshotTests.peer(cluster, lagging.lagging).peer
+        // It installs it and says so, and hears of nothing else.
+        var chunks = 0
+        cluster.network.drops = { packet in
+            if SnapshotTests.isOf(packet, .snapshotChunk) { chunks += 1 }
+            return packet.messages.contains {
+                $0.message.kind == .appendEntries && $0.message.to == peer
+                    && !$0.message.entries.isEmpty
+            }
+        }
+        worker.release()
+        worker.isHolding = false
+        cluster.pass(milliseconds: 300)
+        let match = leader.raft.match(of: peer) ?? .zero
+        #expect(match > .zero && match + 10 < leader.applied, "\(match), \(leader.applied)")
+        chunks = 0
+        try write()
+        let isKept = leader.log.firstIndex <= match + 1
+        #expect(isKept == (milliseconds < 4000), "\(leader.log.firstIndex), \(match)")
+        cluster.network.drops = { packet in
+            if SnapshotTests.isOf(packet, .snapshotChunk) { chunks += 1 }
+            return false
+        }
+        cluster.pass(milliseconds: 8000)
+        try SnapshotTests.expectCaughtUp(lagging)
+        return chunks
+    }
+
+    @Test("who has just got a snapshot is brought on by the log, whatever was written meanwhile")
+    func catchesUp() throws {
+        #expect(try chunksAfter(silence: 2000) == 0)
+    }
+
+    @Test("but not if nothing is heard of it")
+    func silent() throws {
+        #expect(try chunksAfter(silence: 12_000) > 0)
+    }
+
+    @Test("and not for more than sixteen times the bound")
+    func mostLog() {
+        var options = NodeOptions(name: "n", address: "a", peers: [])
+        options.maxLogBytes = 8 << 20
+        #expect(SnapshotCost.mostLogBytes(options) == 128 << 20)
+        options.maxLogBytes = 256 << 20
+        #expect(SnapshotCost.mostLogBytes(options) == 1 << 30)
+        options.maxLogBytes = 2 << 30
+        #expect(SnapshotCost.mostLogBytes(options) == 2 << 30)
+    }
+
     @Test("a state is measured no further than matters")
     func measured() throws {
         let cluster = TestCluster(nodes: 1, regions: 1)

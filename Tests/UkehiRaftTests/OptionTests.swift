@@ -218,6 +218,33 @@ struct SupportTests {
     }
 }
 
+@Suite("Who is heard")
+struct HeardTests {
+    /// Found by simulation (seed 2700012 of the scenario `nodes`): who looked at the same time as the core
+    /// checked its quorum saw nobody, for as long as that leader led.
+    @Test("right behind a quorum check those who answered before it are heard, until the next one")
+    func behindCheck() throws {
+        let cluster = try RaftCluster(voters: [1, 2, 3]) { $0.checkQuorum = true }
+        try cluster.elect(1)
+        try cluster.settle()
+        func progress(_ id: UInt64) throws -> PeerProgress {
+            let found = cluster[1].raft.progress(of: PeerID(id))
+            return try #require(found)
+        }
+        cluster.tick(1, 10)
+        for id in 2...3 as ClosedRange<UInt64> {
+            let seen = try progress(id)
+            #expect(seen.isHeard && !seen.recentActive)
+        }
+        try cluster.settle([1, 2])
+        #expect(try progress(2).recentActive && progress(2).isHeard)
+        cluster.tick(1, 10)
+        #expect(try progress(2).isHeard)
+        #expect(try !progress(3).isHeard)
+        #expect(cluster[1].isLeader)
+    }
+}
+
 @Suite("Restart and settings")
 struct RestartTests {
     @Test("a restarted peer does not campaign before it applied what it knew to be committed")

@@ -76,7 +76,7 @@ extension Lane {
         case .made(_, let id, _) where snapshots.outgoing[position].floor > last:
             snapshots.outgoing[position].wanted = SnapshotRequest(snapshot: id, room: request.room)
             giveWanted(position)
-        case .made, .taken:
+        case .made, .taken, .catchingUp:
             // One that was begun for another reason.
             giveUp(position)
         }

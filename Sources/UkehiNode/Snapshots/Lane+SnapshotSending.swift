@@ -3,7 +3,8 @@
 // Nothing is made before the peer has said that it takes it (RULES 49). The file stays until the peer
 // has it, gives up, or is silent for too long; whether this node still leads meanwhile does not matter,
 // since what a snapshot holds is committed. Of the log that the peer will need behind it nothing is
-// compacted meanwhile (``SnapshotTraffic/floor(of:)``).
+// compacted meanwhile, nor while it goes through that log (``SnapshotTraffic/floor(of:)``): a region that
+// is written to writes more while a snapshot is made and installed than is kept for a peer that lags.
 
 import Logging
 import UkehiBase
@@ -38,8 +39,13 @@ extension Lane {
         if let position = snapshots.outgoing(region.id, message.to) {
             snapshots.outgoing[position].heardAt = ticks
             // It had one, and needs one again.
-            if case .taken = snapshots.outgoing[position].stage {
+            switch snapshots.outgoing[position].stage {
+            case .taken: snapshots.outgoing[position].stage = .offered
+            case .catchingUp:
+                // The log that it had come to was let go after all.
                 snapshots.outgoing[position].stage = .offered
+                snapshots.outgoing[position].floor = index
+            case .offered, .making, .made: break
             }
         } else {
             snapshots.outgoing.append(
@@ -61,7 +67,7 @@ extension Lane {
         }
         snapshots.outgoing[position].heardAt = ticks
         switch (request.verdict, snapshots.outgoing[position].stage) {
-        case (.hasIt, .made): taken(position, region)
+        case (.hasIt, .made(_, let id, _)) where request.snapshot == id: taken(position, region)
         case (.hasIt, _): break
         case (.givesUp, _): giveUp(position)
         case (.goesOn, .offered):
@@ -77,6 +83,7 @@ extension Lane {
             snapshots.outgoing[position].pace.reached(request.offset, at: ticks)
             giveWanted(position)
         case (.goesOn, .taken): giveUp(position)
+        case (.goesOn, .catchingUp): refuse(request, from: message.from, region)
         case (.needsState, _): break
         }
     }
@@ -256,12 +263,24 @@ extension Lane {
             }
             let match = region.raft.match(of: snapshot.peer) ?? .zero
             switch snapshot.stage {
-            case .offered where match >= snapshot.floor, .taken where match >= snapshot.floor:
-                // It has what it needs.
+            case .taken where !region.isLeader, .catchingUp where !region.isLeader:
                 snapshots.outgoing.remove(at: position)
                 continue
-            case .taken where !region.isLeader:
-                snapshots.outgoing.remove(at: position)
+            case .offered where match >= snapshot.floor, .taken where match >= snapshot.floor:
+                // Offered: it may have been installing what it had got, and been offered it again.
+                snapshots.outgoing[position].stage = .catchingUp
+                snapshots.outgoing[position].floor = match
+                snapshots.outgoing[position].heardAt = ticks
+                continue
+            case .catchingUp:
+                if region.isNear(match, options) || region.isBehindAll(match, options)
+                    || isSilent(snapshot.heardAt)
+                {
+                    snapshots.outgoing.remove(at: position)
+                } else if match > snapshot.floor {
+                    snapshots.outgoing[position].floor = match
+                    snapshots.outgoing[position].heardAt = ticks
+                }
                 continue
             default: break
             }

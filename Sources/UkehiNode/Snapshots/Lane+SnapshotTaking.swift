@@ -232,10 +232,13 @@ extension Lane {
                 {
                     ask(position)
                 }
-            case .held:
-                giveToCore(position, region)
-            case .given: goOnReplacing(region)
-            case .checking: break
+            case .checking, .held, .given:
+                // Who sent it keeps the log that goes on behind it, for as long as it hears of that.
+                if ticks - snapshot.askedAt >= Limits.ticksPerSnapshotRequest {
+                    ask(position, .hasIt)
+                }
+                if case .held = snapshot.stage { giveToCore(position, region) }
+                if case .given = snapshot.stage { goOnReplacing(region) }
             }
         }
     }

@@ -18,8 +18,8 @@ extension Lane {
         case .made(_, _, let bytes):
             stage = .moving
             total = bytes
-        case .taken:
-            stage = .taken
+        case .taken, .catchingUp:
+            if case .taken = snapshot.stage { stage = .taken } else { stage = .catchingUp }
             total = snapshot.totalBytes
             done = total
         }

@@ -20,6 +20,12 @@ enum SnapshotCost {
     /// Less log than this is always sent as it is.
     static func leastLogBytes(_ options: NodeOptions) -> Int { options.maxLogBytes / 8 }
 
+    /// Bytes of log that are kept at most for a peer that has just got a snapshot: written while that was
+    /// made, sent and installed, which takes as long as the state is large.
+    static func mostLogBytes(_ options: NodeOptions) -> Int {
+        max(options.maxLogBytes, min(16 * options.maxLogBytes, 1 << 30))
+    }
+
     /// A larger state need not be measured to its end: the log is cheaper.
     static func mostMeasuredBytes(_ options: NodeOptions) -> UInt64 {
         UInt64(options.maxLogBytes) / logBytesPerByte

@@ -50,6 +50,9 @@ struct OutgoingSnapshot {
         case made(any File, UInt64, bytes: UInt64)
         /// The peer has it, and has not yet acknowledged what is in it.
         case taken
+        /// It has what was in it, and goes on by the log: that is kept for it until it lags no more than
+        /// any peer may, or else what was written meanwhile would cost it another snapshot, and so on.
+        case catchingUp
     }
     let region: RegionID
     let peer: PeerID
@@ -69,7 +72,7 @@ struct OutgoingSnapshot {
     var holdsSlot: Bool {
         switch stage {
         case .making, .made: true
-        case .offered, .taken: false
+        case .offered, .taken, .catchingUp: false
         }
     }
 }

@@ -26,6 +26,8 @@ public struct SnapshotTransferInfo: Hashable, Sendable {
         case installing = 5
         /// Sending: the peer has all of it, and installs it.
         case taken = 6
+        /// Sending: the peer has installed it, and goes through the log that was written meanwhile.
+        case catchingUp = 7
     }
     public var region: RegionID
     public var direction: Direction

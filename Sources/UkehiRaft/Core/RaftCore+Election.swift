@@ -128,6 +128,7 @@ extension RaftCore {
             becomeFollower(term: term, leader: .none)
         }
         for place in tracker.peers.indices where tracker.peers[place].id != id {
+            tracker.peers[place].wasActive = tracker.peers[place].recentActive
             tracker.peers[place].recentActive = false
         }
     }

@@ -32,6 +32,9 @@ struct Progress: Sendable {
     var state: ProgressState = .probe
     /// Heard from since the last quorum check.
     var recentActive: Bool
+    /// Heard from between the last quorum check and the one before: whoever looks right behind a check would
+    /// take everybody for silent.
+    var wasActive = false
     /// No more appends until the peer answers something.
     var appendPaused = false
     var isLearner: Bool

@@ -92,6 +92,7 @@ enum TransferText {
         case .waiting: "waiting"
         case .installing: "being installed"
         case .taken: "taken"
+        case .catchingUp: "catching up"
         }
     }
 

@@ -1,0 +1,18 @@
+// Nodes that lose their disks and are replaced, and majorities that are lost, under faults.
+
+import Testing
+
+@testable import UkehiSimulation
+
+@Suite("Simulated nodes that come and go")
+struct NodesSimulationTests {
+    /// Seeds that once found something.
+    ///
+    /// - 5005: nobody could join: the registry was written once, and that had come to nothing.
+    /// - 2700012: members were looked at only right behind quorum checks, when nobody has answered yet.
+    @Test("pinned seeds", arguments: [(5005, 0.3), (2_700_012, 0.3)])
+    func pinned(seed: UInt64, minutes: Double) {
+        let result = SimulationRun(seed: seed, minutes: minutes, scenario: .nodes).run()
+        #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")
+    }
+}
