@@ -40,6 +40,23 @@ struct PaperMembershipTests {
         #expect(cluster[1].committed == index)
     }
 
+    /// Found by simulation (seed 2700773 of the scenario `nodes`): a quiet group stayed joint for good.
+    @Test("a quiet group leaves its joint configuration after a transfer that came to nothing")
+    func leavesAfterTransfer() throws {
+        let cluster = try RaftCluster(voters: [1, 2, 3])
+        try cluster.elect(1)
+        try change(
+            cluster, at: 1, [.init(.addLearner, PeerID(3)), .init(.addVoter, PeerID(2))],
+            .jointImplicit)
+        // The third one is away, and is to lead.
+        cluster[1].raft.transferLeadership(to: PeerID(3))
+        try cluster.settle([1, 2])
+        #expect(cluster[1].configuration.autoLeave && cluster[1].raft.hasPendingConfChange == false)
+        cluster.tick(1, 10)
+        try cluster.settle([1, 2])
+        #expect(!cluster[1].configuration.isJoint && voters(cluster[1]) == [1, 2])
+    }
+
     @Test(
         "only one change may be on its way; the next is refused or becomes an empty entry (RULES 9)",
         arguments: [false, true])

@@ -113,7 +113,10 @@ extension RaftCore {
             electionElapsed = 0
             if settings.flags.contains(.checkQuorum) { checkQuorum() }
             // A transfer that takes longer than an election has failed; go on leading.
-            if role == .leader { heldOffice?.transferee = .none }
+            if role == .leader {
+                heldOffice?.transferee = .none
+                leaveJointIfDue()
+            }
         }
         guard role == .leader else { return }
         if heartbeatElapsed >= settings.heartbeatTicks {

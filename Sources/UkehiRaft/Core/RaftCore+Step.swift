@@ -189,9 +189,15 @@ extension RaftCore {
     private mutating func applied(to index: LogIndex, bytes: UInt64) {
         log.applied(
             to: max(index, log.applied), bytes: bytes, maxBytes: settings.maxApplyingBytes)
-        if configuration.autoLeave, role == .leader, log.applied >= pendingChangeIndex {
-            // Dropped while a transfer is under way; tried again at the next applied entry.
-            _ = try? propose(kind: .confChangeV2, data: Bytes())
+        leaveJointIfDue()
+    }
+
+    /// A joint configuration that is left by itself is left as soon as it is applied. The proposal is dropped
+    /// while a transfer is under way: then at the next applied entry, or within an election timeout.
+    mutating func leaveJointIfDue() {
+        guard configuration.autoLeave, role == .leader, log.applied >= pendingChangeIndex else {
+            return
         }
+        _ = try? propose(kind: .confChangeV2, data: Bytes())
     }
 }
