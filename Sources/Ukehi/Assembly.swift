@@ -155,6 +155,7 @@ extension Configuration {
             ? 1 << 40 : max(1 << 20, (raft.snapshotMegabytesPerSecond << 20) / laneCount)
         options.maxUnflushedLogBytes = raft.maxUnflushedLogMegabytes << 20
         options.laneCount = laneCount
+        options.rebalanceThreshold = sharding.rebalanceThreshold
         return options
     }
 }

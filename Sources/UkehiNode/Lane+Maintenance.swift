@@ -33,7 +33,6 @@ extension Lane {
         if draining != nil { goOnDraining() }
         if ticks % Limits.ticksPerIntroduction == 0 { keepMembersInformed() }
         if holes > 0, ticks % Limits.ticksPerRequestOfEntries == 0 { askAgain() }
-        let ticksPerSecond = UInt64(max(1, 1000 / options.tickMilliseconds))
         if ticks % ticksPerSecond == 0 || rare.takes(.maintainedEarly) { maintain() }
         runPass()
     }
@@ -60,6 +59,7 @@ extension Lane {
         }
         if !remains.isEmpty { askCleared() }
         letGo()
+        balanceLeaders()
         if orderedRegions.contains(where: { !$0.hasOwnBase || !$0.unflushedChildren.isEmpty }) {
             askFlushedChildren()
         }

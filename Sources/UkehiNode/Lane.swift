@@ -37,6 +37,9 @@ package protocol LaneExecutor: AnyObject, Sendable {
 package protocol LaneHost: AnyObject, Sendable {
     /// A group of this node has another leader now; any thread may ask for topology afterwards.
     func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool)
+    /// How many regions of those that have a peer here each node leads, as far as known; the system region not
+    /// counted.
+    func seats() -> [NodeID: Int]
     /// A region of this node was divided; new regions of this node are to be opened.
     func divided(_ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID])
     /// What this node knows of a new region as it replays, or is about to apply, what it came out of.
@@ -156,6 +159,7 @@ package final class Lane: @unchecked Sendable {
     var batchTurns: [InFlightBatch.Turn] = []
     /// Its leaders are leaving, since the node is about to stop.
     var draining: Draining?
+    var leaderBalance: LeaderBalance
     /// Regions whose births are on their way to disk, or which are being opened.
     var arriving: Set<RegionID> = []
     /// Of regions that this node had a peer of (RULES 20).
@@ -205,6 +209,7 @@ package final class Lane: @unchecked Sendable {
     ) {
         self.index = index
         self.options = options
+        leaderBalance = LeaderBalance(threshold: options.rebalanceThreshold)
         self.executor = executor
         self.clock = clock
         self.log = log

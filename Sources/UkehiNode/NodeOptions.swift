@@ -41,6 +41,8 @@ package struct NodeOptions: Sendable {
     /// Log bytes above which the state store is asked to flush.
     package var maxUnflushedLogBytes: Int
     package var laneCount: Int
+    /// Imbalance of leaderships between nodes that begins to be evened out, as a share; zero: never.
+    package var rebalanceThreshold = 0.0
     package var raft = RaftSizes()
 
     package init(name: String, address: String = "", peers: [String] = []) {

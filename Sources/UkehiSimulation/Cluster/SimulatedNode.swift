@@ -146,6 +146,7 @@ final class SimulatedNode: @unchecked Sendable {
         nodeOptions.initialRanges = options.ranges
         nodeOptions.compactionInterval = options.compactionInterval
         nodeOptions.maxUnflushedLogBytes = options.maxUnflushedLogBytes
+        nodeOptions.rebalanceThreshold = options.rebalanceThreshold
         nodeOptions.raft = options.raft
         nodeOptions.compactsPastLagging = options.leavesBehind
         nodeOptions.maxLogEntries = options.maxLogEntries

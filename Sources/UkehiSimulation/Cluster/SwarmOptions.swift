@@ -88,6 +88,7 @@ package struct SwarmOptions: Sendable {
     package var leavesBehind = true
     package var maxLogEntries = 10_000
     package var maxLogBytes = 64 << 20
+    package var rebalanceThreshold = 0.0
     package var snapshotChunkBytes = 512 << 10
     /// Whether the state is in memory only, and snapshots of it are kept.
     package var forgetsState = false
@@ -174,6 +175,8 @@ package struct SwarmOptions: Sendable {
         leavesBehind = pick([true, true, true, false])
         maxLogEntries = pick([1, 4, 16, 64, 10_000])
         maxLogBytes = pick([4 << 10, 64 << 20])
+        var balance = SeededRandom(seed: seed ^ 0x4241_4c41)
+        rebalanceThreshold = balance.oneIn(2) ? 0.2 : 0
         snapshotChunkBytes = pick([256, 4096, 512 << 10])
         forgetsState = pick([false, false, false, true])
         if forgetsState { appliesInline = true }
@@ -240,6 +243,7 @@ package struct SwarmOptions: Sendable {
             membersEveryMilliseconds.map { "members change every \($0) ms" } ?? "members stay",
             splitsEveryMilliseconds.map { "a split every \($0) ms" } ?? "no splits",
             wipesEveryMilliseconds.map { "a disk lost every \($0) ms" } ?? "disks stay",
+            rebalanceThreshold > 0 ? "leaders balanced" : "leaders stay",
             losesQuorum ? "most nodes die in the end" : "nodes stay",
             "pages of \(raft.committedBytesPerReady) B", "\(raft.uncommittedBytes) B uncommitted",
             "\(rarePercent) % of the rare paths on",
