@@ -159,6 +159,7 @@ extension Lane {
             firstCampaigns: seed.descriptor.peers.count == 1 ? 1 : seed.campaignsFirst ? 9 : 0)
         region.heardTick = ticks
         region.absent = seed.absent
+        region.raft.sendsDurableOnly = !seed.absent.isEmpty
         findContacts(of: region)
         return region
     }

@@ -173,6 +173,16 @@ public struct RawNode: ~Copyable {
         core.switchTo(next)
     }
 
+    /// While this peer leads it sends only entries that are durable here.
+    ///
+    /// Otherwise it sends them while it writes them, and a power cut may leave others with more than it has:
+    /// then they elect one of them. Where nobody else can be elected it has to stay the one whose log is the
+    /// greatest (``forceConfiguration(_:)``).
+    public var sendsDurableOnly: Bool {
+        get { core.sendsDurableOnly }
+        set { core.sendsDurableOnly = newValue }
+    }
+
     /// Takes a message from another peer or a response of the storage.
     ///
     /// Whoever carries messages between nodes refuses those that only this node's own storage may give:

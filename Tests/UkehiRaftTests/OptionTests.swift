@@ -245,6 +245,32 @@ struct HeardTests {
     }
 }
 
+@Suite("A leader that sends what is durable")
+struct DurableFirstTests {
+    /// Found by simulation (seed 2701665 of the scenario `nodes`): the only peer that could lead had lost
+    /// entries without power that it had sent, and was no longer voted for.
+    @Test("entries go out once they are durable where they were appended", arguments: [false, true])
+    func waits(isOn: Bool) throws {
+        let cluster = try RaftCluster(voters: [1, 2, 3])
+        try cluster.elect(1)
+        try cluster.settle()
+        cluster[1].raft.sendsDurableOnly = isOn
+        let index = try cluster.propose("x", at: 1)
+        cluster.collect(cluster[1])
+        func isSent() -> Bool {
+            cluster.network.contains {
+                $0.kind == .appendEntries && $0.entries.contains { $0.index == index }
+            }
+        }
+        #expect(isSent() == !isOn)
+        try cluster.work(cluster[1])
+        #expect(isSent())
+        try cluster.settle()
+        for id in 1...3 as ClosedRange<UInt64> { #expect(cluster[id].lastIndex == index) }
+        #expect(cluster[1].committed == index)
+    }
+}
+
 @Suite("Restart and settings")
 struct RestartTests {
     @Test("a restarted peer does not campaign before it applied what it knew to be committed")

@@ -6,7 +6,8 @@
 //   applied   nobody absent is a member any more: the order is over
 //
 // Survivors that are not chosen count as before, and so can neither be elected nor commit: nobody but the
-// chosen peer can lead, whose log is the greatest.
+// chosen peer can lead, whose log is the greatest. It stays so: what it appends as a leader goes out once it
+// is durable here, so that no power cut leaves another one with more (seed 2701665 of `nodes`).
 
 import Logging
 import UkehiBase
@@ -44,6 +45,7 @@ extension Lane {
             return
         }
         region.absent = absent
+        region.raft.sendsDurableOnly = true
         region.aim = nil
         logger.warning(
             "a region is led without its dead peers",
@@ -72,6 +74,7 @@ extension Lane {
     func driveRecovery(_ region: Region) {
         guard let change = region.descriptor.removing(region.absent, led: region.peer) else {
             region.absent = []
+            region.raft.sendsDurableOnly = false
             host?.recovered(region.id, peer: region.peer)
             return
         }

@@ -31,6 +31,9 @@ extension RaftCore {
                 isCompacted = true
             }
         }
+        if sendsDurableOnly, let last = entries.last, last.index >= log.unstableStart {
+            entries.removeAll { $0.index >= log.unstableStart }
+        }
         if entries.isEmpty, !evenIfEmpty { return false }
         if isCompacted { return sendSnapshot(slot: slot) }
 
@@ -76,6 +79,13 @@ extension RaftCore {
     mutating func broadcastAppend() {
         for slot in tracker.peers.indices where tracker.peers[slot].id != id {
             sendAppend(slot: slot)
+        }
+    }
+
+    /// Sends what has become durable, where nothing goes out before.
+    mutating func broadcastDurable() {
+        for slot in tracker.peers.indices where tracker.peers[slot].id != id {
+            while sendAppend(slot: slot, evenIfEmpty: false) {}
         }
     }
 

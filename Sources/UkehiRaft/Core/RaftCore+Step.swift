@@ -32,6 +32,7 @@ extension RaftCore {
         case .storageAppendResponse:
             if message.index != .zero { log.stable(to: message.index, term: message.logTerm) }
             if let box = message.snapshotBox { try appliedSnapshot(at: box.value.index) }
+            if sendsDurableOnly, role == .leader { broadcastDurable() }
         case .storageApplyResponse:
             try appliedEntries(message.entries)
         case .requestVote, .requestPreVote:

@@ -51,6 +51,7 @@ extension RaftCore {
         sharedSettings = other.sharedSettings
         campaignBarrier = other.campaignBarrier
         beginning = other.beginning
+        sendsDurableOnly = other.sendsDurableOnly
         log = RaftLog(copyOf: other.log, storage: storage)
         term = other.term
         vote = other.vote
