@@ -249,7 +249,8 @@ struct HeardTests {
 struct DurableFirstTests {
     /// Found by simulation (seed 2701665 of the scenario `nodes`): the only peer that could lead had lost
     /// entries without power that it had sent, and was no longer voted for.
-    @Test("entries go out once they are durable where they were appended", arguments: [false, true])
+    @Test(
+        "entries go out once they are durable where they were appended", arguments: [false, true])
     func waits(isOn: Bool) throws {
         let cluster = try RaftCluster(voters: [1, 2, 3])
         try cluster.elect(1)
