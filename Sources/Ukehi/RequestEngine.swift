@@ -161,12 +161,14 @@ final class RequestEngine: Sendable {
         return cache.region(of: request.key)
     }
 
-    /// A node that holds the region, another one each time; nil: where one begins does.
+    /// A node that holds the region, another one each time; nil: where one begins does, which comes round,
+    /// too, since all that hold it may be gone for good.
     private func holder(of region: RegionInfo) -> NodeID? {
         guard !region.nodes.isEmpty else { return nil }
         if let own = local?.nodeID, region.nodes.contains(own) { return nil }
         let position = turn.wrappingAdd(1, ordering: .relaxed).oldValue
-        return region.nodes[Int(position.magnitude % UInt(region.nodes.count))]
+        let place = Int(position.magnitude % UInt(region.nodes.count + 1))
+        return place < region.nodes.count ? region.nodes[place] : nil
     }
 
     private func anyone() -> Target {

@@ -97,6 +97,21 @@ extension Lane {
         logger.info(
             "a peer comes to be here",
             metadata: ["region": "\(birth.region)", "peer": "\(own.peer)"])
+        write(birth)
+    }
+
+    /// A region begins here, of which nobody has anything.
+    func bear(_ birth: RegionBirth) {
+        guard host?.admits(birth) ?? false else {
+            return logger.error(
+                "a range was not created: something is left of its keys here; ask again",
+                metadata: ["region": "\(birth.region)"])
+        }
+        write(birth)
+        if !isInPass { scheduleLocally() }
+    }
+
+    private func write(_ birth: RegionBirth) {
         arriving.insert(birth.region)
         batch.birth(region: birth.region, payload: birth.encoded(), hardState: .empty)
         batchTurns.append(.born(birth))

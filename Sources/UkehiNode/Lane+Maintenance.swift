@@ -297,6 +297,7 @@ extension Lane {
                 fail(error)
             }
         case .drain(let done): drain(done)
+        case .bear(let birth): bear(birth)
         case .graves(let graves): remember(graves)
         case .allocated(let id, let peer): allocated(id, peer)
         case .cleared(let id, let isFlushed): cleared(id, isFlushed: isFlushed)

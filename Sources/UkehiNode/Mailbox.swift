@@ -40,6 +40,8 @@ package enum LaneEvent: Sendable {
     case forced(ForcedPeer, without: Set<NodeID>)
     /// An id for a region's next peer, or that there is none to be had.
     case allocated(RegionID, PeerID?)
+    /// A region begins here, of which nobody has anything.
+    case bear(RegionBirth)
     /// Leaders are to leave, and then this is to be called.
     case drain(@Sendable () -> Void)
     /// Regions that this node had a peer of.

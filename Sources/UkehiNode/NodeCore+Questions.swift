@@ -31,7 +31,12 @@ extension NodeCore {
     /// Who holds a key that no region of this node does, as far as it knows; asked once a request is here.
     package func elsewhere(_ key: Bytes) -> RequestError.Rejection {
         let holder = state.withLock { state in
-            state.foreign.values.first { !$0.isSystem && $0.range.contains(key) }
+            // Those of which all members are dead have nobody to be asked.
+            let absent = state.identity.record?.registry.absent ?? []
+            return state.foreign.values.filter { known in
+                !known.isSystem && known.range.contains(key)
+                    && !known.peers.allSatisfy { absent.contains($0.node) }
+            }.max { $0.epoch.version < $1.epoch.version }
         }
         guard let holder else { return .unavailable("No region of this node holds the key.") }
         return .notLeader(holder.info(leader: nil))

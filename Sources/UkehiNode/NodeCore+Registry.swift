@@ -158,15 +158,21 @@ extension NodeCore {
 
     private func registrationEnded() { state.withLock { $0.tending.registeredAt = nil } }
 
-    private func write(_ registry: NodeRegistry, over old: NodeRegistry) {
+    func write(
+        _ registry: NodeRegistry, over old: NodeRegistry,
+        _ done: @escaping @Sendable (_ isWritten: Bool) -> Void = { _ in }
+    ) {
         let command = Command.compareAndSet(
             key: SystemKey.registry, expected: .value(old.encoded()), value: registry.encoded())
         submitSystem(command, key: SystemKey.registry) { [weak self] reply in
             guard let self else { return }
             registrationEnded()
             // Otherwise another leader was first, or has yet to be: the next look shows.
-            guard case .command(.applied) = reply else { return }
-            bootWorker.run { [self] in adopt(registry) }
+            guard case .command(.applied) = reply else { return done(false) }
+            bootWorker.run { [self] in
+                adopt(registry)
+                done(true)
+            }
         }
     }
 

@@ -4,6 +4,7 @@ import UkehiBase
 import UkehiEnvironment
 import UkehiSimulation
 import UkehiState
+import UkehiWAL
 
 @testable import UkehiNode
 
@@ -51,6 +52,11 @@ struct RecoveryTests {
     private func value(_ key: Bytes, _ cluster: TestCluster, at number: Int) -> Bytes? {
         guard case .value(let value)? = cluster.read(key, at: number) else { return nil }
         return value?.value
+    }
+
+    /// Whether the key can be read, and there is nothing.
+    private func isEmpty(_ key: Bytes, _ cluster: TestCluster, at number: Int) -> Bool {
+        if case .value(nil)? = cluster.read(key, at: number) { true } else { false }
     }
 
     @Test(
@@ -108,6 +114,100 @@ struct RecoveryTests {
         let node = try #require(cluster.members[2].core?.nodeID)
         #expect(node.rawValue > 1 << 24)
         #expect(cluster.failures.codes == [.identity])
+    }
+
+    /// Three nodes of which the last two alone have the region that holds this key, and are dead.
+    private func losing(_ key: Bytes) throws -> (TestCluster, RegionID) {
+        let cluster = TestCluster(nodes: 3, regions: 3)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        let region = try #require(cluster.members[0].core?.region(of: key))
+        _ = try cluster.write(.put(key: key, value: "v"))
+        for _ in 0..<20 where members(cluster, 0, region) != [] {
+            let leader = try #require(cluster.leader(of: key))
+            cluster.submit(
+                leader, .members(region, .set([NodeID(2), NodeID(3)])), key: "")
+            cluster.pass(milliseconds: 1000)
+        }
+        #expect(members(cluster, 1, region) == [NodeID(2), NodeID(3)])
+        for member in cluster.members { member.store?.completeFlush() }
+        cluster.pass(milliseconds: 3000)
+        cluster.crash(1, seed: 1)
+        cluster.crash(2, seed: 2)
+        cluster.pass(milliseconds: 8000)
+        return (cluster, region)
+    }
+
+    @Test("what nobody has is created empty if that is ordered, once, and survives")
+    func createdEmpty() throws {
+        let key: Bytes = "1"
+        let (cluster, region) = try losing(key)
+        let plan = try self.plan([2, 3], of: [0], cluster)
+        #expect(plan.refusals.isEmpty, "\(plan.refusals)")
+        #expect(plan.lost.map(\.region) == [region])
+        let missing = try #require(plan.missing.first)
+        #expect(plan.missing.count == 1 && missing.range.contains(key))
+        #expect(missing.version > 1)
+        // Not before the rest has a leader.
+        #expect(ask(0, plan.creation.encoded(), cluster) == nil)
+        #expect(carryOut(plan, [0], cluster))
+        cluster.pass(milliseconds: 8000)
+        guard case .failed? = cluster.read(key, at: 0) else {
+            Issue.record("a region that was lost answers")
+            return
+        }
+        let again = try self.plan([2, 3], of: [0], cluster)
+        #expect(again.missing == plan.missing && again.forced.isEmpty && again.refusals.isEmpty)
+        #expect(ask(0, again.creation.encoded(), cluster) != nil)
+        cluster.pass(milliseconds: 2000)
+        let created = try #require(cluster.members[0].core?.region(of: key))
+        #expect(created > region)
+        #expect(isEmpty(key, cluster, at: 0))
+        guard case .command(.applied)? = try cluster.write(.put(key: key, value: "new")) else {
+            Issue.record("the new region does not write")
+            return
+        }
+        // A plan is good once.
+        #expect(ask(0, again.creation.encoded(), cluster) == nil)
+        #expect(try self.plan([2, 3], of: [0], cluster).missing.isEmpty)
+        cluster.crash(0, seed: 3)
+        try cluster.start(0)
+        cluster.pass(milliseconds: 3000)
+        #expect(value(key, cluster, at: 0) == "new")
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("a crash right after the order leaves the range missing, or made", arguments: 1...12)
+    func createdOrNot(seed: UInt64) throws {
+        let key: Bytes = "1"
+        let (cluster, _) = try losing(key)
+        #expect(carryOut(try self.plan([2, 3], of: [0], cluster), [0], cluster))
+        cluster.pass(milliseconds: 8000)
+        let plan = try self.plan([2, 3], of: [0], cluster)
+        // Its log writes no more from some moment on.
+        cluster.submit(0, .recovery(plan.creation.encoded()), key: Bytes())
+        let lane = try #require(cluster.members[0].core?.lanes[0])
+        for _ in 0..<seed {
+            lane.runPass()
+            if let log = cluster.members[0].core?.log, let work = log.takeWork() {
+                log.perform(work)
+            }
+        }
+        cluster.crash(0, seed: seed)
+        cluster.settle()
+        // What has ended may still say that its log has.
+        let dying = cluster.failures.all.count
+        try cluster.start(0)
+        cluster.pass(milliseconds: 8000)
+        let after = try self.plan([2, 3], of: [0], cluster)
+        #expect(after.refusals.isEmpty && after.forced.isEmpty, "\(after.refusals)")
+        if !after.missing.isEmpty {
+            #expect(after.missing == plan.missing)
+            #expect(ask(0, after.creation.encoded(), cluster) != nil)
+            cluster.pass(milliseconds: 2000)
+        }
+        #expect(isEmpty(key, cluster, at: 0), "\(cluster.dump())")
+        #expect(cluster.failures.all.count == dying)
     }
 
     @Test("of two survivors of five the one with the greater log leads, and nothing else changes")
@@ -201,6 +301,10 @@ struct RecoveryTests {
             leads: [
                 .init(
                     region: RegionID(2), peer: PeerID(7), lastTerm: Term(2), lastIndex: LogIndex(9))
+            ],
+            creates: [
+                .init(range: KeyRange(lower: "", upper: "c"), version: 4),
+                .init(range: KeyRange(lower: "x", upper: ""), version: 4),
             ])
         #expect(try RecoverySurvey.decode(survey.encoded()) == survey)
         #expect(try RecoveryOrder.decode(order.encoded()) == order)

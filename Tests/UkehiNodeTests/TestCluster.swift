@@ -178,6 +178,7 @@ final class Failures: Sendable {
     private let errors = Mutex<[NodeError]>([])
     func add(_ error: NodeError) { errors.withLock { $0.append(error) } }
     var isEmpty: Bool { errors.withLock { $0.isEmpty } }
+    var all: [NodeError] { errors.withLock { $0 } }
     var codes: [NodeError.Code] { errors.withLock { $0.map(\.code) } }
 }
 

@@ -26,6 +26,11 @@ extension NodeCore {
         surveyLanes { [self] _, standings in
             bootWorker.run { [self] in
                 if let reason = fault(of: order, standings) { return refuse(.invalid(reason)) }
+                guard order.creates.isEmpty else {
+                    return create(order) { [self] reason in
+                        if let reason { refuse(.unavailable(reason)) } else { survey(request) }
+                    }
+                }
                 carryOut(order)
                 survey(request)
             }
@@ -43,6 +48,9 @@ extension NodeCore {
         else { return "The order has this node among the dead." }
         guard !record.registry.isNewer(than: order.registry) else {
             return "The cluster's nodes have changed since the plan was made. Make it anew."
+        }
+        if !order.creates.isEmpty, let reason = fault(ofCreating: order, record.registry) {
+            return reason
         }
         for lead in order.leads {
             guard let standing = standings.first(where: { $0.region == lead.region }),

@@ -4,7 +4,8 @@
 //   region   most of its voters survive                      -> nothing is done
 //            not enough of them do, but some peer            -> whoever has the greatest (last term, last
 //                                                               index) leads the survivors
-//            no peer that ever had anything                  -> lost; a plan with it is not carried out
+//            no peer that ever had anything                  -> lost, and its keys are nobody's: they become
+//                                                               empty regions, where that is wanted, too
 //
 // By Raft's log, never by what is applied: what a majority has acknowledged is in the logs of that majority,
 // and the greatest log of those that are left has all of it that is left.
@@ -53,6 +54,8 @@ package struct RecoveryPlan: Hashable, Sendable {
     package var registry: NodeRegistry
     /// Ascending.
     package var regions: [RegionRecovery]
+    /// Ranges that no region of the survivors has, ascending: what was lost with the dead.
+    package var missing: [RecoveryOrder.Creation]
     /// Why it must not be carried out; empty: it may be.
     package var refusals: [String]
 
@@ -78,6 +81,11 @@ package struct RecoveryPlan: Hashable, Sendable {
             writer.append(region.lastTerm.rawValue)
             writer.append(region.lastIndex.rawValue)
         }
+        for creation in missing {
+            writer.append(creation.range.lower)
+            writer.append(UInt32.max)
+            writer.append(creation.range.upper)
+        }
         let bytes = writer.take()
         let text = String(CRC32C.checksum(bytes), radix: 16)
         return String(repeating: "0", count: 8 - text.count) + text
@@ -92,6 +100,11 @@ package struct RecoveryPlan: Hashable, Sendable {
                 lastIndex: region.lastIndex)
         }
         return RecoveryOrder(cluster: cluster, registry: registry, leads: leads)
+    }
+
+    /// What the leader of the system region is ordered to do in the last phase, where it is wanted.
+    package var creation: RecoveryOrder {
+        RecoveryOrder(cluster: cluster, registry: registry, leads: [], creates: missing)
     }
 
     /// What every survivor is ordered to do in the first phase: to know who is dead.
@@ -118,7 +131,7 @@ extension RecoveryPlan {
         var plan = RecoveryPlan(
             cluster: surveys[0].cluster, dead: dead.sorted(), survivors: surveys.map(\.node),
             registry: isDeclared ? newest : newest.declaringDead(known), regions: [],
-            refusals: [])
+            missing: [], refusals: [])
         plan.refusals = refusals(dead, surveys, newest)
         let present = Set(plan.registry.present.map(\.node)).intersection(plan.survivors)
         let regions = Set(
@@ -129,7 +142,24 @@ extension RecoveryPlan {
             }
             plan.add(region, own, surveys.flatMap(\.elsewhere), present)
         }
+        plan.findMissing(surveys)
         return plan
+    }
+
+    /// What is left of the key space without the regions that somebody has.
+    private mutating func findMissing(_ surveys: [RecoverySurvey]) {
+        let lost = Set(lost.map(\.region))
+        let known = surveys.flatMap { $0.standings.map(\.descriptor) + $0.elsewhere }
+            .filter { !$0.isSystem }
+        let held = surveys.flatMap { $0.standings.map(\.descriptor) }.filter {
+            !$0.isSystem && !lost.contains($0.region)
+        }
+        // Without any region there was no key space yet.
+        guard !known.isEmpty else { return }
+        let version = (known.map(\.epoch.version).max() ?? 0) + 1
+        missing = KeyRange.all.subtracting(held.map(\.range)).map {
+            RecoveryOrder.Creation(range: $0, version: version)
+        }
     }
 
     private static func refusals(
@@ -205,10 +235,11 @@ extension RecoveryPlan {
         guard let chosen, chosen.standing.lastIndex > .zero else {
             entry.verdict = .lost
             entry.mayLose = true
+            guard descriptor.isSystem else { return }
             refusals.append(
-                "Region \(region.rawValue): none of the survivors has any of it. It stays lost until a "
-                    + "backup is restored; leave the cluster as it is, or bring one of "
-                    + "\(entry.gone.map { "\($0)" }.joined(separator: ", ")) back.")
+                "The system region: none of the survivors has any of it. Without it there is no cluster: "
+                    + "bring one of \(entry.gone.map { "\($0)" }.joined(separator: ", ")) back, or "
+                    + "restore a backup into a new cluster.")
             return
         }
         entry.verdict = .leads(chosen.standing.peer, on: chosen.node)

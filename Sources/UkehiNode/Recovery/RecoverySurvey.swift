@@ -4,8 +4,9 @@
 //          | standings u32 × standing | elsewhere u32 × descriptor |
 //   standing | flags u64: 1 leads, 2 damaged, 4 changes to come | peer u64 | leader's node u64, 0: none
 //            | term u64 | last term u64 | last index u64 | committed u64 | applied u64 | descriptor |
-//   order  | version u8 = 1 | 7 × 0 | cluster 2 × u64 | registry | leads u32 × lead |
+//   order  | version u8 = 2 | 7 × 0 | cluster 2 × u64 | registry | leads u32 × lead | creates u32 × create |
 //   lead   | region u64 | peer u64 | last term u64 | last index u64 |
+//   create | version u64 | lower u16, bytes | upper u16, bytes |
 
 package import UkehiBase
 
@@ -58,7 +59,8 @@ package struct RecoverySurvey: Hashable, Sendable {
 }
 
 /// What a survivor is to do. First all survivors get the registry alone, then those that lead something the
-/// rest: nobody acts before everybody refuses the dead.
+/// rest: nobody acts before everybody refuses the dead. Ranges that nobody has are created last, by whoever
+/// leads the system region then.
 package struct RecoveryOrder: Hashable, Sendable {
     /// A peer that is to lead, if its log still ends where the plan says.
     package struct Lead: Hashable, Sendable {
@@ -74,25 +76,42 @@ package struct RecoveryOrder: Hashable, Sendable {
             self.lastIndex = lastIndex
         }
     }
+    /// A range that becomes an empty region.
+    package struct Creation: Hashable, Sendable {
+        package var range: KeyRange
+        /// Of its epoch: above those of all that was known of these keys (RULES 24).
+        package var version: UInt64
+
+        package init(range: KeyRange, version: UInt64) {
+            self.range = range
+            self.version = version
+        }
+    }
     package var cluster: ClusterID
     package var registry: NodeRegistry
     package var leads: [Lead]
+    /// Ascending, apart from each other.
+    package var creates: [Creation]
 
-    package init(cluster: ClusterID, registry: NodeRegistry, leads: [Lead]) {
+    package init(
+        cluster: ClusterID, registry: NodeRegistry, leads: [Lead], creates: [Creation] = []
+    ) {
         self.cluster = cluster
         self.registry = registry
         self.leads = leads
+        self.creates = creates
     }
 }
 
 // MARK: - Bytes
 
-private let formatVersion: UInt64 = 1
+private let surveyVersion: UInt64 = 1
+private let orderVersion: UInt64 = 2
 
 extension RecoverySurvey {
     package func encoded() -> Bytes {
         var writer = ByteWriter(chunkCapacity: 4096)
-        writer.append(formatVersion)
+        writer.append(surveyVersion)
         writer.append(cluster.high)
         writer.append(cluster.low)
         writer.append(node.rawValue)
@@ -108,7 +127,7 @@ extension RecoverySurvey {
 
     package static func decode(_ bytes: Bytes) throws(DecodeError) -> RecoverySurvey {
         var reader = ByteReader(bytes)
-        try expectVersion(&reader)
+        try expect(surveyVersion, &reader)
         let high = try reader.read(UInt64.self)
         let cluster = ClusterID(high: high, low: try reader.read(UInt64.self))
         let node = NodeID(try reader.read(UInt64.self))
@@ -170,7 +189,7 @@ extension PeerStanding {
 extension RecoveryOrder {
     package func encoded() -> Bytes {
         var writer = ByteWriter(chunkCapacity: 4096)
-        writer.append(formatVersion)
+        writer.append(orderVersion)
         writer.append(cluster.high)
         writer.append(cluster.low)
         registry.encode(into: &writer)
@@ -181,12 +200,20 @@ extension RecoveryOrder {
             writer.append(lead.lastTerm.rawValue)
             writer.append(lead.lastIndex.rawValue)
         }
+        writer.append(UInt32(creates.count))
+        for creation in creates {
+            writer.append(creation.version)
+            for key in [creation.range.lower, creation.range.upper] {
+                writer.append(UInt16(key.count))
+                writer.append(key)
+            }
+        }
         return writer.take()
     }
 
     package static func decode(_ bytes: Bytes) throws(DecodeError) -> RecoveryOrder {
         var reader = ByteReader(bytes)
-        try expectVersion(&reader)
+        try expect(orderVersion, &reader)
         let high = try reader.read(UInt64.self)
         let cluster = ClusterID(high: high, low: try reader.read(UInt64.self))
         let registry = try NodeRegistry.decode(from: &reader)
@@ -200,14 +227,47 @@ extension RecoveryOrder {
                     region: region, peer: peer, lastTerm: term,
                     lastIndex: LogIndex(try reader.read(UInt64.self))))
         }
+        var creates: [Creation] = []
+        for _ in 0..<(try count(&reader, each: 12)) {
+            let creation = try Creation.decode(from: &reader)
+            guard creates.last.map({ $0.range.isBefore(creation.range) }) ?? true else {
+                throw reader.failure("ranges to create that are not in order")
+            }
+            creates.append(creation)
+        }
         try reader.expectEnd()
-        return RecoveryOrder(cluster: cluster, registry: registry, leads: leads)
+        return RecoveryOrder(
+            cluster: cluster, registry: registry, leads: leads, creates: creates)
     }
 }
 
-private func expectVersion(_ reader: inout ByteReader) throws(DecodeError) {
+extension RecoveryOrder.Creation {
+    fileprivate static func decode(from reader: inout ByteReader) throws(DecodeError) -> Self {
+        let version = try reader.read(UInt64.self)
+        guard version > 0 else { throw reader.failure("a region of version 0") }
+        var keys: [Bytes] = []
+        for _ in 0..<2 {
+            let length = Int(try reader.read(UInt16.self))
+            guard length <= Limits.maxKeyBytes else {
+                throw reader.failure("a key of \(length) bytes")
+            }
+            keys.append(try reader.readBytes(length))
+        }
+        guard keys[1].isEmpty || keys[0] < keys[1] else { throw reader.failure("an empty range") }
+        return Self(range: KeyRange(lower: keys[0], upper: keys[1]), version: version)
+    }
+}
+
+extension KeyRange {
+    /// Whether every key of it is below those of the other one.
+    fileprivate func isBefore(_ other: KeyRange) -> Bool {
+        !upper.isEmpty && upper <= other.lower
+    }
+}
+
+private func expect(_ known: UInt64, _ reader: inout ByteReader) throws(DecodeError) {
     let version = try reader.read(UInt64.self)
-    guard version == formatVersion else {
+    guard version == known else {
         throw reader.failure("recovery of unknown version \(version)")
     }
 }

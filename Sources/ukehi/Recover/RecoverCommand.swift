@@ -13,19 +13,23 @@ struct RecoverCommand: AsyncParsableCommand {
         discussion: """
               ukehi recover --dead node-2,node-3
               ukehi recover --dead node-2,node-3 --apply 1f2e3d4c
+              ukehi recover --dead node-2,node-3 --create-empty --apply 1f2e3d4c
 
             The first shows a plan and what may be lost by it, and changes nothing. The second carries out that
             very plan; where anything has changed since, the plan is another one and has to be looked at again.
 
             This is for nodes whose disks are gone. As long as they can be started again, start them: nothing is
             lost then. A node that was declared dead is refused for good; with an empty data directory it joins
-            as a new one. While most nodes of a region are there, `ukehi member replace` is what is needed.
+            as a new one. Ranges of which no survivor has anything stay without a region, and requests for their
+            keys fail, until --create-empty makes them anew, with nothing in them. While most nodes of a region are there, `ukehi member replace` is what is needed.
 
             Exit code 1 if the plan must not be carried out, or was not to its end.
             """)
 
     @Option(help: "The nodes that are lost, by name or id, separated by commas.") var dead: String
     @Option(help: "Carry out the plan that has this fingerprint.") var apply: String?
+    @Flag(help: "Make ranges that nobody has anew, empty: what they held is given up.")
+    var createEmpty = false
     @OptionGroup var waiting: WaitOptions
     @OptionGroup var connection: ConnectionOptions
 
@@ -68,8 +72,14 @@ struct RecoverCommand: AsyncParsableCommand {
                     message: "ordered, but not done yet: regions \(regions). Their nodes go on by "
                         + "themselves; ask again to see how they stand.")
             }
+            if !plan.missing.isEmpty, createEmpty { try await recovery.create(plan) }
             if !connection.json {
                 printLine("done: every region has a leader, and no dead members.")
+                if !plan.missing.isEmpty, !createEmpty {
+                    printLine(
+                        "\(plan.missing.count) ranges are still nobody's; --create-empty makes them anew."
+                    )
+                }
             }
         }
     }
@@ -115,6 +125,46 @@ private struct Recovery {
             let order = plan.order(for: node)
             if !order.leads.isEmpty { try await self.order(order, node) }
         }
+    }
+
+    /// Last, what nobody has: made by whoever leads the system region, then given members like others have.
+    func create(_ confirmed: RecoveryPlan) async throws {
+        let plan = try await self.plan()
+        guard plan.missing.map(\.range) == confirmed.missing.map(\.range), plan.refusals.isEmpty,
+            plan.forced.isEmpty
+        else {
+            throw Failure(
+                status: ExitStatus.failure,
+                message:
+                    "the regions have their leaders, but no range was created: what is missing "
+                    + "has changed. Look at the plan again.")
+        }
+        let system = try await client.members(of: .system, timeout: patience)
+        try await order(plan.creation, system.leader)
+        let alive = plan.registry.present.map(\.node)
+        for region in try await found(plan.missing.map(\.range), on: system.leader) {
+            let others = alive.filter { !region.nodes.contains($0) }.prefix(2)
+            _ = try await client.members(
+                of: region.region, .set(region.nodes + others), timeout: patience)
+        }
+    }
+
+    /// The regions that were made of these ranges, once the node that makes them has them.
+    private func found(_ ranges: [KeyRange], on node: NodeID) async throws -> [RegionInfo] {
+        let address = topology.nodes.first { $0.node == node }?.address ?? ""
+        for _ in 0..<50 {
+            let seen = try? await client.topology(at: address, timeout: .seconds(1))
+            let regions = (seen?.regions ?? []).filter { region in
+                region.leader == node && ranges.contains(region.range)
+            }
+            if regions.count == ranges.count { return regions }
+            try await Task.sleep(for: .milliseconds(200))
+        }
+        throw Failure(
+            status: ExitStatus.failure,
+            message:
+                "ordered, but the new regions are not there yet. Make the plan anew: what it still "
+                + "calls missing has to be ordered again.")
     }
 
     private func order(_ order: RecoveryOrder, _ node: NodeID) async throws {

@@ -45,9 +45,20 @@ enum RecoveryText {
                         + "will be; a client may have been told nothing of them.")
             }
         }
+        if !plan.missing.isEmpty {
+            lines.append(
+                "MISSING: \(plan.missing.count) ranges are nobody's any more, requests for their keys fail:"
+            )
+            for creation in plan.missing { lines.append("  " + range(creation.range)) }
+        }
         lines += plan.refusals.map { "refused: " + $0 }
         if plan.refusals.isEmpty { lines.append("plan \(plan.fingerprint)") }
         return lines
+    }
+
+    private static func range(_ range: KeyRange) -> String {
+        "from " + (range.lower.isEmpty ? "(beginning)" : escaped(range.lower)) + " to "
+            + (range.upper.isEmpty ? "(end)" : escaped(range.upper))
     }
 
     private static func loss(_ region: RegionRecovery) -> String {
@@ -87,6 +98,16 @@ enum RecoveryText {
                             ("committed", .int(Int(clamping: region.committed.rawValue))),
                             ("undecided", .int(Int(clamping: region.undecided))),
                             ("may_lose", .bool(region.mayLose)),
+                        ])
+                    })
+            ),
+            (
+                "missing",
+                .array(
+                    plan.missing.map { creation in
+                        .object([
+                            ("from", .string(escaped(creation.range.lower))),
+                            ("to", .string(escaped(creation.range.upper))),
                         ])
                     })
             ),
