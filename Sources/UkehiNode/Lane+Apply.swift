@@ -111,6 +111,7 @@ extension Lane {
                     entries: item.entries), region)
             answer(item, region)
             serveApplied(region)
+            if region.isFirstLed { noteServing(region, last.term) }
             trimCache(region)
             if region.isRemoved {
                 leave(region, as: region.descriptor)

@@ -252,6 +252,7 @@ extension Lane {
             region.pendingWriteBytes = 0
             region.proposedCompaction = .zero
             region.proposedSplit = .zero
+            region.isFirstLed = false
             forgetSplit(region)
             region.aim = nil
         }

@@ -42,6 +42,10 @@ package protocol LaneHost: AnyObject, Sendable {
     func seats() -> [NodeID: Int]
     /// A region of this node was divided; new regions of this node are to be opened.
     func divided(_ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID])
+    /// A division that this node led is applied; it is the first to lead these of the new regions.
+    func noted(_ record: SplitRecord, led: [RegionID])
+    /// A new region that this node is the first to lead serves.
+    func serves(_ region: RegionID, at time: MonotonicTime)
     /// What this node knows of a new region as it replays, or is about to apply, what it came out of.
     func standing(ofChild region: RegionID) -> ChildStanding
     /// Whether regions wait until this one has applied what they came out of.

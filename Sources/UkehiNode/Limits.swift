@@ -65,6 +65,8 @@ package enum Limits {
     package static let secondsHeard = 5
     /// Ids that one request takes from the allocator: as many as the largest division needs.
     package static let maxIDsPerRequest = SplitCommand.maxParts * (1 + maxPeersPerRegion)
+    /// Divisions that a node remembers having led.
+    package static let maxSplitRecords = 1024
     /// Peers of newer configurations that one peer answers before it knows them.
     package static let maxStrangers = 16
     /// Reads for peers whose logs are damaged that a lane has under way; further ones are not answered.

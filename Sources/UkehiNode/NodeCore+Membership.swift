@@ -9,7 +9,7 @@ import UkehiState
 extension NodeCore.State {
     /// This node's region of that id.
     func own(_ region: RegionID) -> RegionDescriptor? {
-        region == .system ? system : descriptors.first { $0.region == region }
+        region == .system ? system : table[region]
     }
 
     /// User regions, ascending by range: this node's, and those it has no peer of, as last known.
@@ -29,24 +29,21 @@ extension NodeCore.State {
     }
 
     /// Takes in, or anew, a region of this node.
-    mutating func insert(_ descriptor: RegionDescriptor) {
-        foreign[descriptor.region] = nil
-        guard !descriptor.isSystem else {
-            system = descriptor
-            return
+    mutating func insert(_ descriptor: RegionDescriptor) { insert([descriptor]) }
+
+    /// The same of many, in one walk.
+    mutating func insert(_ descriptors: [RegionDescriptor]) {
+        for descriptor in descriptors {
+            foreign[descriptor.region] = nil
+            if descriptor.isSystem { system = descriptor }
         }
-        if let position = descriptors.firstIndex(where: { $0.region == descriptor.region }) {
-            descriptors[position] = descriptor
-        } else {
-            descriptors.append(descriptor)
-            descriptors.sort { $0.range.lower < $1.range.lower }
-        }
+        table.insert(descriptors.filter { !$0.isSystem })
     }
 
     /// A region is this node's no more.
     mutating func remove(_ last: RegionDescriptor) {
         if last.isSystem { system = nil }
-        descriptors.removeAll { $0.region == last.region }
+        table.remove(last.region)
         foreign[last.region] = last
         leaders[last.region] = nil
         clearing[last.region] = last.range
@@ -78,9 +75,7 @@ extension NodeCore {
             // Whoever is in the way may have been divided, or removed, without having heard of it.
             let range = birth.naming.range
             let inTheWay = state.withLock { state in
-                state.descriptors.filter {
-                    $0.region != birth.region && $0.range.overlaps(range)
-                }.map(\.region)
+                state.table.overlapping(range).map(\.region).filter { $0 != birth.region }
             }
             for region in inTheWay { lanes[lane(of: region)].post(.inquire(region)) }
         }
@@ -98,7 +93,7 @@ extension NodeCore {
                 return true
             }
             let range = birth.naming.range
-            guard !state.descriptors.contains(where: { $0.range.overlaps(range) }),
+            guard state.table.overlapping(range).isEmpty,
                 !state.clearing.contains(where: {
                     $0.key != .system && $0.value.overlaps(range)
                 })

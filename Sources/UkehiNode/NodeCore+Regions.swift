@@ -16,7 +16,7 @@ extension NodeCore {
             let seeds = isNew ? try newSeeds(record, node) : try recoveredSeeds(record, node)
             let graves = isNew ? [] : try clearGraves(keeping: seeds)
             let router = state.withLock { state in
-                for seed in seeds { state.insert(seed.current) }
+                state.insert(seeds.map(\.current))
                 for born in record.regions where state.own(born.region) == nil {
                     state.foreign[born.region] = born
                 }

@@ -65,6 +65,8 @@ package final class NodeCore: @unchecked Sendable {
     package private(set) var lanes: [Lane] = []
     package let log: WriteAheadLog
     let recovered: [RecoveredRegion]
+    /// Those of them that left a tombstone.
+    let gone: Set<RegionID>
     let executors: [any LaneExecutor]
     private let lock: any FileLock
     let readWorker: any Worker
@@ -79,14 +81,17 @@ package final class NodeCore: @unchecked Sendable {
     /// Nil where the state survives the process by itself.
     let keeper: SnapshotKeeper?
     private let onFailure: @Sendable (NodeError) -> Void
+    let splitHistory = SplitHistory(capacity: Limits.maxSplitRecords)
 
     struct State {
         var identity: Identity
         var address: String
         var bootstrap: Bootstrap
         var router = Router([])
-        /// Ascending by range; user regions of this node.
-        var descriptors: [RegionDescriptor] = []
+        /// User regions of this node.
+        var table = RegionTable()
+        /// The same, ascending by range.
+        var descriptors: [RegionDescriptor] { table.ascending }
         /// The system region, if this node has a peer of it.
         var system: RegionDescriptor?
         /// Regions that this node has no peer of, as it last knew them.
@@ -139,6 +144,7 @@ package final class NodeCore: @unchecked Sendable {
                 fileSystem, directory: directory, name: options.name, random: environment.random)
             (log, recovered) = try NodeCore.openLog(
                 environment, directory: directory, options: walOptions)
+            gone = Set(recovered.filter { $0.tombstone != nil }.map(\.region))
             applier = try makeApplier()
             let cluster = ClusterID(
                 high: environment.random.next(), low: environment.random.next())

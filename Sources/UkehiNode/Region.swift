@@ -123,6 +123,10 @@ final class Region {
     var proposedSplit: LogIndex = .zero
     /// Who waits for it.
     var splitWaiter: SplitWaiter?
+    /// How long it takes, for the record.
+    var ownSplit: OwnSplit?
+    /// It came out of another region, this peer was to lead it first, and it has not served yet.
+    var isFirstLed = false
     /// The regions that the last split made, for those who ask for their keys here.
     var parts: [RegionInfo] = []
     /// The lane's tick at which a leader was last heard.

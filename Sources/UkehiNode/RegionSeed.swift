@@ -80,7 +80,10 @@ extension Lane {
             regions[region.id] = region
             orderedRegions.append(region)
             markDirty(region)
-            if seed.leadsFirst { region.raft.leadFirstTerm() }
+            if seed.leadsFirst {
+                region.isFirstLed = true
+                region.raft.leadFirstTerm()
+            }
             region.log.makeOffer = { [unowned self, unowned region] in offer(region) }
             if let mark = seed.replaced { finish(mark, seed.hardState, region) }
             observer?.opened(status(region)) { index in region.raft.term(at: index) }

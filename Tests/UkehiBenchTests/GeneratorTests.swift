@@ -28,7 +28,7 @@ struct GeneratorTests {
         let space = KeySpace(count: 1_000_000, keyBytes: 16)
         for number in stride(from: UInt64(0), to: 1_000_000, by: 997) {
             let prefix = Array(space.key(number).array[0..<2])
-            #expect(KeySpace.prefix(of: KeySpace.pair(of: number)) == prefix)
+            #expect(KeySpace.prefix(of: space.pair(of: number)) == prefix)
         }
     }
 

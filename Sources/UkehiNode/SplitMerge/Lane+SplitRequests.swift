@@ -25,6 +25,7 @@ extension Lane {
             return refuse(error, SplitWaiter(sink: request.sink, tag: request.tag), region)
         }
         region.splitWaiter = SplitWaiter(sink: request.sink, tag: request.tag)
+        decided(region, .request)
         let range = region.descriptor.range
         let id = region.id
         let applier = applier
@@ -77,6 +78,7 @@ extension Lane {
         guard let region = regions[id], let waiter = region.splitWaiter, waiter.index == .zero
         else { return }
         region.splitWaiter = nil
+        region.ownSplit = nil
         refuse(reason, waiter, region)
         flushSinks()
     }
@@ -108,6 +110,7 @@ extension Lane {
 
     /// Nobody will tell any more what became of it.
     func forgetSplit(_ region: Region) {
+        region.ownSplit = nil
         guard let waiter = region.splitWaiter else { return }
         region.splitWaiter = nil
         let answer: RequestError = waiter.index == .zero ? region.notLeader : .outcomeUnknown

@@ -56,6 +56,7 @@ extension Lane {
                     index: position.index, term: position.term,
                     deadline: MonotonicTime(nanoseconds: .max), waiters: []), region)
             region.proposedSplit = position.index
+            proposedSplit(region, at: position.index)
             return position
         } catch {
             switch error {
@@ -210,6 +211,7 @@ extension Lane {
             ])
         observer?.divided(split.next, into: split.children, peer: region.peer, at: index)
         sendOn(region)
+        record(split, born: born, at: index, region)
         host?.divided(split.next, into: born, leaders: split.leaders(of: born))
         markDirty(region)
     }
@@ -258,7 +260,9 @@ extension Lane {
     /// These regions' keys survive by themselves.
     func based(_ ids: [RegionID]) {
         for id in ids { regions[id]?.hasOwnBase = true }
-        for region in orderedRegions { region.unflushedChildren.subtract(ids) }
+        for region in orderedRegions where !region.unflushedChildren.isEmpty {
+            region.unflushedChildren.subtract(ids)
+        }
         letGo()
     }
 

@@ -24,8 +24,7 @@ extension NodeCore {
     package func standing(ofChild region: RegionID) -> ChildStanding {
         if state.withLock({ $0.waiting[region] != nil }) { return .waiting }
         // Of this life there is none: an entry is applied once in each.
-        guard let found = recovered.first(where: { $0.region == region }) else { return .new }
-        return found.tombstone != nil ? .gone : .new
+        return gone.contains(region) ? .gone : .new
     }
 
     package func isAwaited(_ region: RegionID) -> Bool {
@@ -40,17 +39,18 @@ extension NodeCore {
     ) {
         guard let node = nodeID else { return }
         let (waiting, fresh) = state.withLock { state in
-            state.insert(parent)
             let waiting = births.filter { state.waiting[$0.region] != nil }.map(\.region)
             var fresh: [RegionSeed] = []
             for (birth, leader) in zip(births, leaders) where !waiting.contains(birth.region) {
-                state.insert(birth.origin)
                 fresh.append(RegionSeed(newborn: birth, leader: leader, on: node))
             }
+            state.insert([parent] + fresh.map(\.birth.origin))
             // What it was told of this cluster's regions before is past.
-            state.foreign = state.foreign.filter { known in
-                known.value.isSystem
-                    || !births.contains { $0.origin.range.overlaps(known.value.range) }
+            if !state.foreign.isEmpty {
+                state.foreign = state.foreign.filter { known in
+                    known.value.isSystem
+                        || !births.contains { $0.origin.range.overlaps(known.value.range) }
+                }
             }
             return (waiting, fresh)
         }
@@ -60,10 +60,8 @@ extension NodeCore {
             do throws(NodeError) {
                 let seeds = try seeds(ofWaiting: waiting, node)
                 state.withLock { state in
-                    for seed in seeds {
-                        state.insert(seed.current)
-                        state.waiting[seed.birth.region] = nil
-                    }
+                    state.insert(seeds.map(\.current))
+                    for seed in seeds { state.waiting[seed.birth.region] = nil }
                 }
                 install(seeds, node: node)
             } catch {

@@ -72,6 +72,7 @@ final class BenchCluster: Sendable {
         // The nodes share the machine: a lane each, more only where there are cores for them.
         let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         configuration.runtime.lanes = max(1, cores / 2 / settings.nodes)
+        settings.configure(&configuration)
         return configuration
     }
 }

@@ -7,10 +7,10 @@ struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
         abstract:
-            "Measure a cluster, its log, failovers, snapshots or moves here, and verify the result.",
+            "Measure a cluster, its log, failovers, snapshots, moves or splits here, and verify it.",
         subcommands: [
             ClusterBench.self, LogBench.self, FailoverBench.self, SnapshotBench.self,
-            MoveBench.self,
+            MoveBench.self, RegionsBench.self, SplitsBench.self,
         ],
         defaultSubcommand: ClusterBench.self)
 

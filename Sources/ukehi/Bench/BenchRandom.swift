@@ -19,6 +19,9 @@ struct BenchRandom {
         next().multipliedFullWidth(by: bound).high
     }
 
+    /// A number from 0 on, below 1.
+    mutating func nextUnit() -> Double { Double(next() >> 11) * 0x1p-53 }
+
     /// The finalizer of splitmix64: a permutation of 64-bit numbers that looks random.
     @inline(__always)
     static func mix(_ value: UInt64) -> UInt64 {

@@ -18,6 +18,9 @@ struct BenchRun: Sendable {
             try InputFile(path: path)
         }
         let workload = Workload(settings: settings, input: input)
+        let plot = try settings.plot.map { path throws(BenchFileError) in
+            try ChunkWriter(path: path)
+        }
         let logs = ClientLane.Logs(
             acks: try settings.ackLog.map { path throws(BenchFileError) in
                 try ChunkWriter(path: path)
@@ -30,6 +33,8 @@ struct BenchRun: Sendable {
             ? try await runOwnNodes(workload, logs) : try await runEndpoints(workload, logs)
         try logs.acks?.finish()
         try logs.history?.finish()
+        plot?.append(Bytes(report.picture))
+        try plot?.finish()
         return report
     }
 
@@ -58,19 +63,21 @@ struct BenchRun: Sendable {
         let cluster = try await BenchCluster.start(settings, directory: directory)
         do {
             let targets = cluster.nodes.map { NodeTarget($0.core) }
-            let clients = try await makeClients(targets, workload) { position, range in
+            let clients = try await makeClients(targets, workload) { place, range in
                 switch settings.clientMode {
                 case .async:
                     AsyncClients(
-                        node: cluster.nodes[position], workload: workload, clients: range,
+                        node: cluster.nodes[place.part.first], workload: workload, clients: range,
                         seed: settings.seed, ackLog: logs.acks)
-                case .callback:
-                    ClientLane(
-                        target: targets[position], workload: workload, clients: range,
-                        totalClients: settings.clients, seed: settings.seed, logs: logs)
+                case .callback: lane(place, range, workload, logs)
                 }
             }
             let nodes = cluster.nodes
+            let splitter = settings.splits.map {
+                Splitter(
+                    node: nodes[0], keys: workload.allKeys().sorted(), count: $0,
+                    seconds: settings.durationSeconds)
+            }
             let load = LoadRun(
                 settings: settings, workload: workload, clients: clients,
                 logCounters: {
@@ -78,14 +85,25 @@ struct BenchRun: Sendable {
                         let now = node.core.log.statistics
                         return LogCounters(fsyncs: now.syncs, bytesWritten: now.bytesWritten)
                     }
-                }, progress: say)
+                },
+                glance: {
+                    ClusterGlance(
+                        nodes.compactMap { $0.core.topology },
+                        splits: nodes.reduce(0) { $0 + $1.core.splitRecords().count })
+                }, isWatched: isWatched, began: { splitter?.start() }, progress: say)
             var report = try await load.run()
             report.disk = disk
+            if let reason = try await splitter?.finish() {
+                throw BenchFailure("Not everything was divided: \(reason)")
+            }
             say("  verifying")
             report.regionsInUse = await regionsInUse(targets[0], workload)
             report.verification = try await Verification(
                 settings: settings, workload: workload, clients: clients, targets: targets
             ).run()
+            // By now each of them serves: all keys were read.
+            report.splits = SplitEvent.events(
+                nodes.flatMap { $0.core.splitRecords() }, since: report.startedAt)
             await cluster.stop()
             return report
         } catch {
@@ -99,11 +117,12 @@ struct BenchRun: Sendable {
         guard let topology = await target.topology() else { return 0 }
         // A sample finds every region that matters: those it misses hold less than a thousandth.
         let sample = min(workload.keyCount, 20_000)
+        let step = workload.keyCount / max(sample, 1)
         var keys: [Bytes]
         if case .input = workload.source {
             keys = Array(workload.allKeys().prefix(sample))
         } else {
-            keys = (0..<sample).compactMap { workload.generatedKey($0) }
+            keys = (0..<sample).compactMap { workload.generatedKey($0 * step) }
         }
         keys.sort()
         return topology.regions.count { region in
@@ -132,14 +151,18 @@ struct BenchRun: Sendable {
                 targets.append(try await ConnectionTarget.connect(endpoint, on: loops.next()))
             }
             let reached = targets
-            let clients = try await makeClients(reached, workload) { position, range in
-                ClientLane(
-                    target: reached[position], workload: workload, clients: range,
-                    totalClients: settings.clients, seed: settings.seed, logs: logs)
+            let clients = try await makeClients(reached, workload) { place, range in
+                lane(place, range, workload, logs)
             }
             var report = try await LoadRun(
                 settings: settings, workload: workload, clients: clients, logCounters: { [] },
-                progress: say
+                glance: {
+                    var found: [Topology] = []
+                    for target in reached {
+                        if let one = await target.topology() { found.append(one) }
+                    }
+                    return ClusterGlance(found, splits: nil)
+                }, isWatched: isWatched, progress: say
             ).run()
             say("  verifying")
             report.regionsInUse = await regionsInUse(reached[0], workload)
@@ -158,17 +181,35 @@ struct BenchRun: Sendable {
 
     // MARK: Both
 
-    /// Shares the clients among the nodes that lead at least one of the load's keys.
+    /// Where a lane of clients sends what it does, and which part of all keys it preloads.
+    private struct Place {
+        var target: RequestTarget
+        var part: (first: Int, of: Int)
+    }
+
+    private func lane(
+        _ place: Place, _ range: Range<Int>, _ workload: Workload, _ logs: ClientLane.Logs
+    ) -> ClientLane {
+        ClientLane(
+            target: place.target, workload: workload, clients: range,
+            totalClients: settings.clients, seed: settings.seed, logs: logs,
+            part: workload.distribution == nil ? (0, 1) : place.part)
+    }
+
+    /// Shares the clients among the nodes: those that lead at least one of the load's keys; or, where keys are
+    /// drawn from a distribution, all of them, and each client may use every key.
     private func makeClients(
         _ targets: [RequestTarget], _ workload: Workload,
-        make: (Int, Range<Int>) -> any LoadClients
+        make: (Place, Range<Int>) -> any LoadClients
     ) async throws -> [any LoadClients] {
+        let routed = workload.distribution == nil ? nil : RoutedTarget(targets)
+        let candidates = routed.map { [$0] } ?? targets
         let deadline = BenchClock.now() + 60_000_000_000
         var leading: [Int] = []
         while true {
             leading = []
             var isComplete = true
-            for (position, target) in targets.enumerated() {
+            for (position, target) in candidates.enumerated() {
                 guard let topology = await target.topology(), !topology.regions.isEmpty,
                     topology.regions.allSatisfy({ $0.leader != nil })
                 else {
@@ -181,18 +222,28 @@ struct BenchRun: Sendable {
             }
             if isComplete && !leading.isEmpty { break }
             guard BenchClock.now() < deadline else {
-                throw BenchFailure("No load was started: a region had no leader for 60 s.")
+                throw BenchFailure(
+                    "No load was started: a region had no leader for 60 s"
+                        + (settings.endpoints.isEmpty ? "." : ", or none among the endpoints."))
             }
             try await Task.sleep(for: .milliseconds(20))
         }
+        let places =
+            routed.map { routed in
+                let count = min(targets.count, settings.clients)
+                return (0..<count).map { Place(target: routed, part: ($0, count)) }
+            } ?? leading.map { Place(target: targets[$0], part: ($0, targets.count)) }
         var clients: [any LoadClients] = []
-        for (turn, position) in leading.enumerated() {
-            let start = settings.clients * turn / leading.count
-            let end = settings.clients * (turn + 1) / leading.count
-            if end > start { clients.append(make(position, start..<end)) }
+        for (turn, place) in places.enumerated() {
+            let start = settings.clients * turn / places.count
+            let end = settings.clients * (turn + 1) / places.count
+            if end > start { clients.append(make(place, start..<end)) }
         }
         return clients
     }
+
+    /// Whether somebody looks at what is printed while it runs.
+    private var isWatched: Bool { isOutputWatched && !settings.isJSON }
 
     private func say(_ line: String) {
         if settings.isJSON {

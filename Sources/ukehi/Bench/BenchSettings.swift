@@ -1,5 +1,6 @@
 // What a run was asked to do, checked: everything the clients, the cluster and the report need.
 
+import Ukehi
 import UkehiNode
 
 /// Where the regions' data goes.
@@ -48,6 +49,15 @@ struct BenchSettings: Sendable {
     var warmUpSeconds = 1.0
     var state = BenchState.rocksdb
     var clientMode = BenchClientMode.callback
+    /// Nil: each client uses the keys that its node leads, all alike.
+    var workload: WorkloadKind?
+    var hotRange = HotRange()
+    /// Splits that are asked for while it is measured.
+    var splits: Int?
+    /// Where a picture of the run goes.
+    var plot: String?
+    /// What its own nodes are to be configured with besides; called last.
+    var configure: @Sendable (inout Configuration) -> Void = { _ in }
     /// Nil: a closed loop.
     var rate: OfferedRate?
     var dataDirectory: String?
@@ -61,6 +71,9 @@ struct BenchSettings: Sendable {
     var isJSON = false
     var input: String?
     var seed: UInt64 = 1
+
+    /// Whether every key is put before the load: it is read, or regions can be divided only where there are keys.
+    var preloads: Bool { mix.reads || splits != nil }
 
     /// What is impossible, all of it at once, each with the option to change.
     static func problems(_ settings: BenchSettings) -> [String] {
@@ -91,8 +104,8 @@ struct BenchSettings: Sendable {
         if settings.state == .none {
             check(
                 !settings.mix.reads && settings.mix.isPlain,
-                "--state none applies nothing, so only puts make sense: drop --read-ratio and --mix"
-            )
+                "--state none applies nothing, so only puts make sense: drop --read-ratio, --mix and "
+                    + "ycsb workloads")
         }
         if settings.history != nil {
             check(
@@ -102,6 +115,31 @@ struct BenchSettings: Sendable {
             check(
                 settings.clientMode == .callback && settings.state != .none,
                 "--history needs --client-mode callback and a --state that keeps data")
+        }
+        if let workload = settings.workload {
+            check(
+                settings.clientMode == .callback, "--workload needs --client-mode callback")
+            check(settings.input == nil, "--workload draws generated keys: drop --input")
+            check(
+                workload != .sequential || !settings.mix.reads && settings.mix.isPlain,
+                "--workload sequential only appends: drop --read-ratio and --mix")
+        }
+        if let splits = settings.splits {
+            check((1...10_000).contains(splits), "--splits must be 1 to 10000")
+            check(splits < settings.keys, "--splits must be fewer than --keys")
+            check(settings.state != .none, "--state none cannot be divided: rocksdb or memory")
+            check(
+                settings.workload != .sequential,
+                "--workload sequential puts no keys before, so that nothing can be divided")
+        }
+        check(
+            settings.hotRange == HotRange() || settings.workload == .hotRange,
+            "--hot-operations and --hot-keys belong to --workload hot-range")
+        for (option, share) in [
+            ("--hot-operations", settings.hotRange.operations),
+            ("--hot-keys", settings.hotRange.keys),
+        ] {
+            check(share > 0 && share < 1, "\(option) must be above 0 and below 1")
         }
         if settings.rate != nil {
             check(

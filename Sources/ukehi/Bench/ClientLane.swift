@@ -39,6 +39,8 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
     private var isPreloading = false
     /// Keys, or lines, that a preload has passed.
     private var preloaded = 0
+    /// This lane's share of a preload, where all lanes may use all keys: every so many-th key from a first on.
+    private let part: (first: Int, of: Int)
     /// Slots whose reply came since the last flush.
     private let free: UnsafeMutablePointer<Int32>
     private var freeCount = 0
@@ -74,16 +76,19 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
         var history: ChunkWriter?
     }
 
-    /// - Parameter clients: Numbers of this lane's clients, unique over all lanes.
+    /// - Parameters:
+    ///   - clients: Numbers of this lane's clients, unique over all lanes.
+    ///   - part: Which of the keys that it may use it preloads: all, unless other lanes may use them, too.
     init(
         target: RequestTarget, workload: Workload, clients: Range<Int>, totalClients: Int,
-        seed: UInt64, logs: Logs
+        seed: UInt64, logs: Logs, part: (first: Int, of: Int) = (0, 1)
     ) {
+        self.part = part
         self.target = target
         self.workload = workload
         slotCount = clients.count
         firstClient = clients.lowerBound
-        checksReads = workload.readMode != .stale && workload.mix.weights[0] > 0
+        checksReads = workload.readMode != .stale && workload.mix.reads
         tally = ClientTally(keyCount: workload.keyCount)
         slots = .allocate(capacity: max(clients.count, 1))
         slots.initialize(repeating: ClientSlot(), count: max(clients.count, 1))
@@ -129,7 +134,7 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
     func start(preloading: Bool) {
         lock.withLock { _ in
             isPreloading = preloading
-            preloaded = 0
+            preloaded = part.first
             for slot in 0..<slotCount { parked.append(Int32(slot)) }
             outstanding += slotCount
         }
@@ -198,6 +203,11 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
                 if !memory.isEmpty {
                     noteHistory(index, output: nil, isOK: false, returned: now)
                 }
+                if slots[index].step == .write {
+                    // Somebody was quicker: from the beginning.
+                    slots[index].step = .read
+                    return release(index)
+                }
                 finish(index, tally.writes, now)
             case .command(.counter), .command(.response): acknowledge(index, 0, now)
             case .command(.staleEpoch): refuse(index, needsTopology: true)
@@ -234,6 +244,7 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
         recorder.record(now &- slots[index].intended)
         // A closed loop: the next operation is wanted now. In an open one it is wanted when it comes.
         slots[index].intended = schedule == nil ? now : 0
+        slots[index].step = .fresh
         release(index)
     }
 
@@ -269,12 +280,19 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
         if !memory.isEmpty {
             noteHistory(index, output: found?.value, isOK: true, returned: now)
         }
+        if slots[index].step == .read {
+            slots[index].step = .write
+            slots[index].seen = found?.version ?? 0
+            return release(index)
+        }
         finish(index, tally.reads, now)
     }
 
     private func refuse(_ index: Int, needsTopology: Bool) {
         if needsTopology { isViewOld = true }
         tally.retries &+= 1
+        // What is refused more often must not be drawn less often.
+        if slots[index].step == .fresh, workload.distribution != nil { slots[index].step = .again }
         parked.append(Int32(truncatingIfNeeded: index))
     }
 
@@ -347,11 +365,24 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
     /// Draws and encodes one operation; nil: the node leads no key, as far as is known.
     @inline(__always)
     private func nextRequest(_ index: Int, _ now: UInt64) -> ClientRequest? {
-        guard let owned, !owned.isEmpty, let key = drawKey(owned) else { return nil }
+        guard let owned, !owned.isEmpty else { return nil }
+        switch slots[index].step {
+        case .fresh:
+            guard let drawn = drawKey(owned) else { return nil }
+            slots[index].key = drawn
+            slots[index].kind = isPreloading ? .put : workload.mix.kind(random.next())
+            if slots[index].kind == .modify { slots[index].step = .read }
+        case .again: slots[index].step = .fresh
+        case .read, .write: break
+        }
+        switch slots[index].step {
+        case .read: slots[index].kind = .get
+        case .write: slots[index].kind = .modify
+        case .fresh, .again: break
+        }
         if slots[index].intended == 0 { slots[index].intended = now }
         slots[index].called = now
-        slots[index].key = key
-        slots[index].kind = isPreloading ? .put : workload.mix.kind(random.next())
+        let key = slots[index].key
         slots[index].sequence &+= 1
         let keyBytes = workload.writeKey(key, record: nextRecord, to: scratch)
         let keyText = UnsafeRawBufferPointer(start: scratch, count: keyBytes)
@@ -374,6 +405,8 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
             CommandRecord.appendDelete(key: keyText, to: &records)
         case .cas:
             return compareAndSet(index, key: Bytes(copying: keyText))
+        case .modify:
+            return setUnlessChanged(index, key: Bytes(copying: keyText))
         }
         let record = records.take()
         let start = CommandRecord.headerBytes
@@ -409,7 +442,8 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
     private func drawKey(_ owned: OwnedKeys) -> Int? {
         if isPreloading { return nextPreload(owned) }
         switch workload.source {
-        case .generated: return owned.draw(&random)
+        case .generated:
+            return workload.distribution.map { $0.draw(&random) } ?? owned.draw(&random)
         case .input(let input):
             for _ in 0..<input.records.count {
                 nextRecord += 1
@@ -427,8 +461,9 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
         switch workload.source {
         case .generated(let keys, _):
             while preloaded < Int(keys.count) {
-                preloaded += 1
-                if owned.contains(generated: UInt64(preloaded - 1)) { return preloaded - 1 }
+                let number = preloaded
+                preloaded += part.of
+                if owned.contains(generated: UInt64(number)) { return number }
             }
         case .input(let input):
             while preloaded < input.records.count {
@@ -443,13 +478,25 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
     }
 
     private func compareAndSet(_ index: Int, key: Bytes) -> ClientRequest? {
-        stamp(index)
-        let value = workload.value(slots[index].stamp)
         let isKnown = memory[index].knownKey == slots[index].key
         let expected = isKnown ? memory[index].known : nil
+        return set(index, key, if: expected.map { .value($0) } ?? .absent, expected: expected)
+    }
+
+    /// The write of a read-modify-write: only over what the client has read.
+    private func setUnlessChanged(_ index: Int, key: Bytes) -> ClientRequest? {
+        let seen = slots[index].seen
+        return set(
+            index, key, if: seen == 0 ? .absent : .version(seen), expected: memory[index].known)
+    }
+
+    private func set(
+        _ index: Int, _ key: Bytes, if condition: Expectation, expected: Bytes?
+    ) -> ClientRequest? {
+        stamp(index)
+        let value = workload.value(slots[index].stamp)
         remember(index, key: key, value: value, expected: expected)
-        let command = Command.compareAndSet(
-            key: key, expected: expected.map { .value($0) } ?? .absent, value: value)
+        let command = Command.compareAndSet(key: key, expected: condition, value: value)
         guard let record = try? command.encoded() else { return nil }
         return request(.write(record: record), key: key, index)
     }

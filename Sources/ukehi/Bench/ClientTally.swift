@@ -47,6 +47,21 @@ struct ClientSlot {
     /// Operations of this client so far.
     var sequence: UInt64 = 0
     var kind = OperationKind.put
+    var step = Step.fresh
+    /// A read-modify-write: the version that it read, on whose being there still it writes; 0: none.
+    var seen: UInt64 = 0
+
+    /// What the client does next.
+    enum Step: UInt8, Sendable {
+        /// Whatever is drawn.
+        case fresh
+        /// The same again, which was refused.
+        case again
+        /// The read of a read-modify-write.
+        case read
+        /// Its write.
+        case write
+    }
 }
 
 /// What a history needs beside: only kept when asked for.

@@ -16,10 +16,20 @@ struct ClusterBench: AsyncParsableCommand {
             all retries. Afterwards every written key is read back and the replicas are compared; \
             exit code 1 and the first difference if anything is wrong.
 
+            With --workload keys are drawn from all keys, by every client, and each operation goes to the \
+            node that leads its key's region: uniform; zipf (constant 0.99 as YCSB's, scrambled: hot keys \
+            lie anywhere); hot-range (--hot-operations of the operations on --hot-keys of the keys, side by \
+            side); sequential (ever-growing keys at the end of the key space, from all clients at once); \
+            ycsb-a, -b, -c, -f (zipf; half updates; 5 % updates; reads only; half read-modify-writes by \
+            compare-and-set, whose latency counts from the read). A table of throughput, latency, regions and \
+            leaders runs along in a terminal; at the end there is a plot of it, with every split of a region, \
+            and --plot makes one of its own.
+
             `ukehi bench` alone means this. `ukehi bench wal` measures one node's log by itself, \
             `ukehi bench failover` how long a cluster is without its leader, `ukehi bench snapshot` \
             snapshots beside the store and the compression that they are made of, `ukehi bench move` \
-            what moving a region costs those who use it.
+            what moving a region costs those who use it, `ukehi bench regions` ten thousand regions, `ukehi \
+            bench splits` how long a range is without service when it is divided.
 
             EXAMPLES
               ukehi bench                                  three nodes, RocksDB, 128-byte values
@@ -27,6 +37,9 @@ struct ClusterBench: AsyncParsableCommand {
               ukehi bench --clients 1                      latency of a lone write
               ukehi bench --rate 50%                       latency at half of the peak load
               ukehi bench --read-ratio 0.9                 mostly reads, linearizable
+              ukehi bench --workload ycsb-a                YCSB's update-heavy workload
+              ukehi bench --workload hot-range --hot-keys 0.001 --plot hot.svg
+              ukehi bench --workload sequential --regions 1 --duration 60 --plot growing.svg
               ukehi bench --client-mode async              Swift tasks instead of callbacks
               ukehi bench --keys 100 --mix get=50,put=40,cas=8,delete=2 --history ops.jsonl
               ukehi bench --endpoint host1:7878,host2:7878,host3:7878
@@ -35,6 +48,8 @@ struct ClusterBench: AsyncParsableCommand {
               ukehi bench failover --kills 50              from kill -9 to the next write
               ukehi bench snapshot                         making and installing snapshots
               ukehi bench move                             a region that moves under load
+              ukehi bench regions                          10,000 regions from one
+              ukehi bench splits                           a hundred splits under load
             """)
 
     @Option(help: "Nodes in this process.") var nodes = 3
@@ -48,12 +63,31 @@ struct ClusterBench: AsyncParsableCommand {
     var rate: String?
     @Option(help: "callback: replies on the node's lane; async: Swift tasks.")
     var clientMode = BenchClientMode.callback
+    @Option(
+        help: ArgumentHelp(
+            "How keys are used: uniform, zipf, hot-range, sequential, ycsb-a, ycsb-b, ycsb-c or ycsb-f "
+                + "(default: each client the keys that its own node leads, all alike).",
+            valueName: "workload"))
+    var workload: WorkloadKind?
+    @Option(help: "hot-range: the share of the operations.") var hotOperations = HotRange()
+        .operations
+    @Option(help: "hot-range: the share of the keys that they are on.")
+    var hotKeys = HotRange().keys
+    @Option(
+        help: ArgumentHelp(
+            "An SVG file of throughput and latency over time, splits marked.", valueName: "file"))
+    var plot: String?
     @Option(help: "Bytes of a key.") var keySize = 16
     @Option(help: "Bytes of a value.") var valueSize = 128
-    @Option(help: "Distinct keys (default: 1000000; 100000 if anything is read).")
+    @Option(
+        help:
+            "Distinct keys (default: 1000000; 100000 if anything is read; 20000000 if sequential).")
     var keys: Int?
     @Option(help: "Share of reads, 0 to 1.") var readRatio = 0.0
-    @Option(help: "Instead of --read-ratio: weights, as get=50,put=40,cas=8,delete=2.")
+    @Option(
+        help:
+            "Instead of --read-ratio: weights, as get=50,put=40,cas=8,delete=2; modify is a read-modify-write."
+    )
     var mix: String?
     @Option(help: "linearizable, lease or stale.") var readMode = BenchReadMode.linearizable
     @Option(help: "Measured seconds.") var duration = 10.0
@@ -101,11 +135,19 @@ struct ClusterBench: AsyncParsableCommand {
         if mix != nil && readRatio != 0 {
             throw ValidationError("Nothing was started: give --read-ratio or --mix, not both.")
         }
-        guard let mix = mix.map(OperationMix.init(parsing:)) ?? OperationMix(readRatio: readRatio)
+        let isFixed = workload?.mix != nil
+        if isFixed && (mix != nil || readRatio != 0) {
+            throw ValidationError(
+                "Nothing was started: ycsb workloads say what is read: drop --read-ratio and --mix."
+            )
+        }
+        guard
+            let mix = workload?.mix ?? mix.map(OperationMix.init(parsing:))
+                ?? OperationMix(readRatio: readRatio)
         else {
             throw ValidationError(
-                "Nothing was started: --read-ratio is 0 to 1; --mix is weights of get, put, cas and "
-                    + "delete, as get=50,put=50.")
+                "Nothing was started: --read-ratio is 0 to 1; --mix is weights of get, put, cas, "
+                    + "delete and modify, as get=50,put=50.")
         }
         var settings = BenchSettings(mix: mix)
         settings.nodes = nodes
@@ -122,7 +164,11 @@ struct ClusterBench: AsyncParsableCommand {
         }
         settings.keyBytes = keySize
         settings.valueBytes = valueSize
-        settings.keys = keys ?? (mix.reads ? 100_000 : 1_000_000)
+        settings.keys =
+            keys ?? (workload == .sequential ? 20_000_000 : mix.reads ? 100_000 : 1_000_000)
+        settings.workload = workload
+        settings.hotRange = HotRange(operations: hotOperations, keys: hotKeys)
+        settings.plot = plot
         settings.readMode = readMode
         settings.durationSeconds = duration
         settings.warmUpSeconds = warmUp
@@ -143,11 +189,13 @@ struct ClusterBench: AsyncParsableCommand {
         return settings
     }
 
-    func run() async throws {
-        let settings = try settings()
+    func run() async throws { try await Self.run(try settings()) }
+
+    /// Carries a run out and prints what it found.
+    static func run(_ settings: BenchSettings) async throws {
         do {
             let report = try await BenchRun(settings: settings).run()
-            printLine(json ? report.json.text : report.table)
+            printLine(settings.isJSON ? report.json.text : report.table)
             guard let difference = report.verification.difference else { return }
             throw Failure(status: ExitStatus.failure, message: "verification failed: \(difference)")
         } catch let error as BenchFailure {
@@ -161,3 +209,4 @@ struct ClusterBench: AsyncParsableCommand {
 extension BenchState: ExpressibleByArgument {}
 extension BenchClientMode: ExpressibleByArgument {}
 extension BenchReadMode: ExpressibleByArgument {}
+extension WorkloadKind: ExpressibleByArgument {}

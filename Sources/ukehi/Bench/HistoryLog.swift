@@ -53,7 +53,7 @@ struct HistoryLog: ~Copyable {
         switch event.kind {
         case .get: text.append(text: "get")
         case .put: text.append(text: "put")
-        case .cas: text.append(text: "cas")
+        case .cas, .modify: text.append(text: "cas")
         case .delete: text.append(text: "delete")
         }
         text.append(text: "\",\"key\":")

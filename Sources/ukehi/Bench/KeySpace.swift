@@ -6,15 +6,31 @@
 // regions; the number makes each key unique and lets a reader of a dump find it again. Which region
 // a key is in depends, for almost all keys, on its first two characters alone: `pair(of:)` gives
 // them without writing the key, so that clients can redraw cheaply.
+//
+// Where neighbours are to lie side by side the number comes first, and a hash fills the rest:
+//
+//   ascending   | number * 1296 / count | number, base 36 | hash |      all over the key space
+//   appended    | zz                    | number, base 36 | hash |      at its end
 
 import UkehiBase
 
 /// `count` distinct keys of `keyBytes` bytes each.
 struct KeySpace: Sendable {
+    /// How keys lie by their numbers.
+    enum Order: Sendable {
+        /// All over the key space, without order.
+        case scattered
+        /// All over the key space, in the order of their numbers.
+        case ascending
+        /// The same, behind all other keys.
+        case appended
+    }
+
     /// How many keys; their numbers are `0..<count`.
     let count: UInt64
     /// Length of each key.
     let keyBytes: Int
+    let order: Order
     /// Base-36 digits of the number.
     private let numberDigits: Int
 
@@ -41,17 +57,28 @@ struct KeySpace: Sendable {
         return digits
     }
 
-    init(count: UInt64, keyBytes: Int) {
+    init(count: UInt64, keyBytes: Int, order: Order = .scattered) {
         invariant(count > 0 && keyBytes >= KeySpace.minimumKeyBytes(count: count), "keys too short")
         self.count = count
         self.keyBytes = keyBytes
+        self.order = order
         numberDigits = KeySpace.digits(for: count)
     }
 
     /// The first two characters of key `number`, as `36 * first + second`.
     @inline(__always)
-    static func pair(of number: UInt64) -> Int {
-        Int(truncatingIfNeeded: ((BenchRandom.mix(number) >> 48) * 1296) >> 16)
+    func pair(of number: UInt64) -> Int {
+        switch order {
+        case .scattered: KeySpace.pair(of: BenchRandom.mix(number))
+        case .ascending: Int(number * UInt64(KeySpace.pairCount) / count)
+        case .appended: KeySpace.pairCount - 1
+        }
+    }
+
+    /// The two characters that the upper bits of a hash stand for.
+    @inline(__always)
+    private static func pair(of hash: UInt64) -> Int {
+        Int(truncatingIfNeeded: ((hash >> 48) * 1296) >> 16)
     }
 
     /// The two characters of `pair`, which all keys of that pair begin with.
@@ -60,13 +87,26 @@ struct KeySpace: Sendable {
     /// Writes key `number` at `target`, `keyBytes` long.
     func write(_ number: UInt64, to target: UnsafeMutableRawPointer) {
         let hashed = keyBytes - numberDigits
+        guard order != .scattered else {
+            writeHash(of: number, to: target, count: hashed)
+            return writeDigits(of: number, to: target + hashed)
+        }
+        let pair = KeySpace.pairs[pair(of: number)]
+        target.storeBytes(of: pair.littleEndian, as: UInt16.self)
+        writeDigits(of: number, to: target + 2)
+        writeHash(of: number, to: target + 2 + numberDigits, count: hashed - 2)
+    }
+
+    /// `count` characters that look random.
+    @inline(__always)
+    private func writeHash(of number: UInt64, to target: UnsafeMutableRawPointer, count: Int) {
         var hash = BenchRandom.mix(number)
         var left = 4
         var at = 0
         KeySpace.pairs.withUnsafeBufferPointer { pairs in
-            while at < hashed {
-                let pair = pairs[Int(truncatingIfNeeded: ((hash >> 48) * 1296) >> 16)]
-                if at + 2 <= hashed {
+            while at < count {
+                let pair = pairs[KeySpace.pair(of: hash)]
+                if at + 2 <= count {
                     target.storeBytes(of: pair.littleEndian, toByteOffset: at, as: UInt16.self)
                 } else {
                     target.storeBytes(
@@ -81,14 +121,16 @@ struct KeySpace: Sendable {
                 }
             }
         }
+    }
+
+    @inline(__always)
+    private func writeDigits(of number: UInt64, to target: UnsafeMutableRawPointer) {
         var rest = number
-        var digit = keyBytes - 1
         KeySpace.alphabet.withUnsafeBufferPointer { alphabet in
-            while digit >= hashed {
+            for digit in stride(from: numberDigits - 1, through: 0, by: -1) {
                 target.storeBytes(
                     of: alphabet[Int(rest % 36)], toByteOffset: digit, as: UInt8.self)
                 rest /= 36
-                digit -= 1
             }
         }
     }

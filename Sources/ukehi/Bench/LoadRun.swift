@@ -23,6 +23,12 @@ struct LoadRun: Sendable {
     let clients: [any LoadClients]
     /// Reads the nodes' logs; gives nothing where the nodes are not ours.
     let logCounters: @Sendable () -> [LogCounters]
+    /// How the cluster stands; nil if it cannot be asked.
+    let glance: @Sendable () async -> ClusterGlance?
+    /// Whether somebody watches: then there is a table of more than the load.
+    let isWatched: Bool
+    /// Told when the measured part begins.
+    let began: @Sendable () -> Void
     /// Takes a line of progress.
     let progress: @Sendable (String) -> Void
 
@@ -35,34 +41,44 @@ struct LoadRun: Sendable {
     init(
         settings: BenchSettings, workload: Workload, clients: [any LoadClients],
         logCounters: @escaping @Sendable () -> [LogCounters],
+        glance: @escaping @Sendable () async -> ClusterGlance?, isWatched: Bool,
+        began: @escaping @Sendable () -> Void = {},
         progress: @escaping @Sendable (String) -> Void
     ) {
         self.settings = settings
         self.workload = workload
         self.clients = clients
         self.logCounters = logCounters
+        self.glance = glance
+        self.isWatched = isWatched
+        self.began = began
         self.progress = progress
     }
 
     /// Runs everything and gives the findings; the report's verification is still open.
     func run() async throws -> BenchReport {
         try await refreshViews()
-        if workload.mix.reads {
+        if settings.preloads {
             progress("  preloading \(BenchFormat.count(Double(workload.keyCount))) keys")
             for client in clients { client.start(preloading: true) }
             try await settle(seconds: 600, what: "The preload")
         }
         for client in clients { client.start(preloading: false) }
-        try await watch(
+        _ = try await watch(
             seconds: settings.warmUpSeconds, from: BenchClock.now(), isMeasured: false)
 
         let (offered, peak) = try await pace()
         for client in clients { client.withTally { $0.beginMeasuring() } }
         let before = RunCounters(logs: logCounters())
-        try await watch(seconds: settings.durationSeconds, from: before.time, isMeasured: true)
+        began()
+        let samples = try await watch(
+            seconds: settings.durationSeconds, from: before.time, isMeasured: true)
         let after = RunCounters(logs: logCounters())
         var report = BenchReport(
             settings: settings, seconds: Double(after.time - before.time) / 1e9)
+        report.startedAt = before.time
+        report.samples = samples
+        report.regionsAtEnd = await glance()?.regions
         let totals = totals()
         report.writes = totals.writes.summary()
         report.reads = totals.reads.summary()
@@ -102,7 +118,7 @@ struct LoadRun: Sendable {
             progress("  measuring the peak")
             for client in clients { client.withTally { $0.beginMeasuring() } }
             let start = BenchClock.now()
-            try await watch(seconds: settings.durationSeconds, from: start, isMeasured: true)
+            _ = try await watch(seconds: settings.durationSeconds, from: start, isMeasured: true)
             let totals = totals()
             let seconds = Double(BenchClock.now() - start) / 1e9
             let reached = Double(totals.writes.total + totals.reads.total) / seconds
@@ -113,7 +129,7 @@ struct LoadRun: Sendable {
         progress("  \(BenchFormat.count(offered)) operations/s from now on")
         for client in clients { client.pace(offered / Double(clients.count)) }
         // What was wanted before is answered, and the queues it left are empty.
-        try await watch(
+        _ = try await watch(
             seconds: max(settings.warmUpSeconds, 0.5), from: BenchClock.now(),
             isMeasured: false)
         return (offered, peak)
@@ -142,36 +158,49 @@ struct LoadRun: Sendable {
         for client in clients { client.tick() }
     }
 
-    /// What is measured goes on until there is something to report, however short it was to be.
-    private func watch(seconds: Double, from start: UInt64, isMeasured: Bool) async throws {
+    /// What is measured goes on until there is something to report, however short it was to be; no longer than
+    /// there are keys.
+    private func watch(
+        seconds: Double, from start: UInt64, isMeasured: Bool
+    ) async throws -> [TimelineSample] {
         var lines = 0
-        let recorders = (LatencyRecorder(), LatencyRecorder())
-        var lineTime = start
+        var samples: [TimelineSample] = []
+        var second = Difference(since: start)
+        var sample = Difference(since: start)
         while true {
             let elapsed = Double(BenchClock.now() - start) / 1e9
-            if elapsed >= seconds, !isMeasured || hasAnswers { return }
+            let isOver = elapsed >= seconds && (!isMeasured || hasAnswers)
+            if isOver || workload.distribution?.isExhausted == true {
+                if isMeasured, samples.isEmpty || sample.seconds > LoadRun.sampleSeconds / 2 {
+                    samples.append(sample.next(totals()).sample(since: start))
+                }
+                return samples
+            }
             guard elapsed < seconds + LoadRun.patienceSeconds else {
                 throw BenchFailure(
                     "Nothing was measured: after \(Int(elapsed)) s fewer than "
                         + "\(settings.leastAnswers) operations were answered.")
             }
             try await pulse()
+            guard isMeasured else { continue }
+            if sample.seconds >= LoadRun.sampleSeconds {
+                samples.append(sample.next(totals()).sample(since: start))
+            }
             let now = BenchClock.now()
-            guard isMeasured, Double(now - start) / 1e9 >= Double(lines + 1) else { continue }
+            guard Double(now - start) / 1e9 >= Double(lines + 1) else { continue }
             lines += 1
-            let totals = totals()
-            let writes = LatencyRecorder()
-            writes.add(totals.writes)
-            writes.subtract(recorders.0)
-            let reads = LatencyRecorder()
-            reads.add(totals.reads)
-            reads.subtract(recorders.1)
-            recorders.0.add(writes)
-            recorders.1.add(reads)
-            progress(line(second: lines, Double(now - lineTime) / 1e9, writes, reads))
-            lineTime = now
+            let stretch = second.next(totals())
+            if isWatched {
+                if (lines - 1) % LiveTable.rowsPerHeader == 0 { progress(LiveTable.header) }
+                progress(LiveTable.row(second: lines, stretch, await glance()))
+            } else {
+                progress(line(second: lines, stretch.seconds, stretch.writes, stretch.reads))
+            }
         }
     }
+
+    /// Fine enough to see what a split does, coarse enough that looking costs nothing.
+    private static let sampleSeconds = 0.5
 
     /// Whether enough was answered to report.
     private var hasAnswers: Bool {

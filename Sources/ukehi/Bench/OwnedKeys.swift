@@ -16,7 +16,7 @@ final class OwnedKeys: Sendable {
     private enum Share: UInt8 { case none, all, some }
 
     private let pairs: [UInt8]
-    private let led: [KeyRange]
+    private let led: LedRanges
     /// Generated keys that are led here, if there are few keys in all.
     private let listed: [UInt32]
     private let isListed: Bool
@@ -29,7 +29,8 @@ final class OwnedKeys: Sendable {
     private static let maxListed: UInt64 = 1 << 16
 
     init(node: NodeID?, topology: Topology, workload: Workload) {
-        let led = topology.regions.filter { $0.leader != nil && $0.leader == node }.map(\.range)
+        let led = LedRanges(
+            topology.regions.filter { $0.leader != nil && $0.leader == node }.map(\.range))
         self.led = led
         switch workload.source {
         case .generated(let keys, _):
@@ -40,7 +41,7 @@ final class OwnedKeys: Sendable {
             if isListed {
                 listed = (0..<UInt32(keys.count)).filter { number in
                     let key = keys.key(UInt64(number))
-                    return led.contains { $0.contains(key) }
+                    return led.contains(key)
                 }
                 isEmpty = listed.isEmpty
             } else {
@@ -52,18 +53,17 @@ final class OwnedKeys: Sendable {
             pairs = []
             listed = []
             isListed = false
-            records = input.records.map { record in led.contains { $0.contains(record.key) } }
+            records = input.records.map { led.contains($0.key) }
             isEmpty = !records.contains(true)
         }
     }
 
-    private static func shares(_ led: [KeyRange]) -> [UInt8] {
+    private static func shares(_ led: LedRanges) -> [UInt8] {
         (0..<KeySpace.pairCount).map { pair in
             let prefix = KeySpace.prefix(of: pair)
             let range = KeyRange(lower: Bytes(prefix), upper: Bytes([prefix[0], prefix[1] + 1]))
-            if led.contains(where: { $0.contains(range) }) { return Share.all.rawValue }
-            let touches = led.contains { $0.overlaps(range) }
-            return (touches ? Share.some : Share.none).rawValue
+            if led.range(of: range.lower)?.contains(range) ?? false { return Share.all.rawValue }
+            return (led.overlaps(range) ? Share.some : Share.none).rawValue
         }
     }
 
@@ -85,14 +85,14 @@ final class OwnedKeys: Sendable {
     /// Whether the node leads the region of generated key `number`.
     @inline(__always)
     func contains(generated number: UInt64) -> Bool {
-        let share = pairs[KeySpace.pair(of: number)]
+        let share = pairs[keys?.pair(of: number) ?? 0]
         if share == Share.all.rawValue { return true }
         return share == Share.some.rawValue && containsExactly(number)
     }
 
     private func containsExactly(_ number: UInt64) -> Bool {
         guard let key = keys?.key(number) else { return false }
-        return led.contains { $0.contains(key) }
+        return led.contains(key)
     }
 
     /// Whether the node leads the region of an input's record.
@@ -100,5 +100,5 @@ final class OwnedKeys: Sendable {
     func contains(record: Int) -> Bool { records[record] }
 
     /// Whether the node leads the region of `key`.
-    func contains(_ key: Bytes) -> Bool { led.contains { $0.contains(key) } }
+    func contains(_ key: Bytes) -> Bool { led.contains(key) }
 }

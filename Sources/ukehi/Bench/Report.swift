@@ -27,6 +27,13 @@ struct BenchReport: Sendable {
     var settings: BenchSettings
     /// Length of the measured part.
     var seconds: Double
+    /// When it began, by the benchmark's clock.
+    var startedAt: UInt64 = 0
+    var samples: [TimelineSample] = []
+    /// Of the nodes' whole life, if they are ours.
+    var splits: [SplitEvent] = []
+    /// Nil: nobody could be asked.
+    var regionsAtEnd: Int?
     var writes = LatencySummary()
     var reads = LatencySummary()
     /// Puts, deletes and compare-and-sets among the writes whose condition held.
@@ -87,9 +94,24 @@ struct BenchReport: Sendable {
         settings.input == nil ? ValueGenerator.compressibility : "from the input file"
     }
 
+    /// What was done, in a few words.
+    var title: String {
+        settings.workload?.summary(settings.hotRange)
+            ?? "every client its own node's keys, all alike"
+    }
+
+    /// Throughput and latency over time, as an SVG file.
+    var picture: String {
+        VectorPlot(
+            title: "ukehi bench, \(title)", subtitle: headline, samples: samples, splits: splits
+        ).text
+    }
+
     /// The whole report as one object.
-    var json: JSONValue {
-        .object([
+    var json: JSONValue { .object(load + process + overTime + outcome) }
+
+    private var load: [(String, JSONValue)] {
+        [
             ("writes_per_second", .number(writesPerSecond)),
             ("reads_per_second", .number(readsPerSecond)),
             ("offered_per_second", offeredPerSecond.map { .number($0) } ?? .null),
@@ -101,6 +123,11 @@ struct BenchReport: Sendable {
                 "latency_us",
                 .object([("writes", writes.json), ("reads", reads.json)])
             ),
+        ]
+    }
+
+    private var process: [(String, JSONValue)] {
+        [
             ("fsyncs_per_second", .number(fsyncsPerSecond)),
             (
                 "fsyncs_per_second_by_node",
@@ -115,6 +142,24 @@ struct BenchReport: Sendable {
             ("unknown_outcomes", .int(Int(unknownOutcomes))),
             ("starved_clients", .int(starvedClients)),
             ("longest_starved_us", .number(longestStarvedMicroseconds)),
+        ]
+    }
+
+    /// What became of the regions, and of the load meanwhile.
+    private var overTime: [(String, JSONValue)] {
+        [
+            ("regions", regionsAtEnd.map { .int($0) } ?? .null),
+            ("splits", .array(splits.map(\.json))),
+            (
+                "split_times_ms",
+                .object([("serve", splits.serveTimes.json), ("pause", splits.pauseTimes.json)])
+            ),
+            ("throughput_over_time", .array(samples.map(\.json))),
+        ]
+    }
+
+    private var outcome: [(String, JSONValue)] {
+        [
             ("verified", .bool(isVerified)),
             ("verified_by", .string(verification.summary)),
             ("difference", verification.difference.map { .string($0) } ?? .null),
@@ -122,7 +167,7 @@ struct BenchReport: Sendable {
             ("disk", disk?.json ?? .null),
             ("ratios", ratios),
             ("settings", settings.json),
-        ])
+        ]
     }
 
     private var ratios: JSONValue {
@@ -160,6 +205,15 @@ extension BenchSettings {
             ("regions", endpoints.isEmpty ? .int(regions) : .null),
             ("clients", .int(clients)),
             ("client_mode", .string(clientMode.rawValue)),
+            ("workload", workload.map { .string($0.rawValue) } ?? .null),
+            (
+                "hot_range",
+                workload == .hotRange
+                    ? .object([
+                        ("operations", .number(hotRange.operations)),
+                        ("keys", .number(hotRange.keys)),
+                    ]) : .null
+            ),
             ("rate", rate.map { .string($0.text) } ?? .null),
             ("key_size", input == nil ? .int(keyBytes) : .null),
             ("value_size", input == nil ? .int(valueBytes) : .null),

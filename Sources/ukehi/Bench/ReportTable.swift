@@ -1,5 +1,7 @@
 // The report for people: one table, in the order in which one asks.
 
+import UkehiNode
+
 extension BenchReport {
     /// The lines of the table.
     var table: String {
@@ -46,6 +48,18 @@ extension BenchReport {
             "process",
             "\(BenchFormat.ratio(cpuSecondsPerMillion)) CPU seconds per million operations, "
                 + "clients included; \(BenchFormat.count(residentMegabytes)) MiB resident")
+        if settings.workload != nil { row("workload", title) }
+        if !splits.isEmpty {
+            let counts = SplitReason.allCases.map { reason in
+                (reason, splits.count { $0.reason == reason })
+            }
+            row(
+                "splits",
+                counts.filter { $0.1 > 0 }.map { "\($0.1) by \($0.0)" }.joined(separator: ", ")
+                    + "; \(regionsAtEnd ?? settings.regions) regions at the end")
+            row("", "from the decision until all parts serve: \(splits.serveTimes.text)")
+            row("", "writes held up: \(splits.pauseTimes.text)")
+        }
         if let disk {
             row(
                 "disk",
@@ -81,15 +95,19 @@ extension BenchReport {
         } else {
             row("verified", verification.summary)
         }
+        if settings.workload != nil || !splits.isEmpty {
+            lines.append("")
+            lines += TerminalPlot.lines(samples, splits: splits).map { "  " + $0 }
+        }
         lines.append("")
         return lines.joined(separator: "\n")
     }
 
-    private var headline: String {
+    var headline: String {
         let place =
             settings.endpoints.isEmpty
             ? "\(settings.nodes) \(settings.nodes == 1 ? "node" : "nodes"), \(settings.regions) "
-                + "regions (\(regionsInUse) in use), state \(settings.state.rawValue)"
+                + "\(settings.regions == 1 ? "region" : "regions") (\(regionsInUse) in use), state \(settings.state.rawValue)"
             : "\(settings.endpoints.count) endpoints"
         let data =
             settings.input == nil

@@ -13,6 +13,8 @@ final class Workload: Sendable {
 
     let source: Source
     let mix: OperationMix
+    /// How keys are drawn; nil: each client uses those that its node leads, all alike.
+    let distribution: KeyDistribution?
     let readMode: ReadMode
     /// Distinct keys; numbers of keys are below it.
     let keyCount: Int
@@ -22,6 +24,9 @@ final class Workload: Sendable {
 
     init(settings: BenchSettings, input: InputFile?) {
         mix = settings.mix
+        distribution = settings.workload.map {
+            KeyDistribution($0, count: UInt64(settings.keys), hot: settings.hotRange)
+        }
         readMode = settings.readMode.mode
         if let input {
             source = .input(input)
@@ -30,7 +35,9 @@ final class Workload: Sendable {
             maxValueBytes = input.records.map(\.value.count).max() ?? 0
         } else {
             source = .generated(
-                KeySpace(count: UInt64(settings.keys), keyBytes: settings.keyBytes),
+                KeySpace(
+                    count: UInt64(settings.keys), keyBytes: settings.keyBytes,
+                    order: settings.workload?.order ?? .scattered),
                 ValueGenerator(valueBytes: settings.valueBytes))
             keyCount = settings.keys
             maxKeyBytes = settings.keyBytes
