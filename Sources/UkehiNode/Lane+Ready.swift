@@ -253,7 +253,9 @@ extension Lane {
             region.proposedCompaction = .zero
             region.proposedSplit = .zero
             forgetSplit(region)
+            region.splitReason = .request
             region.aim = nil
+            region.load = RegionLoad(region: region.id, threshold: options.splitLoadPerSecond)
         }
         region.isLeader = isLeader
         host?.leaderChanged(region: region.id, leader: region.leaderNode, isLocal: isLeader)

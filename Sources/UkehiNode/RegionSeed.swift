@@ -159,6 +159,7 @@ extension Lane {
             firstCampaigns: seed.descriptor.peers.count == 1 ? 1 : seed.campaignsFirst ? 9 : 0)
         region.heardTick = ticks
         region.absent = seed.absent
+        region.load = RegionLoad(region: region.id, threshold: options.splitLoadPerSecond)
         findContacts(of: region)
         return region
     }

@@ -211,6 +211,7 @@ extension Lane {
         observer?.divided(split.next, into: split.children, peer: region.peer, at: index)
         sendOn(region)
         host?.divided(split.next, into: born, leaders: split.leaders(of: born))
+        shareLoad(of: region, among: split.children)
         markDirty(region)
     }
 
