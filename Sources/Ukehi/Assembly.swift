@@ -154,6 +154,8 @@ extension Configuration {
             raft.snapshotMegabytesPerSecond == 0
             ? 1 << 40 : max(1 << 20, (raft.snapshotMegabytesPerSecond << 20) / laneCount)
         options.maxUnflushedLogBytes = raft.maxUnflushedLogMegabytes << 20
+        options.splitBytes = sharding.splitThresholdMegabytes << 20
+        options.splitLoadPerSecond = sharding.splitLoadPerSecond
         options.laneCount = laneCount
         options.rebalanceThreshold = sharding.rebalanceThreshold
         return options

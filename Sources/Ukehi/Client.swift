@@ -77,6 +77,17 @@ public final class Client: KeyValueStore, Sendable {
         try await engine.snapshotTransfers(on: node, timeout: timeout)
     }
 
+    /// How much is asked of the regions that a node leads, the hottest first: counted by it, over the last few
+    /// seconds.
+    ///
+    /// - Throws: As ``snapshotTransfers(on:timeout:)``.
+    public func regionLoads(
+        on node: NodeID, _ question: LoadQuestion = LoadQuestion(top: 10),
+        timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> [RegionLoadInfo] {
+        try await engine.regionLoads(on: node, question, timeout: timeout)
+    }
+
     /// The cluster as the node at `address` sees it.
     package func topology(
         at address: String, timeout: Duration

@@ -102,6 +102,10 @@ package struct Setting: Sendable {
             .integer(\.sharding.splitThresholdMegabytes, 16...1_048_576),
             "a larger region splits"),
         Setting(
+            "sharding", "split_load_per_second",
+            .integer(\.sharding.splitLoadPerSecond, 0...1_000_000_000),
+            "operations a second with which a region splits; 0: never for its load"),
+        Setting(
             "sharding", "merge_threshold_mb",
             .integer(\.sharding.mergeThresholdMegabytes, 0...524_288),
             "smaller neighbours merge; 0: never"),

@@ -56,6 +56,9 @@ public struct Configuration: Hashable, Sendable {
         public var rebalanceThreshold = 0.2
         /// `sharding.split_threshold_mb`: a region larger than this splits.
         public var splitThresholdMegabytes = 512
+        /// `sharding.split_load_per_second`: a region that does more operations than this splits, where a
+        /// key shares its load; 0: none does.
+        public var splitLoadPerSecond = 10_000
         /// `sharding.merge_threshold_mb`: neighbours together smaller than this merge.
         public var mergeThresholdMegabytes = 64
     }

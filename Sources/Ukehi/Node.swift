@@ -121,6 +121,14 @@ public final class Node: KeyValueStore, Sendable {
         try await engine.snapshotTransfers(on: node, timeout: timeout)
     }
 
+    /// ``Client/regionLoads(on:_:timeout:)``.
+    public func regionLoads(
+        on node: NodeID, _ question: LoadQuestion = LoadQuestion(top: 10),
+        timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> [RegionLoadInfo] {
+        try await engine.regionLoads(on: node, question, timeout: timeout)
+    }
+
     /// Where this node is reached, `host:port`.
     public var address: String { assembly.address }
 

@@ -119,6 +119,8 @@
         case leadsFirstTermAgain
         /// Who was not there replays what was before a division.
         case replaysBeforeSplit
+        /// A region is divided by itself where one half has no key (RULES 30).
+        case emptyPartsAccepted
         // Nodes that come and go.
         /// A wiped node gets its old id, and with it the peers that it has forgotten (RULES 16).
         case wipedNodeKeepsItsID

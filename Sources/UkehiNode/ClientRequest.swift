@@ -32,6 +32,8 @@ public enum ClientOperation: Sendable {
     case split([Bytes])
     /// The snapshots that the asked node sends and gets just now.
     case transfers
+    /// The load on regions that the asked node leads.
+    case loads(LoadQuestion)
     /// About lost quorums: no bytes ask how the node stands, others order it to do something. Of this node,
     /// whatever it holds.
     case recovery(Bytes)
@@ -72,7 +74,7 @@ extension ClientRequest {
         case .write(let record): key.count + record.count
         case .scan(let upper, _, _): key.count + upper.count
         case .query(let body, _), .recovery(let body): key.count + body.count
-        case .get, .topology, .digest, .transfers: key.count
+        case .get, .topology, .digest, .transfers, .loads: key.count
         case .members(_, .plan(let nodes)), .members(_, .set(let nodes)):
             key.count + 8 * nodes.count
         case .members: key.count
@@ -104,6 +106,8 @@ public enum Reply: Sendable {
     /// Regions as they are now, ascending.
     case regions([RegionInfo])
     case transfers([SnapshotTransferInfo])
+    /// The hottest first.
+    case loads([RegionLoadInfo])
     /// How the node stands.
     case recovery(Bytes)
     case failed(RequestError)

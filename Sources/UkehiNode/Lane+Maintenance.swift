@@ -44,11 +44,13 @@ extension Lane {
             expire(region, now)
             weighSnapshot(region)
             proposeCompaction(region)
+            if region.splitWaiter != nil { loseSplitPatience(region) }
             if region.aim != nil { drive(region) }
             if !region.absent.isEmpty { driveRecovery(region) }
             if rare.isOn { meddle(region) }
             if let keeper = snapshotWork.keeper { keep(region, keeper) }
         }
+        considerSplits()
         if orderedRegions.contains(where: { $0.compactionTarget >= $0.log.firstIndex }) {
             askFlushed()
         }
@@ -304,9 +306,13 @@ extension Lane {
         case .based(let ids): based(ids)
         case .inquire(let id):
             if let region = regions[id], !region.isLeader { inquire(region) }
-        case .splitAt(let id, let keys, let first): divide(id, at: keys, firstID: first)
-        case .splitRefused(let id, let reason): splitRefused(id, reason)
+        case .splitAt(let id, let ask, let keys, let first):
+            divide(id, ask, at: keys, firstID: first)
+        case .splitRefused(let id, let ask, let reason): splitRefused(id, ask, reason)
+        case .sized(let id, let marks): sized(id, marks)
+        case .inherit(let id, let load): regions[id]?.load = load
         case .tellTransfers(let gathering): gathering.take(transfers())
+        case .tellLoads(let question, let gathering): gathering.take(loads(question))
         case .purgeAgain:
             wantsPurge = true
         case .pinned(let ids):

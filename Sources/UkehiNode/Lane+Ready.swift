@@ -254,7 +254,9 @@ extension Lane {
             region.proposedSplit = .zero
             region.isFirstLed = false
             forgetSplit(region)
+            region.splitReason = .request
             region.aim = nil
+            region.load = RegionLoad(region: region.id, threshold: options.splitLoadPerSecond)
         }
         region.isLeader = isLeader
         host?.leaderChanged(region: region.id, leader: region.leaderNode, isLocal: isLeader)

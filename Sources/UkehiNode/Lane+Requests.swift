@@ -38,6 +38,7 @@ extension Lane {
             guard !isOverloaded, !rare.takes(.writeRefused),
                 region.pendingWriteBytes + record.count <= Limits.maxQueuedRequestBytes
             else { return reply(.failed(.rejected(.overloaded)), request.sink, request.tag) }
+            region.load.countWrite(request.key, bytes: record.count)
             region.pendingWriteBytes += record.count
             region.pendingWrites.append(
                 PendingWrite(
@@ -65,7 +66,7 @@ extension Lane {
         case .split(let keys): divide(region, at: keys, request)
         case .digest:
             digest(region, request)
-        case .topology, .members, .transfers, .recovery:
+        case .topology, .members, .transfers, .loads, .recovery:
             reply(
                 .failed(.rejected(.invalid("Topology is asked of a node, not of a region."))),
                 request.sink, request.tag)
@@ -319,7 +320,9 @@ extension Lane {
             return reply(
                 .failed(.rejected(.staleEpoch(current: [region.info] + region.parts))), to: read)
         }
-        switch applier.read(region: region.id, request, tier: .cacheOnly) {
+        let outcome = applier.read(region: region.id, request, tier: .cacheOnly)
+        if region.isLeader { count(read, outcome, region) }
+        switch outcome {
         case .wouldBlock:
             let applier = applier
             let id = region.id
@@ -331,9 +334,19 @@ extension Lane {
                         sink: read.sink, tag: read.tag, reply: Lane.reply(for: outcome),
                         bytes: read.bytes))
             }
-        case let outcome:
-            reply(Lane.reply(for: outcome), to: read)
+        default: reply(Lane.reply(for: outcome), to: read)
         }
+    }
+
+    /// Among what is asked of a region that is led here.
+    private func count(_ read: PendingRead, _ outcome: ReadOutcome, _ region: Region) {
+        func end() -> Bytes? {
+            guard case .scan(let upper, _, _) = read.operation else { return nil }
+            if case .scan(let page) = outcome, let next = page.next { return next }
+            let own = region.descriptor.range.upper
+            return upper.isEmpty || (!own.isEmpty && own < upper) ? own : upper
+        }
+        region.load.countRead(read.key, to: end(), bytes: outcome.costBytes)
     }
 
     /// The digest reads all of a region: on the read thread, unless the state is in memory.

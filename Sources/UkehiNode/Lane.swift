@@ -46,6 +46,8 @@ package protocol LaneHost: AnyObject, Sendable {
     func noted(_ record: SplitRecord, led: [RegionID])
     /// A new region that this node is the first to lead serves.
     func serves(_ region: RegionID, at time: MonotonicTime)
+    /// A region that came out of one that was led here begins with its part of the load.
+    func inherit(_ load: RegionLoad, by region: RegionID)
     /// What this node knows of a new region as it replays, or is about to apply, what it came out of.
     func standing(ofChild region: RegionID) -> ChildStanding
     /// Whether regions wait until this one has applied what they came out of.
@@ -198,6 +200,10 @@ package final class Lane: @unchecked Sendable {
     var localRequests: [ClientRequest] = []
     var localRequestBytes = 0
     var spareRequests: [ClientRequest] = []
+    /// When loads were last looked at, in ticks.
+    var meteredAt: UInt64 = 0
+    /// Regions whose sizes are being asked for.
+    var sizesAsked = 0
     var isInPass = false
     var isPassScheduled = false
     var isStopped = false

@@ -69,6 +69,18 @@ package enum Limits {
     package static let maxSplitRecords = 1024
     /// Peers of newer configurations that one peer answers before it knows them.
     package static let maxStrangers = 16
+    /// Divisions that a lane has under way at once before it begins another one by itself.
+    static let maxSplitsAtOnce = 4
+    /// Regions of which it asks at once how large they are.
+    static let maxSizesAtOnce = 16
+    /// Seconds after which a region is looked at again that could not be divided for its load.
+    static let secondsUntilSplitAgain = 60
+    /// Seconds after which one is looked at again whose division by size came to nothing.
+    static let secondsUntilSizeAgain = 10
+    /// Parts of a region that are shown with their load.
+    static let maxHotRanges = 8
+    /// Regions that one answer shows with their load.
+    package static let maxShownLoads = 1000
     /// Reads for peers whose logs are damaged that a lane has under way; further ones are not answered.
     package static let maxPeerReads = 8
     /// Log bytes that a node may hold un-acknowledged before its regions refuse proposals.

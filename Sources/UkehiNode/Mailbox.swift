@@ -50,16 +50,22 @@ package enum LaneEvent: Sendable {
     case cleared(RegionID, isFlushed: Bool)
     /// A region is in another one's way: it may have missed something.
     case inquire(RegionID)
-    /// A region is to be divided at these keys, with ids from this one on.
-    case splitAt(RegionID, [Bytes], firstID: UInt64)
+    /// A region is to be divided at these keys, with ids from this one on; `ask` says by whose wish.
+    case splitAt(RegionID, ask: UInt64, [Bytes], firstID: UInt64)
     /// It is not.
-    case splitRefused(RegionID, SplitRefusal)
+    case splitRefused(RegionID, ask: UInt64, SplitRefusal)
+    /// How large a region is; nil: nobody knows.
+    case sized(RegionID, KeyMarks?)
+    /// A new region begins with this load.
+    case inherit(RegionID, RegionLoad)
     /// Regions that came out of others survive a crash by themselves.
     case based([RegionID])
     /// What a snapshot of a region would hold; nil: nobody knows.
     case snapshotMeasured(RegionID, UInt64?)
     /// Somebody asks for the transfers of all lanes.
-    case tellTransfers(TransferGathering)
+    case tellTransfers(Gathering<SnapshotTransferInfo>)
+    /// Somebody asks for the load of all lanes' regions.
+    case tellLoads(LoadQuestion, Gathering<RegionLoadInfo>)
     /// A purge waits for records of its own to become durable.
     case purgeAgain
     /// Entries of these regions hold the log's oldest segment back.

@@ -535,7 +535,7 @@ extension NodeCore: TransportEvents {
     package func submit(batch: inout [ClientRequest]) {
         let isPlain = batch.allSatisfy { request in
             switch request.operation {
-            case .topology, .members, .transfers, .recovery: return false
+            case .topology, .members, .transfers, .loads, .recovery: return false
             default: break
             }
             return request.expected?.region != .system
@@ -561,9 +561,19 @@ extension NodeCore: TransportEvents {
             return request.sink.flush()
         }
         if case .transfers = request.operation {
-            let gathering = TransferGathering(
-                lanes: lanes.count, sink: request.sink, tag: request.tag)
+            let gathering = Gathering(of: lanes.count, request) {
+                .transfers(SnapshotTransferInfo.inOrder($0))
+            }
             for lane in lanes { lane.post(.tellTransfers(gathering)) }
+            return
+        }
+        if case .loads(var question) = request.operation {
+            question.top = min(question.top, Limits.maxShownLoads)
+            let asked = question
+            let gathering = Gathering<RegionLoadInfo>(of: lanes.count, request) {
+                .loads(asked.choose($0))
+            }
+            for lane in lanes { lane.post(.tellLoads(asked, gathering)) }
             return
         }
         if case .recovery(let body) = request.operation { return recover(body, request) }

@@ -40,6 +40,10 @@ package struct NodeOptions: Sendable {
     package var snapshotChunkBytes = 512 << 10
     /// Log bytes above which the state store is asked to flush.
     package var maxUnflushedLogBytes: Int
+    /// Operations a second with which a region is divided; 0: none is for its load.
+    package var splitLoadPerSecond = LoadRules.usualThreshold
+    /// Bytes of keys and values with which a region is divided; 0: none is for its size.
+    package var splitBytes = 512 << 20
     package var laneCount: Int
     /// Imbalance of leaderships between nodes that begins to be evened out, as a share; zero: never.
     package var rebalanceThreshold = 0.0

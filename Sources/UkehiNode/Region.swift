@@ -73,11 +73,15 @@ struct HandedSplit {
 
 /// Who asked for a region to be divided.
 struct SplitWaiter {
+    /// Which of the region's askers it is.
+    var ask: UInt64 = 0
+    /// In ticks of the lane.
+    var askedTick: UInt64 = 0
     /// Where the command stands in the log; zero until it was proposed.
     var index = LogIndex.zero
     var term = Term.zero
-    var sink: ReplySink
-    var tag: UInt64
+    /// Nil: its leader by itself.
+    var client: (sink: ReplySink, tag: UInt64)?
 }
 
 /// Committed entries that are not handed on yet.
@@ -127,6 +131,12 @@ final class Region {
     var ownSplit: OwnSplit?
     /// It came out of another region, this peer was to lead it first, and it has not served yet.
     var isFirstLed = false
+    /// Why it is being divided, while somebody waits for that or it is under way.
+    var splitReason = SplitReason.request
+    /// Tells those who wait apart: what was begun for one does not come to another.
+    var splitAsks: UInt64 = 0
+    /// What is asked of it, while this peer leads.
+    var load: RegionLoad
     /// The regions that the last split made, for those who ask for their keys here.
     var parts: [RegionInfo] = []
     /// The lane's tick at which a leader was last heard.
@@ -209,6 +219,7 @@ final class Region {
         self.persistedTerm = hardState.term
         self.persistedVote = hardState.vote
         self.firstCampaigns = firstCampaigns
+        load = RegionLoad(region: descriptor.region, threshold: 0)
         // One that its parent has forsaken has nothing, and needs nothing of its parent's.
         hasOwnBase =
             birth.parting == nil || birth.introduction != nil

@@ -163,6 +163,7 @@ extension Lane {
         region.heardTick = ticks
         region.absent = seed.absent
         region.raft.sendsDurableOnly = !seed.absent.isEmpty
+        region.load = RegionLoad(region: region.id, threshold: options.splitLoadPerSecond)
         findContacts(of: region)
         return region
     }

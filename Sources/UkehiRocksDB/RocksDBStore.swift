@@ -252,6 +252,26 @@ package final class RocksDBStore: StateStore, @unchecked Sendable {
         }.get()
     }
 
+    /// What is only in memtables is not among it; where files are compressed it is less than was written.
+    package func fileBytes(_ space: StoreSpace, _ range: KeyRange) -> UInt64? {
+        var lower = Scratch()
+        var upper = Scratch()
+        let start = range.lower.withUnsafeBytes { lower.key(space, $0) }
+        let end = range.upper.withUnsafeBytes { upper.end(space, $0) }
+        var size: UInt64 = 0
+        do throws(StateError) {
+            try checked("The size of a range was not estimated.") { failure in
+                var starts: UnsafePointer<CChar>? = start.characters
+                var ends: UnsafePointer<CChar>? = end.characters
+                var startBytes = start.count
+                var endBytes = end.count
+                rocksdb_approximate_sizes(
+                    database, 1, &starts, &startBytes, &ends, &endBytes, &size, failure)
+            }
+        } catch { return nil }
+        return size
+    }
+
     // MARK: Durability
 
     package func requestFlush() throws(StateError) {

@@ -215,6 +215,13 @@ open class Applier: @unchecked Sendable {
     /// more than about `limit` bytes are read. Nil where it cannot be known. Off the lane.
     package func snapshotBytes(of region: RegionID, upTo limit: UInt64) -> UInt64? { nil }
 
+    /// How large the region is, and where it could be divided in parts of half of `limit`; nil where it cannot
+    /// be known. Looks closer only where it may have reached half of the limit, and then at four times the
+    /// limit at most. Off the lane.
+    ///
+    /// - Parameter written: Bytes that were written to it lately, and may not be in the store's files yet.
+    package func size(of region: RegionID, limit: UInt64, written: UInt64) -> KeyMarks? { nil }
+
     /// Writes the region's state as applied at one moment between now and the return; `begin` is given
     /// that state, and the descriptor of that moment unless it is still the first one, and returns what
     /// takes its pairs. Takes long: off the lane.

@@ -46,6 +46,22 @@ extension KeyValueApplier {
         return min(bytes, limit)
     }
 
+    func look(_ id: RegionID, limit: UInt64, written: UInt64) -> KeyMarks? {
+        guard let region = try? regions.find(id) else { return nil }
+        let range = KeyRange(lower: region.lower, upper: region.upper)
+        if let estimate = store.fileBytes(region.space, range), estimate + written < limit / 2 {
+            return KeyMarks(estimate: estimate)
+        }
+        // An error here only leaves the region as it is; the next write or read reports it.
+        guard let view = try? store.openLongView(of: id, region.space, range) else { return nil }
+        defer { view.close() }
+        var marks = KeyMarks(step: limit / 16, most: 4 * limit)
+        do throws(StateError) {
+            try view.scan { marks.add(key: $0.key, valueBytes: $0.value.count) }
+        } catch { return nil }
+        return marks
+    }
+
     func replace(
         _ id: RegionID, by snapshot: SnapshotFileReader, _ descriptor: Bytes
     ) throws -> RegionState {

@@ -398,6 +398,12 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         measure(region, upTo: limit)
     }
 
+    package override func size(
+        of region: RegionID, limit: UInt64, written: UInt64
+    ) -> KeyMarks? {
+        look(region, limit: limit, written: written)
+    }
+
     package override func writeSnapshot(
         of region: RegionID, to begin: (RegionState, Bytes?) throws -> SnapshotEncoder
     ) throws {

@@ -76,6 +76,9 @@ package protocol StateStore: AnyObject, Sendable {
     func openLongView(
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) throws(StateError) -> any LongView
+    /// Bytes that the store's files have of a range, near enough, known without reading them; nil: only
+    /// reading it tells.
+    func fileBytes(_ space: StoreSpace, _ range: KeyRange) -> UInt64?
     /// Whether what is flushed is there after the process has ended.
     var survivesRestart: Bool { get }
     /// The region's state as committed; nil for a region the store has never seen.
@@ -98,6 +101,10 @@ package protocol StateStore: AnyObject, Sendable {
     func relieveStall()
     /// Makes everything durable where the store can, and closes it. No call may follow.
     func close()
+}
+
+extension StateStore {
+    package func fileBytes(_ space: StoreSpace, _ range: KeyRange) -> UInt64? { nil }
 }
 
 /// Writes that are committed together. Used by one thread at a time, between `begin` and `commit`

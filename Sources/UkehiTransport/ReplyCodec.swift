@@ -10,7 +10,7 @@
 //           | 7 failed: cause u8, then region | regions u32 × region | text u32 + UTF-8 | nothing
 //           | 8 members: see ReplyCodec+Members.swift | 9 recovery: the bytes
 //           | 10 transfers: see ReplyCodec+Transfers.swift
-//           | 11 regions: regions u32 × region
+//           | 11 regions: regions u32 × region  | 12 loads: see ReplyCodec+Loads.swift
 //   cause   | 0 outcomeUnknown | 1 notLeader: region | 2 staleEpoch: regions | 3 overloaded
 //           | 4 unavailable: text | 5 invalid: text | 6 timedOut | 7 diskFull |
 //   region  | region u64 | lower u32 + bytes | upper u32 + bytes | confVersion u64 | version u64
@@ -32,6 +32,7 @@ package enum ReplyCodec {
         static let digest: UInt8 = 6
         static let failed: UInt8 = 7
         static let members: UInt8 = 8
+        static let loads: UInt8 = 12
         static let regions: UInt8 = 11
         static let transfers: UInt8 = 10
         static let recovery: UInt8 = 9
@@ -59,6 +60,7 @@ package enum ReplyCodec {
         case .members(let report): encode(report, into: &writer)
         case .regions(let regions): encode(regions, into: &writer)
         case .transfers(let transfers): encode(transfers, into: &writer)
+        case .loads(let loads): encode(loads, into: &writer)
         }
         writer.overwrite(UInt32(writer.count - lengthAt - 4), at: lengthAt)
     }
@@ -75,6 +77,7 @@ package enum ReplyCodec {
         case .members: Code.members
         case .regions: Code.regions
         case .transfers: Code.transfers
+        case .loads: Code.loads
         case .recovery: Code.recovery
         }
     }
@@ -171,6 +174,7 @@ extension ReplyCodec {
         case Code.members: return .members(try members(&reader))
         case Code.regions: return .regions(try regions(&reader))
         case Code.transfers: return .transfers(try transfers(&reader))
+        case Code.loads: return .loads(try loads(&reader))
         case Code.recovery: return .recovery(reader.readRest())
         default: throw reader.failure("unknown reply kind \(code)")
         }
@@ -223,11 +227,7 @@ extension ReplyCodec {
 
     private static func region(_ reader: inout ByteReader) throws(DecodeError) -> RegionInfo {
         let id = RegionID(try reader.read(UInt64.self))
-        let lower = try reader.readLengthPrefixed()
-        let upper = try reader.readLengthPrefixed()
-        guard upper.isEmpty || lower < upper else {
-            throw reader.failure("a range that ends before it starts")
-        }
+        let range = try range(&reader)
         let confVersion = try reader.read(UInt64.self)
         let version = try reader.read(UInt64.self)
         let leader = try reader.read(UInt64.self)
@@ -239,9 +239,18 @@ extension ReplyCodec {
         nodes.reserveCapacity(count)
         for _ in 0..<count { nodes.append(NodeID(try reader.read(UInt64.self))) }
         return RegionInfo(
-            region: id, range: KeyRange(lower: lower, upper: upper),
+            region: id, range: range,
             epoch: RegionEpoch(confVersion: confVersion, version: version),
             leader: leader == noLeader ? nil : NodeID(leader), nodes: nodes)
+    }
+
+    static func range(_ reader: inout ByteReader) throws(DecodeError) -> KeyRange {
+        let lower = try reader.readLengthPrefixed()
+        let upper = try reader.readLengthPrefixed()
+        guard upper.isEmpty || lower < upper else {
+            throw reader.failure("a range that ends before it starts")
+        }
+        return KeyRange(lower: lower, upper: upper)
     }
 
     static func text(_ reader: inout ByteReader) throws(DecodeError) -> String {

@@ -8,7 +8,8 @@
 //   operation | 1 write: record u32 + bytes  | 2 get
 //             | 3 scan: upper u32 + bytes, limit u32 | 4 query: u32 + bytes | 5 topology | 6 digest
 //             | 7 members: region u64, ask u32, nodes u32 × u64 | 8 recovery: u32 + bytes
-//             | 9 transfers | 10 split: keys u32 × (u32 + bytes) |
+//             | 9 transfers | 10 split: keys u32 × (u32 + bytes)
+//             | 11 loads: region u64, 0: the hottest; top u32 |
 //   ask       | 0 report | 1 plan | 2 set | 3 transfer: one node |
 //
 // The command record of a write, which also says its session, is not looked into here. Ids are the client's, given back with the
@@ -48,6 +49,7 @@ package enum RequestCodec {
         static let topology: UInt8 = 5
         static let digest: UInt8 = 6
         static let members: UInt8 = 7
+        static let loads: UInt8 = 11
         static let split: UInt8 = 10
         static let transfers: UInt8 = 9
         static let recovery: UInt8 = 8
@@ -64,6 +66,7 @@ package enum RequestCodec {
         case .query(let body, _), .recovery(let body): total += 4 + body.count
         case .split(let keys): total += keys.reduce(4) { $0 + 4 + $1.count }
         case .members(_, let ask): total += 16 + 8 * parts(of: ask).nodes.count
+        case .loads: total += 12
         case .get, .topology, .digest, .transfers: break
         }
         return total
@@ -98,6 +101,9 @@ package enum RequestCodec {
             writer.put(code)
             writer.put(UInt32(nodes.count))
             for node in nodes { writer.put(node.rawValue) }
+        case .loads(let question):
+            writer.put(question.region?.rawValue ?? 0)
+            writer.put(UInt32(clamping: question.top))
         case .get, .topology, .digest, .transfers: break
         }
     }
@@ -141,6 +147,7 @@ package enum RequestCodec {
         case .members: (Code.members, .linearizable)
         case .split: (Code.split, .linearizable)
         case .transfers: (Code.transfers, .stale)
+        case .loads: (Code.loads, .stale)
         case .recovery: (Code.recovery, .stale)
         }
     }
@@ -211,6 +218,12 @@ package enum RequestCodec {
             for _ in 0..<count { keys.append(try reader.readLengthPrefixed()) }
             return .split(keys)
         case Code.transfers: return .transfers
+        case Code.loads:
+            let region = try reader.read(UInt64.self)
+            return .loads(
+                LoadQuestion(
+                    region: region == 0 ? nil : RegionID(region),
+                    top: Int(try reader.read(UInt32.self))))
         case Code.recovery: return .recovery(try reader.readLengthPrefixed())
         default: throw reader.failure("unknown operation \(code)")
         }

@@ -22,6 +22,7 @@ struct ConfigurationFlags: ParsableArguments {
     @Option(help: .key("sharding.num_shards")) var shardingNumShards: String?
     @Option(help: .key("sharding.rebalance_threshold")) var shardingRebalanceThreshold: String?
     @Option(help: .key("sharding.split_threshold_mb")) var shardingSplitThresholdMb: String?
+    @Option(help: .key("sharding.split_load_per_second")) var shardingSplitLoadPerSecond: String?
     @Option(help: .key("sharding.merge_threshold_mb")) var shardingMergeThresholdMb: String?
     @Option(help: .key("storage.state")) var storageState: String?
     @Option(help: .key("storage.cache_mb")) var storageCacheMb: String?
@@ -48,6 +49,7 @@ struct ConfigurationFlags: ParsableArguments {
             "sharding.num_shards": shardingNumShards,
             "sharding.rebalance_threshold": shardingRebalanceThreshold,
             "sharding.split_threshold_mb": shardingSplitThresholdMb,
+            "sharding.split_load_per_second": shardingSplitLoadPerSecond,
             "sharding.merge_threshold_mb": shardingMergeThresholdMb,
             "storage.state": storageState, "storage.cache_mb": storageCacheMb,
             "wal.segment_mb": walSegmentMb,

@@ -93,7 +93,10 @@ struct SnapshotTransferTests {
     @Test("a node that stops answers, too")
     func stopped() throws {
         let sink = CollectingSink()
-        do { _ = TransferGathering(lanes: 2, sink: sink, tag: 4) }
+        let request = ClientRequest(operation: .transfers, key: "", sink: sink, tag: 4)
+        do {
+            _ = Gathering<SnapshotTransferInfo>(of: 2, request) { .transfers($0) }
+        }
         guard case .failed(.rejected(.unavailable))? = sink.replies[4] else {
             throw SnapshotTests.Unexpected(what: "\(String(describing: sink.replies[4]))")
         }

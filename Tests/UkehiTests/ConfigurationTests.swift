@@ -30,6 +30,7 @@ struct ConfigurationTests {
         #expect(configuration.sharding.shardCount == 16)
         #expect(configuration.sharding.rebalanceThreshold == 0.2)
         #expect(configuration.sharding.splitThresholdMegabytes == 512)
+        #expect(configuration.sharding.splitLoadPerSecond == 10_000)
         #expect(configuration.sharding.mergeThresholdMegabytes == 64)
     }
 
@@ -60,6 +61,7 @@ struct ConfigurationTests {
             num_shards = 48
             rebalance_threshold = 0.5
             split_threshold_mb = 256
+            split_load_per_second = 0
             merge_threshold_mb = 32
             [storage]
             state = "memory"
@@ -89,6 +91,7 @@ struct ConfigurationTests {
         wanted.sharding.shardCount = 48
         wanted.sharding.rebalanceThreshold = 0.5
         wanted.sharding.splitThresholdMegabytes = 256
+        wanted.sharding.splitLoadPerSecond = 0
         wanted.sharding.mergeThresholdMegabytes = 32
         wanted.storage.state = .memory
         wanted.storage.cacheMegabytes = 64

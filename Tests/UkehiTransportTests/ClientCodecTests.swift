@@ -32,6 +32,9 @@ struct ClientCodecTests {
         WireRequest(id: 12, operation: .recovery("an order"), key: ""),
         WireRequest(id: 14, operation: .split(["k", "m"]), key: "k"),
         WireRequest(id: 13, operation: .transfers, key: ""),
+        WireRequest(id: 15, operation: .loads(LoadQuestion(top: 10)), key: ""),
+        WireRequest(
+            id: 16, operation: .loads(LoadQuestion(region: RegionID(9), top: 1)), key: ""),
     ]
 
     static let replies: [Reply] = [
@@ -75,6 +78,20 @@ struct ClientCodecTests {
             SnapshotTransferInfo(
                 region: RegionID(4), direction: .gets, stage: .installing, peer: PeerID(8),
                 node: nil, doneBytes: 0, totalBytes: 0, milliseconds: 0, bytesPerSecond: 0),
+        ]),
+        .loads([]),
+        .loads([
+            RegionLoadInfo(
+                region: RegionID(9), range: KeyRange(lower: "a", upper: "m"),
+                readsPerSecond: 1.5, writesPerSecond: 20_000, bytesPerSecond: 1_099_511_627_776,
+                sizeBytes: 1 << 30,
+                hot: [
+                    HotRange(first: "b", last: "b", share: 0.75),
+                    HotRange(first: "c", last: "d", share: 0.25),
+                ], refusal: "One key takes 75 % of the load."),
+            RegionLoadInfo(
+                region: RegionID(10), range: KeyRange(lower: "m", upper: ""), readsPerSecond: 0,
+                writesPerSecond: 0, bytesPerSecond: 0, sizeBytes: nil, hot: [], refusal: ""),
         ]),
         .digest(RegionDigest(region: RegionID(1), applied: LogIndex(2), high: 3, low: 4)),
         .regions([region, region]), .regions([]),

@@ -1,6 +1,5 @@
 // What a node tells of the snapshots that it sends and gets.
 
-import Synchronization
 public import UkehiBase
 
 /// A snapshot on its way from or to a node, as that node sees it.
@@ -87,43 +86,13 @@ struct TransferPace {
     }
 }
 
-/// Gathers the transfers of a node's lanes, and answers once all have told, or with the last lane that
-/// will not.
-package final class TransferGathering: Sendable {
-    private struct Gathered {
-        var missing: Int
-        var transfers: [SnapshotTransferInfo] = []
-    }
-    private let state: Mutex<Gathered>
-    private let sink: ReplySink
-    private let tag: UInt64
-
-    init(lanes: Int, sink: ReplySink, tag: UInt64) {
-        state = Mutex(Gathered(missing: lanes))
-        self.sink = sink
-        self.tag = tag
-    }
-
-    deinit {
-        guard state.withLock({ $0.missing }) > 0 else { return }
-        sink.reply(.failed(.rejected(Lane.stopping)), tag: tag)
-        sink.flush()
-    }
-
-    /// One lane's share. Any thread.
-    func take(_ transfers: [SnapshotTransferInfo]) {
-        let all: [SnapshotTransferInfo]? = state.withLock { state in
-            state.transfers += transfers
-            state.missing -= 1
-            return state.missing == 0 ? state.transfers : nil
-        }
-        guard let all else { return }
-        let sorted = all.sorted {
+extension SnapshotTransferInfo {
+    /// As they are shown.
+    static func inOrder(_ transfers: [Self]) -> [Self] {
+        transfers.sorted {
             ($0.region, $0.direction.rawValue, $0.peer) < (
                 $1.region, $1.direction.rawValue, $1.peer
             )
         }
-        sink.reply(.transfers(sorted), tag: tag)
-        sink.flush()
     }
 }

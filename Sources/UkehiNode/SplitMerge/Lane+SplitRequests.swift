@@ -1,4 +1,4 @@
-// To divide a region because somebody asks for it.
+// To divide a region because somebody asks for it, or its leader decides to (Lane+AutoSplit.swift).
 //
 //   keys ──▶ each part has a key? (on the read thread) ──▶ ids from the system region ──▶ proposed
 //        ──▶ applied: answered with the regions
@@ -17,36 +17,68 @@ extension Lane {
         guard region.isLeader else {
             return reply(.failed(region.notLeader), request.sink, request.tag)
         }
+        let waiter = SplitWaiter(client: (request.sink, request.tag))
         do throws(SplitRefusal) {
-            guard region.splitWaiter == nil else { throw .pending }
-            try checkMayBeDivided(region)
-            try region.descriptor.check(keys)
+            try begin(waiter, region, at: keys, .request)
         } catch {
-            return refuse(error, SplitWaiter(sink: request.sink, tag: request.tag), region)
+            refuse(error, waiter, region)
         }
-        region.splitWaiter = SplitWaiter(sink: request.sink, tag: request.tag)
-        decided(region, .request)
+    }
+
+    /// Its leader divides the region at `keys`.
+    func divide(_ region: Region, at keys: [Bytes], because reason: SplitReason) {
+        do throws(SplitRefusal) {
+            try begin(SplitWaiter(), region, at: keys, reason)
+        } catch {
+            hinder(region, because: reason, error)
+        }
+    }
+
+    private func begin(
+        _ waiter: SplitWaiter, _ region: Region, at keys: [Bytes], _ reason: SplitReason
+    ) throws(SplitRefusal) {
+        guard region.splitWaiter == nil else { throw .pending }
+        try checkMayBeDivided(region)
+        try region.descriptor.check(keys)
+        region.splitAsks += 1
+        let ask = region.splitAsks
+        var waiter = waiter
+        waiter.ask = ask
+        waiter.askedTick = ticks
+        region.splitWaiter = waiter
+        region.splitReason = reason
+        decided(region, reason)
         let range = region.descriptor.range
         let id = region.id
         let applier = applier
         let lane = self
         let look: @Sendable () -> Void = {
-            let hasEmptyPart = zip([range.lower] + keys, keys + [range.upper]).contains {
+            var hasEmptyPart = zip([range.lower] + keys, keys + [range.upper]).contains {
                 !applier.hasKey(in: KeyRange(lower: $0, upper: $1), of: id)
             }
-            guard !hasEmptyPart else { return lane.post(.splitRefused(id, .emptyHalf)) }
+            #if BugBank
+                if PlantedBug.emptyPartsAccepted.isPlanted { hasEmptyPart = false }
+            #endif
+            guard !hasEmptyPart else {
+                return lane.post(.splitRefused(id, ask: ask, .emptyHalf))
+            }
             lane.host?.allocate(keys.count * (1 + Limits.maxPeersPerRegion)) { first in
                 lane.post(
-                    first.map { .splitAt(id, keys, firstID: $0) } ?? .splitRefused(id, .noIDs))
+                    first.map { .splitAt(id, ask: ask, keys, firstID: $0) }
+                        ?? .splitRefused(id, ask: ask, .noIDs))
             }
         }
         if applier.appliesInline { look() } else { readWorker.run(look) }
     }
 
+    /// The waiter whose command is not proposed yet, if it is still the one of this number.
+    private func waiter(_ region: Region, _ ask: UInt64) -> SplitWaiter? {
+        region.splitWaiter.flatMap { $0.ask == ask && $0.index == .zero ? $0 : nil }
+    }
+
     /// Ids are there: the command goes into the log.
-    func divide(_ id: RegionID, at keys: [Bytes], firstID: UInt64) {
-        guard let region = regions[id], let waiter = region.splitWaiter, waiter.index == .zero
-        else { return }
+    func divide(_ id: RegionID, _ ask: UInt64, at keys: [Bytes], firstID: UInt64) {
+        guard let region = regions[id], waiter(region, ask) != nil else { return }
         var next = firstID
         func take() -> UInt64 {
             defer { next += 1 }
@@ -69,21 +101,31 @@ extension Lane {
             region.splitWaiter?.index = position.index
             region.splitWaiter?.term = position.term
         } catch {
-            splitRefused(id, error)
+            splitRefused(id, ask, error)
         }
     }
 
     /// It comes to nothing, before anything was proposed.
-    func splitRefused(_ id: RegionID, _ reason: SplitRefusal) {
-        guard let region = regions[id], let waiter = region.splitWaiter, waiter.index == .zero
-        else { return }
+    func splitRefused(_ id: RegionID, _ ask: UInt64, _ reason: SplitRefusal) {
+        guard let region = regions[id], let waiter = waiter(region, ask) else { return }
         region.splitWaiter = nil
         region.ownSplit = nil
         refuse(reason, waiter, region)
         flushSinks()
     }
 
+    /// An answer with ids may be lost: whoever waits longer than that is told so.
+    func loseSplitPatience(_ region: Region) {
+        guard let waiter = region.splitWaiter, waiter.index == .zero,
+            ticks >= waiter.askedTick + Limits.ticksPerInquiry
+        else { return }
+        splitRefused(region.id, waiter.ask, .noIDs)
+    }
+
     private func refuse(_ reason: SplitRefusal, _ waiter: SplitWaiter, _ region: Region) {
+        guard let client = waiter.client else {
+            return hinder(region, because: region.splitReason, reason)
+        }
         let answer: RequestError =
             switch reason {
             case .notLeader: region.notLeader
@@ -91,7 +133,7 @@ extension Lane {
                 .rejected(.unavailable("\(reason)"))
             default: .rejected(.invalid("\(reason)"))
             }
-        reply(.failed(answer), waiter.sink, waiter.tag)
+        reply(.failed(answer), client.sink, client.tag)
     }
 
     /// An entry was applied that somebody waits for: it has divided the region, or another leader's entry
@@ -100,12 +142,13 @@ extension Lane {
         guard let waiter = region.splitWaiter, waiter.index > .zero, waiter.index <= index
         else { return }
         region.splitWaiter = nil
+        guard let client = waiter.client else { return }
         if divided, waiter.index == index, waiter.term == term {
-            return reply(.regions(region.parts + [region.info]), waiter.sink, waiter.tag)
+            return reply(.regions(region.parts + [region.info]), client.sink, client.tag)
         }
         reply(
-            .failed(.rejected(.staleEpoch(current: region.parts + [region.info]))), waiter.sink,
-            waiter.tag)
+            .failed(.rejected(.staleEpoch(current: region.parts + [region.info]))), client.sink,
+            client.tag)
     }
 
     /// Nobody will tell any more what became of it.
@@ -113,8 +156,9 @@ extension Lane {
         region.ownSplit = nil
         guard let waiter = region.splitWaiter else { return }
         region.splitWaiter = nil
+        guard let client = waiter.client else { return }
         let answer: RequestError = waiter.index == .zero ? region.notLeader : .outcomeUnknown
-        reply(.failed(answer), waiter.sink, waiter.tag)
+        reply(.failed(answer), client.sink, client.tag)
     }
 }
 

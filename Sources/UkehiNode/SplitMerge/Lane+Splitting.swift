@@ -213,6 +213,7 @@ extension Lane {
         sendOn(region)
         record(split, born: born, at: index, region)
         host?.divided(split.next, into: born, leaders: split.leaders(of: born))
+        shareLoad(of: region, among: split.children)
         markDirty(region)
     }
 

@@ -21,6 +21,10 @@ extension NodeCore {
         }
     }
 
+    package func inherit(_ load: RegionLoad, by region: RegionID) {
+        lanes[lane(of: region)].post(.inherit(region, load))
+    }
+
     package func standing(ofChild region: RegionID) -> ChildStanding {
         if state.withLock({ $0.waiting[region] != nil }) { return .waiting }
         // Of this life there is none: an entry is applied once in each.

@@ -1,12 +1,12 @@
-// Why a region was divided.
+// Why a region is divided.
 
-/// What had a region divided.
+/// What a split came of.
 package enum SplitReason: UInt8, Sendable, CaseIterable {
     /// Somebody asked for it.
     case request = 1
-    /// It held too many bytes.
+    /// The region was too large.
     case size = 2
-    /// It was asked for too often.
+    /// It took too much of the load.
     case load = 3
     /// Keys were appended at its end.
     case end = 4

@@ -57,6 +57,8 @@ final class ClusterObserver {
     private var passes: UInt64 = 0
     /// After so many passes all peers are looked at, not only those that were touched.
     var fullLookEvery: UInt64 = 64
+    /// What is wrong with a region that one was divided into unasked.
+    var judgePart: (RegionDescriptor) -> String? = { _ in nil }
     /// Whether peers that lag may be left behind by the log, and be sent snapshots.
     var mayLeaveBehind = false
     /// Logs that a snapshot has replaced.
@@ -218,6 +220,11 @@ final class ClusterObserver {
             region: parent.region.rawValue)
         configurations.divided(parent, into: children, at: index).map {
             fail(parent.region, "node-\(node + 1), \(peer): \($0)")
+        }
+        if children.contains(where: { $0.region.rawValue < SplitDriver.firstID }) {
+            for part in children + [parent] {
+                judgePart(part).map { fail(parent.region, "node-\(node + 1), \(peer): \($0)") }
+            }
         }
         for child in children where born.insert(child.region).inserted {
             committed[child.region] = CommittedLog(first: SplitRules.firstApplied + 1)

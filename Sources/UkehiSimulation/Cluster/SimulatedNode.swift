@@ -152,6 +152,8 @@ final class SimulatedNode: @unchecked Sendable {
         nodeOptions.maxLogEntries = options.maxLogEntries
         nodeOptions.maxLogBytes = options.maxLogBytes
         nodeOptions.snapshotChunkBytes = options.snapshotChunkBytes
+        nodeOptions.splitLoadPerSecond = options.splitLoadPerSecond
+        nodeOptions.splitBytes = options.splitBytes
         var walOptions = WALOptions()
         walOptions.segmentBytes = options.segmentBytes
         walOptions.maxGroupsInFlight = options.groupsInFlight

@@ -110,6 +110,7 @@ package final class SimulationRun {
                 world: cluster.world, nodes: cluster.nodes, keys: keys,
                 everyMilliseconds: interval, seed: seed)
         }
+        cluster.observer.judgePart = { [keys] in Self.problem(ofPart: $0, keys) }
         wiper = options.wipesEveryMilliseconds.map { [cluster] interval in
             NodeDriver(
                 world: cluster.world, nodes: cluster.nodes, network: cluster.network,
@@ -127,6 +128,13 @@ package final class SimulationRun {
         }
     }
 
+    /// What comes out of a region that was divided unasked has keys: so there are never more of them than
+    /// keys, and dividing comes to an end (RULES 30).
+    private static func problem(ofPart part: RegionDescriptor, _ keys: SimulatedKeys) -> String? {
+        (0..<keys.count).contains { part.range.contains(keys.name($0)) }
+            ? nil : "divided unasked, so that \(part.region) can have no key"
+    }
+
     /// The numbers of the schedule's faults.
     package var faultNumbers: [Int] { schedule.faults.map(\.number) }
 
@@ -137,6 +145,7 @@ package final class SimulationRun {
             let client = SimulatedClient(
                 number: number, world: world, nodes: cluster.nodes, keys: keys,
                 latency: 20_000...500_000, think: 1_000_000...80_000_000,
+                taste: options.dividesThemselves ? .varied : .meeting,
                 random: SeededRandom(seed: random.next()),
                 nextValue: { [unowned self] in
                     lastValue += 1

@@ -100,6 +100,9 @@ package struct SwarmOptions: Sendable {
     package var membersEveryMilliseconds: UInt64?
     /// Some region is divided once in so many milliseconds on average; nil: never.
     package var splitsEveryMilliseconds: UInt64?
+    /// With so many operations a second, and with so many bytes, a region is divided by itself; 0: none is.
+    package var splitLoadPerSecond = 0
+    package var splitBytes = 0
     /// A node loses its disk once in so many milliseconds on average, while all places are filled; nil: never.
     package var wipesEveryMilliseconds: UInt64?
     /// Whether most nodes die for good in the end, and the others go on.
@@ -164,6 +167,19 @@ package struct SwarmOptions: Sendable {
         keysPerRegion = max(keysPerRegion, 4)
         if self.regions > 5 { self.regions = 3 }
         if random.next() % 2 == 0 { membersEveryMilliseconds = nil }
+        drawOwnSplits(seed)
+    }
+
+    /// Half of the seeds have regions that are divided by themselves, with or without somebody who asks for
+    /// it, too.
+    private mutating func drawOwnSplits(_ seed: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x4f57_4e53)
+        guard random.oneIn(2) else { return }
+        splitLoadPerSecond = [0, 3, 8, 25][Int(random.next() % 4)]
+        splitBytes = [0, 1 << 10, 8 << 10][Int(random.next() % 3)]
+        if splitLoadPerSecond == 0, splitBytes == 0 { splitLoadPerSecond = 5 }
+        keysPerRegion = 12
+        if random.oneIn(2) { splitsEveryMilliseconds = 4000 }
     }
 
     /// Drawn apart again.
@@ -217,6 +233,9 @@ package struct SwarmOptions: Sendable {
         scrubBytesPerSecond = pick([0, 64 << 10, 1 << 20])
     }
 
+    /// Whether any region is divided unasked.
+    package var dividesThemselves: Bool { splitLoadPerSecond > 0 || splitBytes > 0 }
+
     /// The regions' ranges at the beginning.
     package var ranges: [KeyRange] { StaticRanges.ranges(count: regions) }
 
@@ -242,6 +261,9 @@ package struct SwarmOptions: Sendable {
                 + "\(raft.inflightBytes) B in flight",
             membersEveryMilliseconds.map { "members change every \($0) ms" } ?? "members stay",
             splitsEveryMilliseconds.map { "a split every \($0) ms" } ?? "no splits",
+            dividesThemselves
+                ? "divided at \(splitLoadPerSecond) operations/s and \(splitBytes) B"
+                : "none divided by itself",
             wipesEveryMilliseconds.map { "a disk lost every \($0) ms" } ?? "disks stay",
             rebalanceThreshold > 0 ? "leaders balanced" : "leaders stay",
             losesQuorum ? "most nodes die in the end" : "nodes stay",

@@ -12,7 +12,8 @@ final class SplitDriver {
     private let interval: UInt64
     private var random: SeededRandom
     /// Past every id that the cluster or a ``MembershipDriver`` gives out.
-    private var nextID: UInt64 = 1 << 40
+    static let firstID: UInt64 = 1 << 40
+    private var nextID = firstID
     private var isStopped = false
     /// Regions are not made without end.
     private let most = 40

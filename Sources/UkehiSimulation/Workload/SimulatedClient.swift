@@ -39,6 +39,15 @@ enum SimulatedValue {
     }
 }
 
+/// Which keys clients ask for.
+enum SimulatedTaste {
+    /// Any, and two of them most.
+    case meeting
+    /// Mostly a few that lie side by side, elsewhere for each client or the same for all; or one after the
+    /// other, as if they were appended.
+    case varied
+}
+
 final class SimulatedClient: ReplySink, @unchecked Sendable {
     // Safety: a simulation uses one thread.
     private let number: Int
@@ -55,6 +64,9 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     private let isReader: Bool
     private let isWanderer: Bool
     private let think: ClosedRange<UInt64>
+    private let taste: SimulatedTaste
+    /// The key that was written last, by one who writes them one after the other.
+    private var lastKey = 0
     /// Where each region's leader is believed to be.
     private var leaders: [Int]
     /// The last value seen of each key, for compare-and-set.
@@ -68,7 +80,8 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
 
     init(
         number: Int, world: World, nodes: [SimulatedNode], keys: SimulatedKeys,
-        latency: ClosedRange<UInt64>, think: ClosedRange<UInt64>, random: SeededRandom,
+        latency: ClosedRange<UInt64>, think: ClosedRange<UInt64>, taste: SimulatedTaste,
+        random: SeededRandom,
         nextValue: @escaping () -> UInt64, record: @escaping (HistoryOperation) -> Void
     ) {
         self.number = number
@@ -77,6 +90,7 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         self.keys = keys
         self.latency = latency
         self.think = think
+        self.taste = taste
         self.random = random
         self.nextValue = nextValue
         self.record = record
@@ -102,9 +116,22 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         }
     }
 
+    private func nextKey() -> Int {
+        guard taste == .varied, !random.oneIn(5) else {
+            // Half of all that is asked meets on two keys, so that clients see each other's work at once.
+            return Int(random.next() % UInt64(random.oneIn(2) ? min(2, keys.count) : keys.count))
+        }
+        switch number % 4 {
+        case 0:
+            lastKey = (lastKey + 1) % keys.count
+            return lastKey
+        case 1: return min(keys.count - 1, keys.count / 2 + Int(random.next() % 4))
+        default: return (number * 5 + Int(random.next() % 3)) % keys.count
+        }
+    }
+
     private func nextAction() -> HistoryOperation.Action {
-        // Half of all that is asked meets on two keys, so that clients see each other's work at once.
-        let key = Int(random.next() % UInt64(random.oneIn(2) ? min(2, keys.count) : keys.count))
+        let key = nextKey()
         if isReader, !random.oneIn(10) { return .get(key: key) }
         switch random.next() % 100 {
         case 0..<40: return .get(key: key)

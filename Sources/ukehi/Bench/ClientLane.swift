@@ -224,7 +224,8 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
                 case .overloaded, .timedOut, .diskFull: refuse(index, needsTopology: false)
                 case .unavailable: refuse(index, needsTopology: true)
                 }
-            case .scan, .query, .topology, .digest, .members, .regions, .transfers, .recovery:
+            case .scan, .query, .topology, .digest, .members, .regions, .transfers, .loads,
+                .recovery:
                 tally.note(violation: "a reply of another kind than asked came")
                 finish(index, tally.reads, now)
             }

@@ -12,14 +12,17 @@ struct RegionCommand: AsyncParsableCommand {
         discussion: """
               ukehi region list
               ukehi region show --key user/4711
+              ukehi region hot --top 5
               ukehi region split --at user/5000
               ukehi region split --at user/2500 --at user/5000 --at user/7500
 
             A region is a range of keys, replicated by a group of its own. Divided, it keeps its number and what
             lies above the last key; a new region begins at its old beginning and ends at each key. Nothing is
-            copied, and clients find the new regions by themselves.
+            copied, and clients find the new regions by themselves. Regions that grow too large, or take too much of
+            the load, are divided without being asked (`sharding.split_threshold_mb`,
+            `sharding.split_load_per_second`).
             """,
-        subcommands: [List.self, Show.self, Split.self])
+        subcommands: [List.self, Show.self, Hot.self, Split.self])
 }
 
 extension RegionCommand {
@@ -39,7 +42,11 @@ extension RegionCommand {
 
     struct Show: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Show one region, by its number or by a key that it holds.")
+            abstract: "Show one region, by its number or by a key that it holds.",
+            discussion: """
+                With its load and its size, as its leader knows them, and why it was not divided where it would have been. Unknown where no leader
+                answers.
+                """)
 
         @Option(help: "The region, by its number.") var region: UInt64?
         @Option(help: "A key of it.") var key: BytesArgument?
@@ -62,7 +69,27 @@ extension RegionCommand {
                     throw ValidationError(
                         "there is no such region; `ukehi region list` shows those that are there")
                 }
-                RegionText.show(found, of: topology, json: connection.json)
+                for region in found {
+                    let load = await load(of: region, client)
+                    if connection.json {
+                        printLine(RegionText.json(region, NodeNames(topology: topology), load).text)
+                        continue
+                    }
+                    RegionText.show([region], of: topology, json: false)
+                    for line in LoadText.lines(load) { printLine(line) }
+                }
+            }
+        }
+
+        private func load(of region: RegionInfo, _ client: Client) async -> RegionLoadInfo? {
+            guard let leader = region.leader else { return nil }
+            do throws(RequestError) {
+                return try await client.regionLoads(
+                    on: leader, LoadQuestion(region: region.region, top: 1),
+                    timeout: connection.patience
+                ).first
+            } catch {
+                return nil
             }
         }
     }
@@ -122,13 +149,18 @@ enum RegionText {
         return table
     }
 
-    static func json(_ region: RegionInfo, _ names: NodeNames) -> JSONValue {
-        .object([
+    /// - Parameter load: Where it was asked for, and if it is known.
+    static func json(
+        _ region: RegionInfo, _ names: NodeNames, _ load: RegionLoadInfo?? = .none
+    ) -> JSONValue {
+        var fields: [(String, JSONValue)] = [
             ("region", .int(Int(clamping: region.region.rawValue))),
             ("from", .string(escaped(region.range.lower))),
             ("to", .string(escaped(region.range.upper))), ("epoch", .string("\(region.epoch)")),
             ("leader", region.leader.map { .string(names.name($0)) } ?? .null),
             ("nodes", .array(region.nodes.map { .string(names.name($0)) })),
-        ])
+        ]
+        if let load { fields.append(("load", load.map { .object(LoadText.fields($0)) } ?? .null)) }
+        return .object(fields)
     }
 }

@@ -117,7 +117,7 @@
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
             case .splitNotAtomic, .childBirthVolatile, .parentGoesEarly, .leadsFirstTermAgain,
-                .replaysBeforeSplit:
+                .replaysBeforeSplit, .emptyPartsAccepted:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoversByAppliedIndex,
                 .recoveryNotDurable:

@@ -1,0 +1,75 @@
+// What a node tells of the load on the regions that it leads.
+
+public import UkehiBase
+
+/// A part of a region, as samples of what was asked show it.
+public struct HotRange: Hashable, Sendable {
+    /// The least key that was seen of it, and the greatest; equal: one key alone.
+    public var first: Bytes
+    public var last: Bytes
+    /// Of the region's load, 0 to 1; an operation counts as 1 KiB and its bytes.
+    public var share: Double
+
+    public init(first: Bytes, last: Bytes, share: Double) {
+        self.first = first
+        self.last = last
+        self.share = share
+    }
+}
+
+/// How much is asked of a region, as its leader counts it.
+public struct RegionLoadInfo: Hashable, Sendable {
+    public var region: RegionID
+    public var range: KeyRange
+    /// A second, on average over the last few.
+    public var readsPerSecond: Double
+    public var writesPerSecond: Double
+    /// Written, and given back to readers.
+    public var bytesPerSecond: Double
+    /// Keys and values, as last looked at, and what was written since; nil: not looked at yet.
+    public var sizeBytes: UInt64?
+    /// Where in the region the load is, the hottest first; empty where little is asked.
+    public var hot: [HotRange]
+    /// Why it was not divided by itself when it would have been; empty: it never was to be, or has been since.
+    public var refusal: String
+
+    public var operationsPerSecond: Double { readsPerSecond + writesPerSecond }
+
+    public init(
+        region: RegionID, range: KeyRange, readsPerSecond: Double, writesPerSecond: Double,
+        bytesPerSecond: Double, sizeBytes: UInt64?, hot: [HotRange], refusal: String
+    ) {
+        self.region = region
+        self.range = range
+        self.readsPerSecond = readsPerSecond
+        self.writesPerSecond = writesPerSecond
+        self.bytesPerSecond = bytesPerSecond
+        self.sizeBytes = sizeBytes
+        self.hot = hot
+        self.refusal = refusal
+    }
+}
+
+/// What is asked about the load.
+public struct LoadQuestion: Hashable, Sendable {
+    /// This region alone; nil: those on which the load is greatest.
+    public var region: RegionID?
+    /// How many at most.
+    public var top: Int
+
+    public init(region: RegionID? = nil, top: Int) {
+        self.region = region
+        self.top = top
+    }
+}
+
+extension LoadQuestion {
+    /// Those of `loads` that are asked for, the hottest first.
+    package func choose(_ loads: [RegionLoadInfo]) -> [RegionLoadInfo] {
+        let wanted = region.map { region in loads.filter { $0.region == region } } ?? loads
+        let ordered = wanted.sorted {
+            ($1.operationsPerSecond, $0.region) < ($0.operationsPerSecond, $1.region)
+        }
+        return Array(ordered.prefix(max(0, top)))
+    }
+}
