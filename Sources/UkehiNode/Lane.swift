@@ -40,6 +40,10 @@ package protocol LaneHost: AnyObject, Sendable {
     /// How many regions of those that have a peer here each node leads, as far as known; the system region not
     /// counted.
     func seats() -> [NodeID: Int]
+    /// So many operations a second are asked of what a lane leads.
+    func leads(_ operations: Double, lane: Int)
+    /// What was asked of each node lately, as far as it said so; of this one, too.
+    func loads() -> [NodeID: Double]
     /// A region of this node was divided; new regions of this node are to be opened.
     func divided(_ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID])
     /// A division that this node led is applied; it is the first to lead these of the new regions.

@@ -1,14 +1,16 @@
-// Leaderships spread over nodes, without anybody who commands it: whoever leads too many regions hands some
-// over to those who lead fewest.
+// Leaderships spread over nodes, without anybody who commands it: whoever leads too many regions, or regions
+// of which too much is asked, hands some over to those who lead least.
 //
 //   seats of each node, as this node sees them ──▶ too many here? ──▶ how many go, and to whom
-//                                                                      └─▶ regions whose peer there is ready
+//   operations a second that each node tells   ──▶ too much here?      └─▶ regions whose peer there is ready
 //
-// What a node sees are the regions that it has a peer of. Where all nodes have a peer of every region all see
+// By load the busiest region goes that does not make the other node the busier one; by number the idlest go, so
+// that the second does not undo the first. What a node sees are the regions that it has a peer of. Where all nodes have a peer of every region all see
 // the same; otherwise each evens out what it takes part in. A step moves half of the surplus at most, and the
 // next one begins with what has come of it, so that several nodes at it at the same time do not overshoot by
 // more than a seat.
 
+import Synchronization
 package import UkehiBase
 import UkehiRaft
 import UkehiState
@@ -20,6 +22,8 @@ package struct LeaderBalance: Sendable {
     package var threshold: Double
     /// It has begun and is not at its end.
     package private(set) var isBalancing = false
+    /// So has the sharing of load.
+    package private(set) var isSharing = false
 
     package init(threshold: Double) { self.threshold = threshold }
 
@@ -40,6 +44,24 @@ package struct LeaderBalance: Sendable {
         return (max(1, Int((Double(mine) - mean) / 2)), order.map(\.key))
     }
 
+    /// The same by load.
+    ///
+    /// - Parameters:
+    ///   - loads: Operations a second of what each node leads that could lead more, this one among them.
+    ///   - least: A difference below this is none.
+    /// - Returns: How much goes at most, and the nodes that take it, those with the least first.
+    package mutating func step(
+        own: NodeID, loads: [NodeID: Double], least: Double
+    ) -> (operations: Double, to: [NodeID]) {
+        let mine = loads[own] ?? 0
+        let mean = loads.values.reduce(0, +) / Double(max(1, loads.count))
+        let limit = mean * (1 + (isSharing ? threshold / 4 : threshold))
+        isSharing = threshold > 0 && mine > limit && mine - (loads.values.min() ?? mine) >= least
+        guard isSharing else { return (0, []) }
+        let takers = loads.filter { $0.key != own && $0.value < mean }
+        return (mine - mean, takers.sorted { ($0.value, $0.key) < ($1.value, $1.key) }.map(\.key))
+    }
+
     /// Whether a seat may go from a node that has so many to one that has so many.
     package static func fits(from mine: Int, to theirs: Int) -> Bool { mine - theirs >= 2 }
 }
@@ -47,38 +69,80 @@ package struct LeaderBalance: Sendable {
 extension Lane {
     /// Once a second, each lane in its turn: what others have handed over meanwhile is seen by then.
     func balanceLeaders() {
-        guard leaderBalance.threshold > 0, draining == nil, let own = node, let host,
-            Int(ticks / max(1, ticksPerSecond)) % options.laneCount == index
-        else { return }
+        guard leaderBalance.threshold > 0, let own = node, let host else { return }
         let led = orderedRegions.filter { $0.isLeader && !$0.descriptor.isSystem }
+        host.leads(led.reduce(0) { $0 + Self.load($1) }, lane: index)
+        guard draining == nil, Int(ticks / ticksPerSecond) % options.laneCount == index else {
+            return
+        }
         // Nodes that nobody here has heard of cannot take anything.
-        var seats = host.seats().filter { $0.key == own }
+        var heard: Set<NodeID> = [own]
         for region in led {
-            for peer in region.descriptor.peers
-            where peer.roles.contains(.voter) && peer.peer != region.peer && seats[peer.node] == nil
-            {
-                if region.raft.progress(of: peer.peer)?.isHeard ?? false { seats[peer.node] = 0 }
+            for peer in region.descriptor.peers where peer.roles.contains(.voter) {
+                guard !heard.contains(peer.node) else { continue }
+                if region.raft.progress(of: peer.peer)?.isHeard ?? false { heard.insert(peer.node) }
             }
         }
-        for (node, count) in host.seats() where seats[node] != nil { seats[node] = count }
+        guard heard.count > 1 else { return }
+        let isShared = shareLoad(led, own, host.loads().filter { heard.contains($0.key) })
+        guard !isShared else { return }
+        var seats = host.seats()
+        for node in heard { seats[node, default: 0] += 0 }
+        evenOut(led, own, seats.filter { heard.contains($0.key) })
+    }
+
+    private static func load(_ region: Region) -> Double { region.load.meter.average.operations }
+
+    /// Hands the busiest regions over that fit, if this node has too much to do.
+    private func shareLoad(_ led: [Region], _ own: NodeID, _ known: [NodeID: Double]) -> Bool {
+        var loads = known
+        var (left, takers) = leaderBalance.step(
+            own: own, loads: loads, least: options.leastSharedLoad)
+        var isShared = false
+        for region in led.sorted(by: { (Self.load($1), $0.id) < (Self.load($0), $1.id) }) {
+            guard let taker = takers.first else { break }
+            let load = Self.load(region)
+            // It must not make the other one the busier.
+            let room = min(left, ((loads[own] ?? 0) - (loads[taker] ?? 0)) / 2)
+            guard load > 0, load <= room, mayHandOver(region), hand(region, to: [taker]) != nil
+            else { continue }
+            isShared = true
+            left -= load
+            loads[own, default: 0] -= load
+            loads[taker, default: 0] += load
+            takers.sort { (loads[$0] ?? 0, $0) < (loads[$1] ?? 0, $1) }
+        }
+        return isShared
+    }
+
+    /// Hands the idlest regions over, if this node leads too many.
+    private func evenOut(_ led: [Region], _ own: NodeID, _ known: [NodeID: Int]) {
+        var seats = known
         var (left, takers) = leaderBalance.step(own: own, seats: seats)
         guard left > 0 else { return }
-        for region in led where left > 0 && mayHandOver(region) {
-            let view = memberView(of: region)
-            let taker = takers.firstIndex { node in
-                region.descriptor.peer(on: node).map {
-                    $0.roles.contains(.voter) && view.isReady($0.peer)
-                } ?? false
-            }
-            guard let taker, let heir = region.descriptor.peer(on: takers[taker]) else { continue }
-            transferLeadership(of: region.id, to: heir.peer)
+        for region in led.sorted(by: { (Self.load($0), $0.id) < (Self.load($1), $1.id) })
+        where left > 0 && mayHandOver(region) {
+            guard let heir = hand(region, to: takers) else { continue }
             left -= 1
             seats[own, default: 0] -= 1
-            seats[heir.node, default: 0] += 1
+            seats[heir, default: 0] += 1
             takers = takers.filter {
                 LeaderBalance.fits(from: seats[own] ?? 0, to: seats[$0] ?? 0)
             }.sorted { (seats[$0] ?? 0, $0) < (seats[$1] ?? 0, $1) }
         }
+    }
+
+    /// Hands a region over to the first of these nodes whose peer could lead it now.
+    private func hand(_ region: Region, to takers: [NodeID]) -> NodeID? {
+        let view = memberView(of: region)
+        for taker in takers {
+            guard let heir = region.descriptor.peer(on: taker), heir.roles.contains(.voter),
+                view.isReady(heir.peer)
+            else { continue }
+            transferLeadership(of: region.id, to: heir.peer)
+            return taker
+        }
+        return nil
     }
 
     /// Nothing is under way in the region that a new leader would have to begin again.
@@ -90,4 +154,62 @@ extension Lane {
     }
 
     var ticksPerSecond: UInt64 { UInt64(max(1, 1000 / options.tickMilliseconds)) }
+}
+
+// MARK: - What nodes tell each other
+
+/// What the nodes have to do, as they say.
+struct NodeLoads {
+    /// Of this node, a lane each.
+    var own: [Double]
+    /// Of others: operations a second, and this node's look at which they said so.
+    var others: [NodeID: (operations: Double, look: UInt64)] = [:]
+    /// What was said longer ago is not gone by.
+    static let looks: UInt64 = 4
+
+    init(lanes: Int) { own = Array(repeating: 0, count: lanes) }
+}
+
+extension NodeCore {
+    package func leads(_ operations: Double, lane: Int) {
+        state.withLock { $0.loads.own[lane] = operations }
+    }
+
+    package func loads() -> [NodeID: Double] {
+        state.withLock { state in
+            guard let own = state.identity.node else { return [:] }
+            let now = state.tending.looks
+            var loads = state.loads.others.filter { $0.value.look + NodeLoads.looks >= now }
+                .mapValues(\.operations)
+            loads[own] = state.loads.own.reduce(0, +)
+            return loads
+        }
+    }
+
+    /// Once a second: tells the others what this node has to do.
+    func tellLoad() {
+        guard options.rebalanceThreshold > 0 else { return }
+        let (operations, others) = state.withLock { state in
+            (
+                state.loads.own.reduce(0, +),
+                (state.identity.record?.registry.present ?? []).map(\.node).filter {
+                    $0 != state.identity.node
+                }
+            )
+        }
+        let message = Message(kind: .nodeLoad, index: LogIndex(UInt64(min(operations, 1e15))))
+        for node in others { send(message, to: node) }
+    }
+
+    func received(load message: Message, from node: NodeID) {
+        state.withLock { state in
+            state.loads.others[node] = (Double(message.index.rawValue), state.tending.looks)
+            // Nodes that are none any more are forgotten.
+            guard state.loads.others.count > 64 else { return }
+            let now = state.tending.looks
+            state.loads.others = state.loads.others.filter {
+                $0.value.look + NodeLoads.looks >= now
+            }
+        }
+    }
 }

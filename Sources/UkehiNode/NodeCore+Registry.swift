@@ -60,6 +60,7 @@ extension NodeCore {
                 passOn()
             }
             ask()
+            tellLoad()
             dialUnreached()
             offerAgain()
         }
@@ -238,6 +239,7 @@ extension NodeCore {
                 }
             }
             bootWorker.run { [self] in adopt(news.registry) }
+        case .nodeLoad: received(load: message, from: node)
         default: break
         }
     }
@@ -246,7 +248,7 @@ extension NodeCore {
         send(Message(kind: kind, context: context), to: node)
     }
 
-    private func send(_ message: Message, to node: NodeID) {
+    func send(_ message: Message, to node: NodeID) {
         transport.send(
             [
                 RegionMessage(

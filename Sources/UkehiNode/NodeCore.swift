@@ -105,6 +105,7 @@ package final class NodeCore: @unchecked Sendable {
         var idRequests: [UInt64: @Sendable (UInt64?) -> Void] = [:]
         var lastIDRequest: UInt64 = 0
         var leaders: [RegionID: NodeID] = [:]
+        var loads = NodeLoads(lanes: 0)
         var isStarted = false
         var isStopping = false
         var tending = RegistryTending()
@@ -156,7 +157,8 @@ package final class NodeCore: @unchecked Sendable {
                     identity: identity, address: options.address,
                     bootstrap: Bootstrap(
                         local: hello, peers: options.peers, ranges: options.initialRanges,
-                        newCluster: cluster, record: identity.record)))
+                        newCluster: cluster, record: identity.record),
+                    loads: NodeLoads(lanes: options.laneCount)))
         } catch {
             lock.release()
             throw error

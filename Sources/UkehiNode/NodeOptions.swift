@@ -47,6 +47,8 @@ package struct NodeOptions: Sendable {
     package var laneCount: Int
     /// Imbalance of leaderships between nodes that begins to be evened out, as a share; zero: never.
     package var rebalanceThreshold = 0.0
+    /// Operations a second by which nodes may differ without anything being done about it.
+    package var leastSharedLoad = 1000.0
     package var raft = RaftSizes()
 
     package init(name: String, address: String = "", peers: [String] = []) {

@@ -56,6 +56,8 @@ public enum MessageKind: UInt8, Sendable, Hashable {
     case requestRegistry = 41
     /// The registry, in `context`.
     case registry = 42
+    /// How much the sender has to do: operations a second in `index`.
+    case nodeLoad = 43
 }
 
 extension MessageKind {
@@ -83,7 +85,9 @@ extension MessageKind {
     /// Said by a node to a node, without peers.
     public var isBetweenNodes: Bool {
         switch self {
-        case .requestIDs, .requestIDsResponse, .registerNode, .requestRegistry, .registry: true
+        case .requestIDs, .requestIDsResponse, .registerNode, .requestRegistry, .registry,
+            .nodeLoad:
+            true
         default: false
         }
     }

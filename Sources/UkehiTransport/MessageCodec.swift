@@ -42,7 +42,7 @@ package enum MessageCodec {
             .readIndex, .readIndexResponse, .requestPreVote, .requestPreVoteResponse,
             .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk,
             .introducePeer, .peerIsGone, .askMembership, .requestIDs, .requestIDsResponse,
-            .registerNode, .requestRegistry, .registry:
+            .registerNode, .requestRegistry, .registry, .nodeLoad:
             true
         case .hup, .beat, .propose, .unreachable, .snapshotStatus, .checkQuorum, .storageAppend,
             .storageAppendResponse, .storageApply, .storageApplyResponse, .forgetLeader:

@@ -112,3 +112,68 @@ struct LeaderBalanceTests {
         #expect(cluster.failures.isEmpty)
     }
 }
+
+@Suite("Load is shared")
+struct SharedLoadTests {
+    private func step(
+        _ mine: Double, _ others: [Double], threshold: Double = 0.2
+    ) -> (operations: Double, to: [NodeID]) {
+        var balance = LeaderBalance(threshold: threshold)
+        var loads = [NodeID(1): mine]
+        for (place, load) in others.enumerated() { loads[NodeID(UInt64(place) + 2)] = load }
+        return balance.step(own: NodeID(1), loads: loads, least: 100)
+    }
+
+    @Test("what is over the mean goes, to those below it, the idlest first")
+    func surplus() {
+        let move = step(900, [300, 0])
+        #expect(move.operations == 500 && move.to == [NodeID(3), NodeID(2)])
+        #expect(step(900, [0, 900]).to == [NodeID(2)])
+    }
+
+    @Test("within the threshold, or where there is little to do, nothing goes")
+    func within() {
+        #expect(step(1190, [1000, 810]).operations == 0)
+        #expect(step(1210, [1000, 790]).operations > 0)
+        #expect(step(99, [0, 0]).operations == 0)
+        #expect(step(500, []).operations == 0)
+        #expect(step(900, [0, 0], threshold: 0).operations == 0)
+    }
+
+    @Test("once begun it goes on to a quarter of the threshold")
+    func hysteresis() {
+        var balance = LeaderBalance(threshold: 0.2)
+        func shares(_ mine: Double) -> Bool {
+            let loads = [NodeID(1): mine, NodeID(2): 2000 - mine]
+            return balance.step(own: NodeID(1), loads: loads, least: 1).operations > 0
+        }
+        #expect(!shares(1190) && shares(1210) && shares(1060) && !shares(1050) && !shares(1190))
+    }
+
+    @Test("of a node that leads all that is busy the busiest regions go that fit, and come to rest")
+    func cluster() throws {
+        let cluster = TestCluster(nodes: 3, regions: 6, flushesUnasked: true) {
+            $0.rebalanceThreshold = 0.2
+            $0.leastSharedLoad = 5
+        }
+        try cluster.startAll()
+        cluster.pass(milliseconds: 6000)
+        let keys = (0..<6).compactMap { number -> Bytes? in
+            let range = StaticRanges.ranges(count: 6)[number]
+            return range.lower.isEmpty ? "\u{1}" : range.lower
+        }
+        func leaders() -> [Int] { keys.compactMap { cluster.leader(of: $0) } }
+        // The regions that one node leads are written to, the others are not.
+        let first = try #require(leaders().first)
+        let busy = keys.filter { cluster.leader(of: $0) == first }
+        #expect(busy.count >= 2)
+        for _ in 0..<120 {
+            for key in busy { _ = try cluster.write(.put(key: key, value: "v")) }
+            cluster.pass(milliseconds: 100)
+        }
+        let now = busy.compactMap { cluster.leader(of: $0) }
+        #expect(now.count == busy.count && Set(now).count >= 2, "\(now)")
+        #expect(Set(leaders()).count == 3, "\(leaders())")
+        #expect(cluster.failures.isEmpty)
+    }
+}

@@ -147,6 +147,7 @@ final class SimulatedNode: @unchecked Sendable {
         nodeOptions.compactionInterval = options.compactionInterval
         nodeOptions.maxUnflushedLogBytes = options.maxUnflushedLogBytes
         nodeOptions.rebalanceThreshold = options.rebalanceThreshold
+        nodeOptions.leastSharedLoad = 5
         nodeOptions.raft = options.raft
         nodeOptions.compactsPastLagging = options.leavesBehind
         nodeOptions.maxLogEntries = options.maxLogEntries
