@@ -4,6 +4,7 @@ import Testing
 import UkehiBase
 import UkehiRaft
 import UkehiSimulation
+import UkehiState
 
 @testable import UkehiNode
 
