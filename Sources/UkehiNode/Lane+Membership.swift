@@ -10,6 +10,7 @@
 import DequeModule
 import Logging
 package import UkehiBase
+import UkehiEnvironment
 import UkehiRaft
 import UkehiState
 import UkehiWAL
@@ -32,6 +33,12 @@ extension Lane {
         state.commit = max(state.commit, last.index)
         batch.append(region: region.id, hardState: state, entries: [])
         batchTurns.append(.committed(region, index: last.index))
+        // New regions serve once most nodes have them: they are told now, not with the next entry or tick.
+        if message.entries.contains(where: { EntryPayload.isSplit($0.data) }),
+            !rare.takes(.commitToldLate)
+        {
+            region.raft.flushCommit()
+        }
     }
 
     /// A commit index of `index` is durable: what waited for it is handed on.

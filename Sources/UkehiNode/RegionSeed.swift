@@ -28,6 +28,8 @@ package struct RegionSeed: Sendable {
     package var campaignsFirst: Bool
     /// Whether every member has voted for this peer by being born; only at its birth.
     package var leadsFirst = false
+    /// Who does, if it is another one; only at its birth.
+    package var firstLeader: PeerID?
 }
 
 extension RegionSeed {
@@ -83,6 +85,8 @@ extension Lane {
             if seed.leadsFirst {
                 region.isFirstLed = true
                 region.raft.leadFirstTerm()
+            } else if let leader = seed.firstLeader {
+                greet(leader, region)
             }
             region.log.makeOffer = { [unowned self, unowned region] in offer(region) }
             if let mark = seed.replaced { finish(mark, seed.hardState, region) }
@@ -94,6 +98,15 @@ extension Lane {
         routedRegions = self.router.routes.map { regions[$0.region] }
         // The process ended between its last entry and its tombstone.
         for region in removed { leave(region, as: region.descriptor) }
+    }
+
+    /// The first leader's appends found nobody here before: told that this peer is here it sends them again, and
+    /// not only when it has a heartbeat answered.
+    private func greet(_ leader: PeerID, _ region: Region) {
+        send(
+            Message(
+                kind: .heartbeatResponse, to: leader, from: region.peer, term: region.raft.term),
+            region)
     }
 
     /// Step 3 of an installation that an earlier life of the process did not end.

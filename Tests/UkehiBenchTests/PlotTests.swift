@@ -84,7 +84,7 @@ struct PlotTests {
         // 1.5 of 4 seconds between the margins.
         #expect(marks.first?.attributes["x1"] == "398.5")
         let line = try #require(elements.first { $0.attributes["class"] == "rate" })
-        #expect(line.attributes["points"] == "291,264 506,204 721,324 936,84")
+        #expect(line.attributes["points"] == "183.5,264 398.5,204 613.5,324 828.5,84")
     }
 
     @Test("nothing measured is a picture, too")

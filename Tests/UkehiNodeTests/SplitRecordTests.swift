@@ -50,6 +50,28 @@ struct SplitRecordTests {
         #expect(history.records.map(\.servedAt) == [time(90), nil])
     }
 
+    @Test("all parts serve without a tick of any clock")
+    func quick() throws {
+        let cluster = TestCluster(nodes: 3, regions: 1, storeSeed: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        for key in ["a", "n", "z"] as [Bytes] {
+            _ = try cluster.write(.put(key: key, value: key))
+        }
+        let leader = try #require(cluster.leader(of: "a"))
+        cluster.submit(leader, .split(["b", "o"]), key: "b")
+        cluster.settle()
+        let record = try #require(cluster.members[leader].core?.splitRecords().first)
+        #expect(record.children.count == 2)
+        #expect(record.servedAt == cluster.clock.now())
+        for key in ["a", "n", "z"] as [Bytes] {
+            guard case .command(.applied)? = try cluster.write(.put(key: key, value: "x")) else {
+                Issue.record("\(key) was not written")
+                continue
+            }
+        }
+    }
+
     @Test("whoever led it remembers when it was decided, applied, and served; the others nothing")
     func cluster() throws {
         let cluster = TestCluster(nodes: 3, regions: 1, storeSeed: 1)

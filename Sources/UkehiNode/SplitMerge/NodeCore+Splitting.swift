@@ -124,7 +124,8 @@ extension RegionSeed {
             firstIndex: SplitRules.firstApplied + 1, lastIndex: SplitRules.firstApplied,
             compactedTerm: SplitRules.firstAppliedTerm, terms: [],
             applied: SplitRules.firstApplied, campaignsFirst: false,
-            leadsFirst: birth.origin.peer(on: node)?.peer == leader)
+            leadsFirst: birth.origin.peer(on: node)?.peer == leader,
+            firstLeader: birth.origin.peer(on: node)?.peer == leader ? nil : leader)
     }
 }
 

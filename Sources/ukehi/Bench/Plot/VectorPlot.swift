@@ -72,7 +72,9 @@ struct VectorPlot {
         let floor = Self.top + Self.upperHeight
         let lowerTop = floor + Self.gap
         let bottom = lowerTop + Self.lowerHeight
-        let rates = samples.map { ($0.seconds, $0.operationsPerSecond) }
+        // A stretch's figure stands at its middle.
+        let middles = zip([0] + samples.map(\.seconds), samples).map { ($0 + $1.seconds) / 2 }
+        let rates = zip(middles, samples.map(\.operationsPerSecond)).map { ($0, $1) }
         let scale = PlotScale(reaching: rates.map(\.1).max() ?? 0, marks: 5)
         panel(scale, top: Self.top, height: Self.upperHeight, label: "operations/s", to: &out)
         let line = points(rates, scale, top: Self.top, height: Self.upperHeight)
@@ -85,7 +87,7 @@ struct VectorPlot {
                 """
         }
         // What was not answered has no latency.
-        let late = samples.filter { $0.p99 > 0 }.map { ($0.seconds, $0.p99 / 1000) }
+        let late = zip(middles, samples).filter { $1.p99 > 0 }.map { ($0, $1.p99 / 1000) }
         let times = PlotScale(reaching: late.map(\.1).max() ?? 0, marks: 3)
         panel(times, top: lowerTop, height: Self.lowerHeight, label: "p99 latency, ms", to: &out)
         out += """
