@@ -84,7 +84,7 @@ struct DistributionTests {
     func fewKeys() throws {
         for kind in WorkloadKind.allCases where kind != .sequential {
             for keys in 1...3 {
-                let distribution = KeyDistribution(kind, count: UInt64(keys), hot: HotRange())
+                let distribution = KeyDistribution(kind, count: UInt64(keys), hot: HotKeys())
                 let found = try counts(distribution, keys: keys, draws: 1000)
                 #expect(found.allSatisfy { $0 > 0 }, "\(kind), \(keys) keys")
                 #expect(!distribution.isExhausted)
@@ -94,7 +94,7 @@ struct DistributionTests {
 
     @Test("hot-range: nine of ten operations on one key of a hundred, side by side in the middle")
     func hotRange() throws {
-        let hot = HotRangeDistribution(count: 10_000, HotRange(operations: 0.9, keys: 0.01))
+        let hot = HotRangeDistribution(count: 10_000, HotKeys(operations: 0.9, keys: 0.01))
         #expect(hot.hot == 4950..<5050)
         let found = try counts(.hotRange(hot), keys: 10_000, draws: 200_000)
         let share = Double(found[4950..<5050].reduce(0, +)) / 200_000
@@ -114,7 +114,7 @@ struct DistributionTests {
 
     @Test("sequential: every number once, whoever asks, and then no more")
     func sequential() throws {
-        let distribution = KeyDistribution(.sequential, count: 5, hot: HotRange())
+        let distribution = KeyDistribution(.sequential, count: 5, hot: HotKeys())
         let copy = distribution
         var random = BenchRandom(seed: 1)
         #expect(distribution.draw(&random) == 0)
@@ -127,7 +127,7 @@ struct DistributionTests {
     @Test("the same seed draws the same", arguments: WorkloadKind.allCases)
     func repeatable(kind: WorkloadKind) {
         func numbers() -> [Int?] {
-            let distribution = KeyDistribution(kind, count: 1000, hot: HotRange())
+            let distribution = KeyDistribution(kind, count: 1000, hot: HotKeys())
             var random = BenchRandom(seed: 11)
             return (0..<100).map { _ in distribution.draw(&random) }
         }

@@ -51,7 +51,7 @@ struct BenchSettings: Sendable {
     var clientMode = BenchClientMode.callback
     /// Nil: each client uses the keys that its node leads, all alike.
     var workload: WorkloadKind?
-    var hotRange = HotRange()
+    var hotRange = HotKeys()
     /// Splits that are asked for while it is measured.
     var splits: Int?
     /// Where a picture of the run goes.
@@ -133,7 +133,7 @@ struct BenchSettings: Sendable {
                 "--workload sequential puts no keys before, so that nothing can be divided")
         }
         check(
-            settings.hotRange == HotRange() || settings.workload == .hotRange,
+            settings.hotRange == HotKeys() || settings.workload == .hotRange,
             "--hot-operations and --hot-keys belong to --workload hot-range")
         for (option, share) in [
             ("--hot-operations", settings.hotRange.operations),

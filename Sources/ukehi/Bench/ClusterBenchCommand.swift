@@ -69,10 +69,10 @@ struct ClusterBench: AsyncParsableCommand {
                 + "(default: each client the keys that its own node leads, all alike).",
             valueName: "workload"))
     var workload: WorkloadKind?
-    @Option(help: "hot-range: the share of the operations.") var hotOperations = HotRange()
+    @Option(help: "hot-range: the share of the operations.") var hotOperations = HotKeys()
         .operations
     @Option(help: "hot-range: the share of the keys that they are on.")
-    var hotKeys = HotRange().keys
+    var hotKeys = HotKeys().keys
     @Option(
         help: ArgumentHelp(
             "An SVG file of throughput and latency over time, splits marked.", valueName: "file"))
@@ -167,7 +167,7 @@ struct ClusterBench: AsyncParsableCommand {
         settings.keys =
             keys ?? (workload == .sequential ? 20_000_000 : mix.reads ? 100_000 : 1_000_000)
         settings.workload = workload
-        settings.hotRange = HotRange(operations: hotOperations, keys: hotKeys)
+        settings.hotRange = HotKeys(operations: hotOperations, keys: hotKeys)
         settings.plot = plot
         settings.readMode = readMode
         settings.durationSeconds = duration

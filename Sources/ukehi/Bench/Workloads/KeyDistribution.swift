@@ -12,7 +12,7 @@ enum KeyDistribution: Sendable {
     case hotRange(HotRangeDistribution)
     case sequential(SequentialKeys)
 
-    init(_ kind: WorkloadKind, count: UInt64, hot: HotRange) {
+    init(_ kind: WorkloadKind, count: UInt64, hot: HotKeys) {
         switch kind {
         case .uniform: self = .uniform(count: count)
         case .zipf, .ycsbA, .ycsbB, .ycsbC, .ycsbF:
@@ -47,7 +47,7 @@ struct HotRangeDistribution: Sendable {
     /// Draws below it are hot.
     private let limit: Double
 
-    init(count: UInt64, _ shares: HotRange) {
+    init(count: UInt64, _ shares: HotKeys) {
         self.count = count
         let wanted = UInt64((Double(count) * shares.keys).rounded())
         let size = min(max(wanted, 1), max(count - 1, 1))

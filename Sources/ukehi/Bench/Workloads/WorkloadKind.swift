@@ -37,7 +37,7 @@ enum WorkloadKind: String, CaseIterable, Sendable {
     }
 
     /// In a few words, for titles.
-    func summary(_ hot: HotRange) -> String {
+    func summary(_ hot: HotKeys) -> String {
         switch self {
         case .uniform: "uniform: every key alike"
         case .zipf: "zipf 0.99, scrambled"
@@ -54,7 +54,7 @@ enum WorkloadKind: String, CaseIterable, Sendable {
 }
 
 /// A part of the key space that is used more than the rest.
-struct HotRange: Equatable, Sendable {
+struct HotKeys: Equatable, Sendable {
     /// The share of the operations.
     var operations = 0.9
     /// The share of the keys.
