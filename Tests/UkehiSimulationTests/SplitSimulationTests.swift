@@ -7,15 +7,17 @@ import UkehiBase
 struct SplitSimulationTests {
     @Test("regions are divided under faults, and all promises are kept")
     func seeds() {
-        var (splits, changes, snapshots) = (0, 0, 0)
+        var (splits, unasked, changes, snapshots) = (0, 0, 0, 0)
         for seed in 1...8 as ClosedRange<UInt64> {
             let result = SimulationRun(seed: seed, minutes: 0.3, scenario: .splits).run()
             #expect(result.failure == nil, "seed \(seed): \(result.lastEvents)")
             splits += result.splits
+            unasked += result.unaskedSplits
             changes += result.memberChanges
             snapshots += result.snapshotsInstalled
         }
         #expect(splits > 10)
+        #expect(unasked > 10)
         // In the same schedules.
         #expect(changes > 20)
         #expect(snapshots > 5)

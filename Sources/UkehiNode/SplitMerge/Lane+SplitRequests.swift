@@ -109,6 +109,7 @@ extension Lane {
         guard let region = regions[id], let waiter = waiter(region, ask) else { return }
         region.splitWaiter = nil
         refuse(reason, waiter, region)
+        region.splitReason = .request
         flushSinks()
     }
 
