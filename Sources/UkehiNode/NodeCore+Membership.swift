@@ -93,7 +93,11 @@ extension NodeCore {
                 return true
             }
             let range = birth.naming.range
+            // What came out of a region here, and is opened in a moment, is in neither table yet.
             guard state.table.overlapping(range).isEmpty,
+                !state.waiting.values.contains(where: {
+                    $0.birth.naming.range.overlaps(range)
+                }),
                 !state.clearing.contains(where: {
                     $0.key != .system && $0.value.overlaps(range)
                 })

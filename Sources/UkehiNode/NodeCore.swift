@@ -573,7 +573,7 @@ extension NodeCore: TransportEvents {
             question.top = min(question.top, Limits.maxShownLoads)
             let asked = question
             let gathering = Gathering<RegionLoadInfo>(of: lanes.count, request) {
-                .loads(asked.choose($0))
+                .loads(asked.answer($0))
             }
             for lane in lanes { lane.post(.tellLoads(asked, gathering)) }
             return

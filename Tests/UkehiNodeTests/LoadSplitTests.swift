@@ -218,6 +218,23 @@ struct LoadSplitTests {
         #expect(LoadSplit.hotRanges(samples, most: 0).isEmpty)
     }
 
+    @Test("an answer shows the hottest regions, and no more keys than go over at once")
+    func answers() {
+        let long = Bytes([UInt8](repeating: 1, count: Limits.maxKeyBytes))
+        let loads = (0..<1000).map { number in
+            RegionLoadInfo(
+                region: RegionID(UInt64(number)), range: .all, readsPerSecond: Double(number),
+                writesPerSecond: 0, bytesPerSecond: 0, sizeBytes: nil,
+                hot: [HotRange(first: long, last: long, share: 1)], refusal: "")
+        }
+        let question = LoadQuestion(top: 900)
+        #expect(question.choose(loads).map(\.region.rawValue) == (100...999).reversed())
+        #expect(question.answer(loads).filter { !$0.hot.isEmpty }.count == 512)
+        #expect(question.answer(loads)[0].hot.count == 1)
+        #expect(LoadQuestion(region: RegionID(7), top: 5).choose(loads).count == 1)
+        #expect(LoadQuestion(top: -1).choose(loads).isEmpty)
+    }
+
     // MARK: Judging
 
     private func rules(_ threshold: Int) -> LoadRules {

@@ -111,6 +111,7 @@ extension Lane {
         region.splitWaiter = nil
         region.ownSplit = nil
         refuse(reason, waiter, region)
+        region.splitReason = .request
         flushSinks()
     }
 

@@ -72,4 +72,19 @@ extension LoadQuestion {
         }
         return Array(ordered.prefix(max(0, top)))
     }
+
+    /// Keys of hot parts that one answer has at most: it goes over in one frame.
+    private static let mostKeyBytes = 4 << 20
+
+    /// The same as one answer: where keys are so long that they are too many bytes, the cooler regions go without
+    /// their parts.
+    func answer(_ loads: [RegionLoadInfo]) -> [RegionLoadInfo] {
+        var left = Self.mostKeyBytes
+        return choose(loads).map { load in
+            var load = load
+            left -= load.hot.reduce(0) { $0 + $1.first.count + $1.last.count }
+            if left < 0 { load.hot = [] }
+            return load
+        }
+    }
 }

@@ -57,6 +57,10 @@ final class ClusterObserver {
     private var passes: UInt64 = 0
     /// After so many passes all peers are looked at, not only those that were touched.
     var fullLookEvery: UInt64 = 64
+    /// Divisions that nobody asked for, by the first region that came of them.
+    private(set) var unaskedSplits: Set<RegionID> = []
+    /// Whether somebody asked for a region to come out of another one.
+    var isAsked: (RegionID) -> Bool = { _ in true }
     /// What is wrong with a region that one was divided into unasked.
     var judgePart: (RegionDescriptor) -> String? = { _ in nil }
     /// Whether peers that lag may be left behind by the log, and be sent snapshots.
@@ -221,7 +225,8 @@ final class ClusterObserver {
         configurations.divided(parent, into: children, at: index).map {
             fail(parent.region, "node-\(node + 1), \(peer): \($0)")
         }
-        if children.contains(where: { $0.region.rawValue < SplitDriver.firstID }) {
+        if let first = children.first, !isAsked(first.region) {
+            unaskedSplits.insert(first.region)
             for part in children + [parent] {
                 judgePart(part).map { fail(parent.region, "node-\(node + 1), \(peer): \($0)") }
             }

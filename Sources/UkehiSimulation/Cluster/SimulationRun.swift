@@ -30,6 +30,8 @@ package struct SimulationResult: Sendable {
     package var newPeers = 0
     /// Divisions of regions that were committed.
     package var splits = 0
+    /// Those of them that nobody asked for.
+    package var unaskedSplits = 0
     /// Nodes that lost their disks and came back as new ones.
     package var wipedNodes = 0
     /// Recoveries of survivors from lost quorums, and regions that lost committed entries by them.
@@ -108,8 +110,9 @@ package final class SimulationRun {
         splits = options.splitsEveryMilliseconds.map { [cluster, keys] interval in
             SplitDriver(
                 world: cluster.world, nodes: cluster.nodes, keys: keys,
-                everyMilliseconds: interval, seed: seed)
+                everyMilliseconds: interval, asksForIDs: options.dividesThemselves, seed: seed)
         }
+        cluster.observer.isAsked = { [splits] in splits?.named.contains($0) ?? false }
         cluster.observer.judgePart = { [keys] in Self.problem(ofPart: $0, keys) }
         wiper = options.wipesEveryMilliseconds.map { [cluster] interval in
             NodeDriver(
@@ -182,6 +185,7 @@ package final class SimulationRun {
             memberChanges: cluster.observer.configurations.changes,
             newPeers: cluster.observer.newPeers.count,
             splits: cluster.observer.configurations.splits,
+            unaskedSplits: cluster.observer.unaskedSplits.count,
             wipedNodes: wiper?.wipes ?? 0, recoveries: recoveries,
             regionsWithLosses: excused.count,
             mendedBodies: cluster.nodes.reduce(0) { $0 + $1.mendedBodies },

@@ -5,15 +5,20 @@ import UkehiBase
 import UkehiNode
 import UkehiState
 
-final class SplitDriver {
+final class SplitDriver: @unchecked Sendable {
+    // Safety: a simulation uses one thread.
     private let world: World
     private let nodes: [SimulatedNode]
     private let keys: SimulatedKeys
     private let interval: UInt64
     private var random: SeededRandom
     /// Past every id that the cluster or a ``MembershipDriver`` gives out.
-    static let firstID: UInt64 = 1 << 40
-    private var nextID = firstID
+    private var nextID: UInt64 = 1 << 40
+    /// Whether ids come from the cluster's allocator: where regions are divided unasked, too, what comes out of
+    /// one has to have a higher id than it has.
+    private let asksForIDs: Bool
+    /// New regions that it has named; not all of them came to be.
+    private(set) var named: Set<RegionID> = []
     private var isStopped = false
     /// Regions are not made without end.
     private let most = 40
@@ -22,11 +27,12 @@ final class SplitDriver {
 
     init(
         world: World, nodes: [SimulatedNode], keys: SimulatedKeys, everyMilliseconds: UInt64,
-        seed: UInt64
+        asksForIDs: Bool, seed: UInt64
     ) {
         self.world = world
         self.nodes = nodes
         self.keys = keys
+        self.asksForIDs = asksForIDs
         interval = everyMilliseconds * 1_000_000
         random = SeededRandom(seed: seed ^ 0x5350_4c49_54)
     }
@@ -53,18 +59,38 @@ final class SplitDriver {
             guard let lane = node.lane, let region = node.core?.region(of: ends[0]),
                 lane.memberView(of: region) != nil
             else { continue }
-            let first = nextID
-            nextID += 256
             let leader = random.next()
-            // Two may believe to lead; both are asked.
-            world.schedule(after: 0, of: node.process) { [weak self, weak lane] in
-                guard let self, let lane, let view = lane.memberView(of: region) else { return }
-                let command = command(view, ends, first: first, leader)
-                // As it was is not as it is by then.
-                world.schedule(after: pause, of: node.process) { [weak self, weak lane] in
-                    guard let self, let lane else { return }
-                    if (try? lane.propose(command, in: region)) != nil { proposed += 1 }
+            guard asksForIDs else {
+                propose(to: node, region, ends, pause: pause, first: nextID, leader)
+                nextID += Self.idsPerCommand
+                continue
+            }
+            let keys = ends
+            world.schedule(after: 0, of: node.process) { [weak self] in
+                node.core?.allocate(Int(Self.idsPerCommand)) { [weak self] first in
+                    guard let self, let first else { return }
+                    propose(to: node, region, keys, pause: pause, first: first, leader)
                 }
+            }
+        }
+    }
+
+    private static let idsPerCommand: UInt64 = 256
+
+    private func propose(
+        to node: SimulatedNode, _ region: RegionID, _ ends: [Bytes], pause: UInt64,
+        first: UInt64, _ leader: UInt64
+    ) {
+        guard let lane = node.lane else { return }
+        // Two may believe to lead; both are asked.
+        world.schedule(after: 0, of: node.process) { [weak self, weak lane] in
+            guard let self, let lane, let view = lane.memberView(of: region) else { return }
+            let command = command(view, ends, first: first, leader)
+            named.formUnion(command.parts.map(\.region))
+            // As it was is not as it is by then.
+            world.schedule(after: pause, of: node.process) { [weak self, weak lane] in
+                guard let self, let lane else { return }
+                if (try? lane.propose(command, in: region)) != nil { proposed += 1 }
             }
         }
     }

@@ -61,7 +61,7 @@ enum SimulationWorker {
             ("undecided_histories", .int(result.undecided)),
             ("refused_nodes", .int(result.refusedNodes)),
             ("member_changes", .int(result.memberChanges)), ("splits", .int(result.splits)),
-            ("member_changes", .int(result.memberChanges)),
+            ("unasked_splits", .int(result.unaskedSplits)),
             ("wiped_nodes", .int(result.wipedNodes)),
             ("recoveries", .int(result.recoveries)),
             ("regions_with_losses", .int(result.regionsWithLosses)),
