@@ -121,6 +121,8 @@ public final class Client: KeyValueStore, Sendable {
         try await engine.run(command, timeout: timeout)
     }
 
+    public func openSession() -> Session { Session(engine) }
+
     public func get(
         _ key: Bytes, mode: ReadMode, timeout: Duration
     ) async throws(RequestError) -> VersionedValue? {

@@ -2,9 +2,10 @@
 
 /// A replicated, ordered map from bytes to bytes.
 ///
-/// Implemented by ``Node`` and ``Client``; write code against it to run in either place. All
+/// Implemented by ``Node``, ``Client`` and ``Session``; write code against it to run in any place. All
 /// operations find the leader of the key's region by themselves and try again, within `timeout`,
-/// whatever was refused without having been done. None repeats a write whose outcome is unknown.
+/// whatever was refused without having been done. Only a session repeats a write whose outcome is
+/// unknown, since its writes are carried out once however often they are sent.
 ///
 /// Keys are up to 4 KiB, values up to 8 MiB.
 public protocol KeyValueStore: Sendable {
@@ -26,6 +27,9 @@ public protocol KeyValueStore: Sendable {
     func scan(
         from lower: Bytes, to upper: Bytes?, limit: Int, mode: ReadMode, timeout: Duration
     ) async throws(RequestError) -> ScanPage
+
+    /// Opens a session, in which writes are carried out once however often they are sent. Asks nobody.
+    func openSession() -> Session
 }
 
 /// How long operations try unless told otherwise.
@@ -125,6 +129,7 @@ func refusal(of result: CommandResult) -> RequestError {
     switch result {
     case .invalid(let error): .rejected(.invalid(error.description))
     case .staleEpoch: .rejected(.staleEpoch(current: []))
+    case .sessionExpired: .rejected(.sessionExpired)
     case .applied, .counter, .conditionFailed, .response:
         .rejected(.invalid("The region's state machine answers in another way than this asks for."))
     }

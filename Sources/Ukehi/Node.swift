@@ -159,6 +159,10 @@ public final class Node: KeyValueStore, Sendable {
         try await engine.run(command, timeout: timeout)
     }
 
+    /// As ``KeyValueStore/openSession()``. A cluster with a state machine of its own has no sessions: it
+    /// refuses their commands as unsupported.
+    public func openSession() -> Session { Session(engine) }
+
     public func get(
         _ key: Bytes, mode: ReadMode, timeout: Duration
     ) async throws(RequestError) -> VersionedValue? {

@@ -1,18 +1,27 @@
 // The key-value operations in terms of requests; the same for a node and a client.
 
 internal import UkehiBase
+internal import UkehiEnvironment
 internal import UkehiNode
 internal import UkehiState
 
 extension RequestEngine {
     func run(_ command: Command, timeout: Duration) async throws(RequestError) -> CommandResult {
+        try await run(command, CommandRecord.Options(), until: deadline(timeout))
+    }
+
+    /// Runs a command as one of a session, where the options name one.
+    func run(
+        _ command: Command, _ options: CommandRecord.Options, until deadline: MonotonicTime
+    ) async throws(RequestError) -> CommandResult {
         let record: Bytes
-        do { record = try command.encoded() } catch {
+        do { record = try command.encoded(options: options) } catch {
             throw .rejected(.invalid(error.description))
         }
         let request = EngineRequest(
-            operation: .write(record: record), key: command.key, isWrite: true)
-        let reply = try await perform(request, until: deadline(timeout))
+            operation: .write(record: record), key: command.key, isWrite: true,
+            isOfSession: options.session != nil)
+        let reply = try await perform(request, until: deadline)
         guard case .command(let result) = reply else { throw unexpected }
         return result
     }

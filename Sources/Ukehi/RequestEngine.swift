@@ -6,7 +6,9 @@
 //           └→ nothing was done (not leader, stale epoch, overloaded, unavailable)
 //                     └─ learn from it, wait a little if it taught nothing, ask again
 //
-// Invariant: a write is sent again only after a refusal that proves it was not appended anywhere.
+// Invariant: a write is sent again only after a refusal that proves it was not appended anywhere. A write
+// of a session may be sent again whatever became of it: regions carry it out once (RULES 75). Then only a
+// result is final; a refusal says nothing of what was sent before it.
 
 internal import Synchronization
 internal import UkehiBase
@@ -19,6 +21,8 @@ struct EngineRequest: Sendable {
     var operation: ClientOperation
     var key: Bytes
     var isWrite: Bool
+    /// A write that is carried out once, however often it is sent.
+    var isOfSession = false
     /// Where the only node is that can answer.
     var address: String?
     /// A read that any replica may answer.
@@ -81,25 +85,42 @@ final class RequestEngine: Sendable {
         var attempt = 0
         /// Why the attempts so far came to nothing: says more than that time ran out.
         var reason: RequestError.Rejection?
+        /// A write was sent, and nobody has said what became of it.
+        var isUnknown = false
+        func failure(_ refusal: RequestError.Rejection) -> RequestError {
+            isUnknown ? .outcomeUnknown : .rejected(refusal)
+        }
         while true {
-            guard !isStopped.load(ordering: .relaxed) else { throw .rejected(Self.stopped) }
+            guard !isStopped.load(ordering: .relaxed) else { throw failure(Self.stopped) }
             let target = choose(request)
-            let reply = await ask(target, request, deadline: deadline)
+            let attemptEnds = request.isOfSession ? patience(until: deadline) : deadline
+            let reply = await ask(target, request, deadline: attemptEnds)
             let refusal: RequestError.Rejection
             switch reply {
             case .failed(.rejected(let rejection)): refusal = rejection
             case .command(.staleEpoch): refusal = .staleEpoch(current: [])
             case .failed(.outcomeUnknown):
-                // A read that got no answer can be asked again; a write cannot.
-                if request.isWrite { throw .outcomeUnknown }
+                // A read that got no answer can be asked again; a write cannot, but in a session.
+                if request.isWrite {
+                    guard request.isOfSession else { throw .outcomeUnknown }
+                    isUnknown = true
+                }
                 forget(target, request)
                 refusal = .unavailable("A node did not answer.")
+            // What was sent before may have been carried out, and nobody knows it any more.
+            case .command(.sessionExpired) where isUnknown: throw .outcomeUnknown
             default: return reply
             }
             let isNews: Bool
             switch refusal {
-            case .invalid, .diskFull: throw .rejected(refusal)
-            case .timedOut: throw .rejected(reason ?? .timedOut)
+            case .invalid, .sessionExpired: throw failure(refusal)
+            case .diskFull:
+                guard isUnknown else { throw .rejected(refusal) }
+                isNews = false
+            case .timedOut:
+                guard attemptEnds < deadline else { throw failure(reason ?? .timedOut) }
+                forget(target, request)
+                isNews = false
             case .notLeader(let info): isNews = await learn(info, from: target, deadline)
             case .staleEpoch(let regions):
                 cache.withLock { cache in for info in regions { cache.insert(info) } }
@@ -114,11 +135,37 @@ final class RequestEngine: Sendable {
             // News are followed at once, but two nodes that name each other are not asked in a spin.
             let pause = isNews && attempt <= 2 ? 0 : backOff(attempt)
             guard clock.now() + pause < deadline, !Task.isCancelled else {
-                throw .rejected(refusal)
+                throw failure(refusal)
             }
             if pause > 0 { try? await Task.sleep(for: .nanoseconds(Int64(pause))) }
         }
     }
+
+    /// When to stop waiting for one node's answer to what can be asked again: half of the time is left for
+    /// others.
+    private func patience(until deadline: MonotonicTime) -> MonotonicTime {
+        let now = clock.now()
+        guard now < deadline else { return deadline }
+        return now + max((deadline - now) / 2, min(deadline - now, Self.leastPatience))
+    }
+    private static let leastPatience: UInt64 = 100_000_000
+
+    /// Sleeps a little before attempt number `attempt`; false if that would end behind the deadline.
+    func pause(before attempt: Int, until deadline: MonotonicTime) async -> Bool {
+        let pause = backOff(attempt)
+        guard clock.now() + pause < deadline, !Task.isCancelled else { return false }
+        try? await Task.sleep(for: .nanoseconds(Int64(pause)))
+        return true
+    }
+
+    /// Time left until `deadline`, in nanoseconds.
+    func nanoseconds(until deadline: MonotonicTime) -> UInt64 {
+        let now = clock.now()
+        return now < deadline ? deadline - now : 0
+    }
+
+    /// The wall clock, in milliseconds since 1970.
+    var wallMilliseconds: UInt64 { clock.wallNanoseconds() / 1_000_000 }
 
     /// Whether this is the node of this process.
     func isOwn(_ node: NodeID) -> Bool { local?.nodeID == node }

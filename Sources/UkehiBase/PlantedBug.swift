@@ -121,6 +121,19 @@
         case replaysBeforeSplit
         /// A region is divided by itself where one half has no key (RULES 30).
         case emptyPartsAccepted
+
+        // Sessions.
+        /// A new region does not know the sessions of the one it comes out of.
+        case sessionsNotSplit
+        /// A snapshot is without the sessions of its region.
+        case sessionsNotInSnapshot
+        /// What a command came to is remembered in the batch after its own (RULES 39).
+        case sessionsLate
+        /// Sessions are forgotten, and nobody knows that they ever were.
+        case evictedWithoutHorizon
+        /// That a command was not carried out for its epoch is remembered as its result.
+        case staleEpochRemembered
+
         // Nodes that come and go.
         /// A wiped node gets its old id, and with it the peers that it has forgotten (RULES 16).
         case wipedNodeKeepsItsID

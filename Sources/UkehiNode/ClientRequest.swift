@@ -190,5 +190,8 @@ public enum RequestError: Error, Hashable, Sendable {
         case timedOut
         /// The log volume is full; deletes and reads go on.
         case diskFull
+        /// The region does not take the command's session, as it was not used for long or there were too
+        /// many: open another one and ask in that.
+        case sessionExpired
     }
 }

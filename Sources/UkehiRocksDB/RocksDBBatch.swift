@@ -75,7 +75,7 @@ final class RocksDBBatch: StoreBatch {
 
     func putRegionState(_ region: RegionID, _ state: RegionState) {
         StoreLayout.regionKey(region) { key in
-            withUnsafeTemporaryAllocation(byteCount: RegionState.encodedBytes, alignment: 8) {
+            withUnsafeTemporaryAllocation(byteCount: state.encodedBytes, alignment: 8) {
                 value in
                 state.encode(into: value)
                 let value = UnsafeRawBufferPointer(value)

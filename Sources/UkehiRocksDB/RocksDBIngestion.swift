@@ -5,6 +5,7 @@
 //   file 0     | delete lower..<k | pairs below k |
 //   file 1     | delete k..<m     | pairs from k on |
 //   ...
+//   one file   | delete all sessions of the region | those it has now |
 //   last file  | the region's state, its descriptor |
 //
 // All of them enter the database in one step: one edit of its manifest makes all of it true, the range
@@ -63,6 +64,10 @@ final class RocksDBIngestion: StateIngestion {
     /// Where the file in hand begins.
     private var lower: Bytes
     private var bytesInFile = 0
+    /// Of the region as it will be: they come first, and have a file behind those of the pairs.
+    private var sessions: [(session: UInt64, value: Bytes)] = []
+    /// Whether the region as it is has sessions.
+    private let replacesSessions: Bool
     private var keyScratch = Scratch()
     private var endScratch = Scratch()
     private var valueScratch = Scratch()
@@ -75,6 +80,10 @@ final class RocksDBIngestion: StateIngestion {
         self.space = space
         lower = range.lower
         upper = range.upper
+        replacesSessions =
+            try store.regionState(region).map { stored throws(StateError) in
+                try RegionState.decode(stored, region: region).hasSessions
+            } ?? false
         let directory = RocksDBStore.ingestionDirectory(store.directory)
         if mkdir(directory, 0o755) != 0, errno != EEXIST {
             throw StateError(
@@ -112,6 +121,12 @@ final class RocksDBIngestion: StateIngestion {
 
     /// Ends the file in hand, with the deletion of all that it stands for.
     private func finishFile(before end: UnsafeRawBufferPointer) throws(StateError) {
+        try finishFile(space, lower, before: end)
+    }
+
+    private func finishFile(
+        _ space: StoreSpace, _ lower: Bytes, before end: UnsafeRawBufferPointer
+    ) throws(StateError) {
         try lower.withUnsafeBytes { lower throws(StateError) in
             let from = keyScratch.key(space, lower)
             let to = endScratch.end(space, end)
@@ -132,6 +147,13 @@ final class RocksDBIngestion: StateIngestion {
             lower = Bytes(copying: key)
             try openFile()
         }
+        try put(space, key, value, version: version, expiresAt: expiresAt)
+    }
+
+    private func put(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer,
+        version: UInt64, expiresAt: UInt64
+    ) throws(StateError) {
         let prefixed = keyScratch.key(space, key)
         let stored = valueScratch.value(value, version: version, expiresAt: expiresAt)
         try checked(Self.effect) {
@@ -141,8 +163,31 @@ final class RocksDBIngestion: StateIngestion {
         bytesInFile += prefixed.count + stored.count
     }
 
+    func putSession(_ session: UInt64, _ value: UnsafeRawBufferPointer) {
+        sessions.append((session, Bytes(copying: value)))
+    }
+
+    private func writeSessions() throws(StateError) {
+        guard replacesSessions || !sessions.isEmpty else { return }
+        try openFile()
+        for (session, value) in sessions {
+            try SessionKey.with(region, session) { key in
+                value.withUnsafeBytes { value in
+                    Result { () throws(StateError) in
+                        try put(.sessions, key, value, version: 0, expiresAt: 0)
+                    }
+                }
+            }.get()
+        }
+        let range = SessionKey.range(of: region)
+        try range.upper.withUnsafeBytes { upper throws(StateError) in
+            try finishFile(.sessions, range.lower, before: upper)
+        }
+    }
+
     func finish(_ state: RegionState, descriptor: Bytes) throws(StateError) {
         try upper.withUnsafeBytes { upper throws(StateError) in try finishFile(before: upper) }
+        try writeSessions()
         try openFile()
         try StoreLayout.regionKey(region) { key in
             Result { () throws(StateError) in try put(key, state.encoded()) }

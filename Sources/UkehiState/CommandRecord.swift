@@ -2,7 +2,7 @@
 // apply decodes. Never re-encoded.
 //
 //   record | length u32 | kind u8 | flags u8 | key length u16 |
-//          | session u64 | sequence u64 |      if flag 0x01
+//          | session u64 | sequence u64 |      if flag 0x01: SessionRecord.swift
 //          | length u16 | opaque header |      if flag 0x02
 //          | expires at u64 |                  if flag 0x04: nanoseconds since 1970, never 0
 //          | key | body |

@@ -8,7 +8,7 @@ package struct CommandView {
     package let kind: CommandKind
     package let key: UnsafeRawBufferPointer
     package let body: UnsafeRawBufferPointer
-    /// The client's session and the command's number in it; 0 and 0 without one.
+    /// The client's session and the command's number in it (SessionRecord.swift); 0 and 0 without one.
     package let session: UInt64
     package let sequence: UInt64
     /// The opaque header, empty without one.
@@ -38,6 +38,9 @@ package struct CommandView {
                 session = record.u64(at: at)
                 sequence = record.u64(at: at + 8)
                 at += 16
+                guard session != 0, SessionSequence(rawValue: sequence) != nil else {
+                    throw .malformed
+                }
             }
             if flags & CommandRecord.opaqueFlag != 0 {
                 guard record.count - at >= 2 else { throw .malformed }

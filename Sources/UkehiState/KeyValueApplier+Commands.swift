@@ -6,12 +6,23 @@ import UkehiBase
 extension KeyValueApplier {
     /// Carries out one record. A command at fault is a result; only the store's failures throw.
     func run(
-        _ record: UnsafeRawBufferPointer, _ region: OpenRegion, _ state: inout RegionState,
-        _ batch: any StoreBatch
+        _ record: UnsafeRawBufferPointer, _ index: LogIndex, _ region: OpenRegion,
+        _ state: inout RegionState, _ batch: any StoreBatch
     ) throws(StateError) -> CommandResult {
         let view: CommandView
+        do { view = try CommandView(record: record) } catch { return .invalid(error) }
+        guard view.session == 0 else {
+            return try runInSession(view, index, region, &state, batch)
+        }
+        return try carryOut(view, region, &state, batch)
+    }
+
+    /// Carries out what is not of a session, or not remembered.
+    func carryOut(
+        _ view: CommandView, _ region: OpenRegion, _ state: inout RegionState,
+        _ batch: any StoreBatch
+    ) throws(StateError) -> CommandResult {
         do {
-            view = try CommandView(record: record)
             if view.kind == .put {
                 guard view.body.count <= CommandLimits.maxValueBytes else {
                     return .invalid(.valueTooLarge)

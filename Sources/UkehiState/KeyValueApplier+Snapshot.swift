@@ -14,9 +14,24 @@ extension KeyValueApplier {
         var state = try state(of: region, stored: view.regionState)
         #if BugBank
             if PlantedBug.snapshotClaimsMore.isPlanted { state.applied = state.applied + 1 }
+            if PlantedBug.sessionsNotInSnapshot.isPlanted {
+                (state.sessions, state.horizon) = (0, 0)
+            }
         #endif
         let encoder = try begin(state, view.regionDescriptor)
         var failure: SnapshotError?
+        if state.sessions > 0 {
+            try view.scanSessions { entry in
+                do throws(SnapshotError) {
+                    try encoder.appendSession(entry)
+                    return true
+                } catch {
+                    failure = error
+                    return false
+                }
+            }
+            if let failure { throw failure }
+        }
         try view.scan { entry in
             do throws(SnapshotError) {
                 try encoder.append(entry)
@@ -38,6 +53,11 @@ extension KeyValueApplier {
         defer { view.close() }
         var bytes: UInt64 = 0
         do throws(StateError) {
+            try view.scanSessions { entry in
+                bytes += UInt64(SnapshotRecord.sessionByteCount(entry.value))
+                return bytes < limit
+            }
+            if bytes >= limit { return limit }
             try view.scan { entry in
                 bytes += UInt64(SnapshotRecord.byteCount(entry))
                 return bytes < limit
@@ -73,8 +93,21 @@ extension KeyValueApplier {
             of: id, region.space, KeyRange(lower: region.lower, upper: region.upper))
         do {
             var state: RegionState?
+            var sessions: SessionTable?
             while let frame = try snapshot.next() {
-                if let found = frame.state { state = found }
+                if let found = frame.state {
+                    state = found
+                    if found.hasSessions {
+                        sessions = SessionTable(limits: sessionLimits, horizon: found.horizon)
+                    }
+                }
+                try frame.forEachSession { session, value throws(StateError) in
+                    try ingestion.putSession(session, value)
+                    // The reader has seen that it can be read, and is the only one of its name.
+                    if let entry = SessionEntry(stored: value) {
+                        _ = sessions?.load(session, entry)
+                    }
+                }
                 try frame.forEachPair { entry throws(StateError) in
                     try ingestion.put(
                         entry.key, entry.value, version: entry.version, expiresAt: entry.expiresAt)
@@ -85,6 +118,11 @@ extension KeyValueApplier {
             state.hasDescriptor = true
             try ingestion.finish(state, descriptor: descriptor)
             region.working = state
+            region.sessions = sessions
+            #if BugBank
+                region.lateSessions = []
+                region.lateCount = (state.horizon, state.sessions)
+            #endif
             region.publish()
             return state
         } catch {

@@ -17,6 +17,11 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     // working state is touched by the one thread that applies it.
     package let store: any StateStore
     private let rare: RarePaths
+    let sessionLimits: SessionLimits
+    /// Told of each command of a session that is carried out and not answered from memory, by the thread
+    /// that applies it: for who counts. Set before anything is applied.
+    package var onCarriedOut:
+        ((_ region: RegionID, _ index: LogIndex, _ session: UInt64, _ number: UInt32) -> Void)?
     let regions = RegionTable<OpenRegion>()
     private let poolLock = Lock()
     private var pool: [any StoreBatch] = []
@@ -26,8 +31,12 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     /// Most bytes of entries that are applied without handing them to another thread.
     static let maxBytesWithoutWaiting = 4 << 10
 
-    package init(store: any StateStore, rarePaths: RarePaths = .off) {
+    package init(
+        store: any StateStore, rarePaths: RarePaths = .off,
+        sessionLimits: SessionLimits = SessionLimits()
+    ) {
         self.store = store
+        self.sessionLimits = sessionLimits
         rare = rarePaths
         super.init(appliesInline: store.isInMemory)
     }
@@ -43,6 +52,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         }
         let opened = OpenRegion(
             id: region, space: system ? .system : .user, range: range, state: state)
+        opened.sessions = try storedSessions(of: region, state)
         #if BugBank
             opened.stored = try store.regionDescriptor(region)
         #endif
@@ -164,6 +174,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             state.appliedTerm = entry.term
             if item.wantsResults { results.endEntry() }
         }
+        saveSessions(of: region, &state, batch)
         if let change = item.change {
             state.epoch = change.epoch
             state.hasDescriptor = true
@@ -227,12 +238,17 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             // The version alone: a membership change does not move keys (RULES 22).
             guard header.epoch.version == state.epoch.version else {
                 if wantsResults { results.append(.staleEpoch, times: header.count) }
+                #if BugBank
+                    if PlantedBug.staleEpochRemembered.isPlanted {
+                        rememberStale(header, in: payload, region, state)
+                    }
+                #endif
                 return
             }
             var records = EntryRecords(header, in: payload)
             var done = 0
             while done < header.count, let record = records.next() {
-                let result = try run(record, region, &state, batch)
+                let result = try run(record, entry.index, region, &state, batch)
                 if wantsResults { results.append(result) }
                 done += 1
             }
@@ -264,18 +280,20 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
                 }
             }
         }
-        let begun = RegionState(
+        var begun = RegionState(
             applied: part.applied, appliedTerm: part.appliedTerm, revision: state.revision,
             loggedTime: state.loggedTime, epoch: part.epoch)
+        let sessions = copySessions(of: region, to: part.region, &begun, batch)
         #if BugBank
             let isAtomic = !PlantedBug.splitNotAtomic.isPlanted
         #else
             let isAtomic = true
         #endif
         if isAtomic { batch.putRegionState(part.region, begun) }
-        regions.insert(
-            OpenRegion(id: part.region, space: region.space, range: part.range, state: begun),
-            part.region)
+        let opened = OpenRegion(
+            id: part.region, space: region.space, range: part.range, state: begun)
+        opened.sessions = sessions
+        regions.insert(opened, part.region)
     }
 
     // MARK: Reads
@@ -381,6 +399,12 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         defer { view.close() }
         let state = try state(of: region, in: view)
         var digest = StateDigest(state)
+        if state.hasSessions {
+            try view.scanSessions(of: id) { entry in
+                digest.mixSession(entry)
+                return true
+            }
+        }
         try view.scan(region.space, from: region.lower, to: region.upper) { entry in
             digest.mix(entry)
             return true
@@ -450,6 +474,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
                 }
             }
         }
+        if hasState { batch.deleteSessions(of: region) }
         batch.removeRegion(region, grave: grave)
         do throws(StateError) {
             try commit(batch, mayWait: true)

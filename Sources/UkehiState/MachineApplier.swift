@@ -120,7 +120,8 @@ package final class MachineApplier: Applier, @unchecked Sendable {
         } catch {
             return .invalid(error)
         }
-        guard view.kind == .user else { return .invalid(.unsupported) }
+        // Nothing is remembered of sessions: what asks to be carried out once at most is not at all.
+        guard view.kind == .user, view.session == 0 else { return .invalid(.unsupported) }
         guard running.region.contains(view.key) else { return .invalid(.outsideRegion) }
         running.region.working.revision += 1
         let state = running.region.working

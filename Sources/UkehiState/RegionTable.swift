@@ -14,11 +14,16 @@ final class OpenRegion: @unchecked Sendable {
     let upper: Bytes
     /// The state including what the batch in hand has applied.
     var working: RegionState
+    /// Its sessions, as `working`; nil: there never were any.
+    var sessions: SessionTable?
     #if BugBank
         /// A planted bug: a change that waits for the next batch.
         var late: RegionChange?
         /// The descriptor in the store.
         var stored: Bytes?
+        /// A planted bug: sessions that wait for the next batch, and what the state is to say of them.
+        var lateSessions: [(UInt64, SessionEntry?)] = []
+        var lateCount: (horizon: UInt64, sessions: UInt32) = (0, 0)
     #endif
     private let lock = Lock()
     private var publishedState: RegionState
@@ -39,9 +44,13 @@ final class OpenRegion: @unchecked Sendable {
     func having(_ range: KeyRange) -> OpenRegion {
         let copy = OpenRegion(id: id, space: space, range: range, state: published)
         copy.working = working
+        copy.sessions = sessions
+        sessions = nil
         #if BugBank
             copy.late = late
             copy.stored = stored
+            copy.lateSessions = lateSessions
+            copy.lateCount = lateCount
         #endif
         return copy
     }
@@ -50,9 +59,13 @@ final class OpenRegion: @unchecked Sendable {
     var published: RegionState { lock.withLock { publishedState } }
 
     /// Forgets what the batch in hand has applied: it was not committed.
-    func takeBack() { working = published }
+    func takeBack() {
+        working = published
+        sessions?.takeBack()
+    }
 
     func publish() {
+        sessions?.keep()
         lock.withLock { publishedState = working }
         loggedTime.store(working.loggedTime, ordering: .releasing)
     }

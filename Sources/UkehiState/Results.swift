@@ -17,6 +17,10 @@ public enum CommandResult: Hashable, Sendable {
     /// Nothing was changed: the region's range has changed since the command was proposed. Route
     /// it anew by its key.
     case staleEpoch
+    /// This request changed nothing: the region does not know the command's session, or not any more what
+    /// became of the command, which may have been carried out when it was sent before. A session that was
+    /// opened at `openAt`, in milliseconds since 1970, would be taken.
+    case sessionExpired(openAt: UInt64)
 
     /// The version written, if the command was carried out by the key-value machine.
     public var version: UInt64? {

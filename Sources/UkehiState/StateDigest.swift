@@ -82,11 +82,24 @@ package struct StateDigest: Hashable, Sendable {
 // MARK: Of a region
 
 extension StateDigest {
-    /// The digest of a region without pairs; those it has are added in key order.
+    /// The digest of a region without sessions and pairs; those it has are added in their order, sessions
+    /// first.
     init(_ state: RegionState) {
         self.init()
         mix(state.revision, state.loggedTime)
         mix(state.epoch.confVersion, state.epoch.version)
+        if state.hasSessions { mix(state.horizon, UInt64(state.sessions)) }
+    }
+
+    /// Adds a session, by its name and as it is stored.
+    mutating func mixSession(_ session: UInt64, _ value: UnsafeRawBufferPointer) {
+        mix(session, UInt64(value.count))
+        mix(value)
+    }
+
+    /// Adds a session as a store has it.
+    mutating func mixSession(_ entry: StoredEntry) {
+        mixSession(SessionKey.session(entry.key) ?? 0, entry.value)
     }
 
     /// Adds a pair.

@@ -7,6 +7,8 @@
 //   0x01 region u64 (BE) 2  the grave: u64, which of the region's peers was removed here last
 //   0x02 key                user keys
 //   0x03 key                keys of the system region
+//   0x04 region u64 (BE) session u64 (BE)
+//                           what the region remembers of a session, as a value (SessionRecord.swift)
 //
 //   stored value | version u64, bit 63: an expiry follows | [expires at u64] | value |
 //
@@ -19,6 +21,8 @@ package import UkehiBase
 package enum StoreSpace: UInt8, Sendable, Hashable {
     case user = 0x02
     case system = 0x03
+    /// The sessions of all regions. Part of a region's state, and of none's range.
+    case sessions = 0x04
 }
 
 /// A stored value, copied out of the store.
@@ -143,6 +147,8 @@ package protocol StateIngestion: AnyObject {
         _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, version: UInt64,
         expiresAt: UInt64
     ) throws(StateError)
+    /// Adds a session of the region; they ascend, and come before the pairs.
+    func putSession(_ session: UInt64, _ value: UnsafeRawBufferPointer) throws(StateError)
     /// The region is what was put, `state`, and `descriptor` beside it. In a store that survives a crash all of it is durable
     /// when this returns, and after a crash before that none of it is there.
     func finish(_ state: RegionState, descriptor: Bytes) throws(StateError)
@@ -156,6 +162,8 @@ package protocol LongView: AnyObject {
     /// The region's state, and its descriptor if it has changed, as when the view was opened.
     var regionState: Bytes? { get }
     var regionDescriptor: Bytes? { get }
+    /// Visits the region's sessions, ascending, until `visit` says false; once, before the range.
+    func scanSessions(_ visit: (StoredEntry) -> Bool) throws(StateError)
     /// Visits the range in key order until `visit` says false.
     func scan(_ visit: (StoredEntry) -> Bool) throws(StateError)
     func close()
@@ -167,7 +175,7 @@ extension StateView {
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) throws(StateError) -> any LongView {
         LongStateView(
-            self, try regionState(region), try regionDescriptor(region), space, range)
+            self, region, try regionState(region), try regionDescriptor(region), space, range)
     }
 }
 
@@ -175,14 +183,16 @@ private final class LongStateView: LongView {
     private let view: any StateView
     let regionState: Bytes?
     let regionDescriptor: Bytes?
+    private let region: RegionID
     private let space: StoreSpace
     private let range: KeyRange
 
     init(
-        _ view: any StateView, _ state: Bytes?, _ descriptor: Bytes?, _ space: StoreSpace,
-        _ range: KeyRange
+        _ view: any StateView, _ region: RegionID, _ state: Bytes?, _ descriptor: Bytes?,
+        _ space: StoreSpace, _ range: KeyRange
     ) {
         self.view = view
+        self.region = region
         regionState = state
         regionDescriptor = descriptor
         self.space = space
@@ -190,6 +200,9 @@ private final class LongStateView: LongView {
     }
     func scan(_ visit: (StoredEntry) -> Bool) throws(StateError) {
         try view.scan(space, from: range.lower, to: range.upper, visit)
+    }
+    func scanSessions(_ visit: (StoredEntry) -> Bool) throws(StateError) {
+        try view.scanSessions(of: region, visit)
     }
     func close() { view.close() }
 }
@@ -206,4 +219,34 @@ package protocol StateView: AnyObject {
         _ space: StoreSpace, from lower: Bytes, to upper: Bytes, _ visit: (StoredEntry) -> Bool
     ) throws(StateError)
     func close()
+}
+
+extension StateView {
+    /// Visits a region's sessions, ascending, until `visit` says false.
+    func scanSessions(
+        of region: RegionID, _ visit: (StoredEntry) -> Bool
+    ) throws(StateError) {
+        let range = SessionKey.range(of: region)
+        try scan(.sessions, from: range.lower, to: range.upper, visit)
+    }
+}
+
+extension StoreBatch {
+    /// Writes what a region remembers of a session; nil: nothing any more.
+    func putSession(_ region: RegionID, _ session: UInt64, _ entry: SessionEntry?) {
+        SessionKey.with(region, session) { key in
+            guard let entry else { return delete(.sessions, key) }
+            var writer = ByteWriter(chunkCapacity: SessionEntry.maxBytes)
+            entry.encode(into: &writer)
+            writer.withUnsafeBytes { put(.sessions, key, $0, version: 0, expiresAt: 0) }
+        }
+    }
+
+    /// Removes all that a region remembers of sessions.
+    func deleteSessions(of region: RegionID) {
+        let range = SessionKey.range(of: region)
+        range.lower.withUnsafeBytes { lower in
+            range.upper.withUnsafeBytes { deleteRange(.sessions, lower, $0) }
+        }
+    }
 }

@@ -12,7 +12,8 @@
 //           | 10 transfers: see ReplyCodec+Transfers.swift
 //           | 11 regions: regions u32 × region  | 12 loads: see ReplyCodec+Loads.swift
 //   cause   | 0 outcomeUnknown | 1 notLeader: region | 2 staleEpoch: regions | 3 overloaded
-//           | 4 unavailable: text | 5 invalid: text | 6 timedOut | 7 diskFull |
+//           | 4 unavailable: text | 5 invalid: text | 6 timedOut | 7 diskFull
+//           | 8 sessionExpired |
 //   region  | region u64 | lower u32 + bytes | upper u32 + bytes | confVersion u64 | version u64
 //           | leader u64, 2^64 - 1: unknown | nodes u32 × u64 |
 
@@ -116,6 +117,7 @@ package enum ReplyCodec {
             writer.appendLengthPrefixed(Bytes(text))
         case .timedOut: writer.append(UInt8(6))
         case .diskFull: writer.append(UInt8(7))
+        case .sessionExpired: writer.append(UInt8(8))
         }
     }
 
@@ -191,6 +193,7 @@ extension ReplyCodec {
         case 5: return .rejected(.invalid(try text(&reader)))
         case 6: return .rejected(.timedOut)
         case 7: return .rejected(.diskFull)
+        case 8: return .rejected(.sessionExpired)
         default: throw reader.failure("unknown cause \(cause)")
         }
     }

@@ -2,7 +2,8 @@
 //
 //   command | outcome u8, then | 0 applied: version u64 | 1 counter: value i64, version u64
 //           | 2 conditionFailed, key present: version u64 | 3 conditionFailed, key absent
-//           | 4 response: the bytes | 5 invalid: error u8 | 6 staleEpoch |
+//           | 4 response: the bytes | 5 invalid: error u8 | 6 staleEpoch
+//           | 7 sessionExpired: open at u64 |
 //   value   | 0 u8: absent, or 1 u8, version u64, the value |
 //   scan    | pairs u32 | pair × pairs | 0 u8: exhausted, or 1 u8: next key u32 + bytes |
 //   pair    | version u64 | key u32 + bytes | value u32 + bytes |
@@ -35,6 +36,9 @@ enum ResultCodec {
             writer.append(error.rawValue)
         case .staleEpoch:
             writer.append(UInt8(6))
+        case .sessionExpired(let openAt):
+            writer.append(UInt8(7))
+            writer.append(openAt)
         }
     }
 
@@ -76,6 +80,7 @@ enum ResultCodec {
             }
             return .invalid(error)
         case 6: return .staleEpoch
+        case 7: return .sessionExpired(openAt: try reader.read(UInt64.self))
         default: throw reader.failure("unknown command outcome \(outcome)")
         }
     }

@@ -141,6 +141,8 @@ extension RequestError {
         case .rejected(.timedOut): "Nothing was done in time. Raise --timeout or look at the nodes."
         case .rejected(.diskFull):
             "Nothing was written: the leader's log volume is full. Deletes and reads go on."
+        case .rejected(.sessionExpired):
+            "Nothing was done: the session has expired. Open another one."
         }
     }
 }

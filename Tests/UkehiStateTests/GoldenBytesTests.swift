@@ -92,9 +92,38 @@ struct GoldenBytesTests {
         later[1] = 1
         #expect(changed.encoded() == Bytes(later))
         #expect(try RegionState.decode(Bytes(later), region: RegionID(2)) == changed)
-        later[1] = 2
-        #expect(throws: StateError.self) {
-            try RegionState.decode(Bytes(later), region: RegionID(2))
+        for flags in [2, 4] as [UInt8] {
+            later[1] = flags
+            #expect(throws: StateError.self) {
+                try RegionState.decode(Bytes(later), region: RegionID(2))
+            }
         }
+    }
+
+    @Test("region state with sessions, and where they are kept")
+    func sessions() throws {
+        var state = RegionState(
+            applied: LogIndex(1), appliedTerm: Term(2), revision: 3, loggedTime: 4,
+            epoch: RegionEpoch(confVersion: 5, version: 6))
+        state.horizon = 7
+        state.sessions = 8
+        let hex = (1...8).reduce("0102000000000000") { $0 + "0\($1)00000000000000" }
+        #expect(state.encoded() == Self.bytes(hex))
+        #expect(try RegionState.decode(Self.bytes(hex), region: RegionID(2)) == state)
+        for length in 0..<72 {
+            #expect(throws: StateError.self) {
+                try RegionState.decode(Self.bytes(hex)[0..<length], region: RegionID(2))
+            }
+        }
+        var damaged = Self.bytes(hex).array
+        damaged[68] = 1
+        #expect(throws: StateError.self) {
+            try RegionState.decode(Bytes(damaged), region: RegionID(2))
+        }
+        let key = SessionKey.with(RegionID(2), 0x0102) { Bytes(copying: $0) }
+        #expect(key == Self.bytes("0000000000000002 0000000000000102"))
+        #expect(StoreSpace.sessions.rawValue == 4)
+        let range = SessionKey.range(of: RegionID(2))
+        #expect(range.lower == key[0..<8] && range.upper == Self.bytes("0000000000000003"))
     }
 }

@@ -31,6 +31,7 @@ struct DocumentationTests {
             try await node.put("account/7", "open")
             try await transfer(node)
             #expect(try await node.get("account/7")?.value == "paid")
+            #expect(try await countVisit(node) == 1)
             await node.stop()
             #expect(try threeNodes(directory: directory).cluster.peers.count == 2)
         }

@@ -99,7 +99,8 @@ struct ClientCodecTests {
         .failed(.rejected(.staleEpoch(current: [region, region]))),
         .failed(.rejected(.overloaded)), .failed(.rejected(.unavailable("why"))),
         .failed(.rejected(.invalid("why not"))), .failed(.rejected(.timedOut)),
-        .failed(.rejected(.diskFull)),
+        .failed(.rejected(.diskFull)), .failed(.rejected(.sessionExpired)),
+        .command(.sessionExpired(openAt: 1 << 41)),
     ]
 
     private func encode(_ requests: [WireRequest]) -> Bytes {

@@ -46,6 +46,10 @@ package enum Linearizability {
             }
             switch operation.action {
             case .get, .scan: continue
+            case .increment(let key):
+                // What a counter holds later says how many there were.
+                guard (noticed.counts[key] ?? 0) >= operation.call else { continue }
+                kept.append(operation)
             case .put(let key, let value), .compareAndSet(let key, _, let value):
                 if let seen = noticed.values[value] {
                     if seen != .max { operation.ret = max(seen, operation.call) }
@@ -71,11 +75,15 @@ package enum Linearizability {
         var absences: [Int: UInt64] = [:]
         /// By key: when a condition last failed.
         var failures: [Int: UInt64] = [:]
+        /// By key: when it was last read or counted.
+        var counts: [Int: UInt64] = [:]
 
         init(_ history: [HistoryOperation]) {
             for operation in history {
                 let ret = operation.ret ?? .max
                 switch (operation.action, operation.outcome) {
+                case (.increment(let key), .counted):
+                    counts[key] = max(counts[key] ?? 0, ret)
                 case (.get(let key), .found(let value)): saw(value, key, ret)
                 case (.scan(let keys), .scanned(let values)):
                     for (key, value) in zip(keys, values) { saw(value, key, ret) }
@@ -95,6 +103,7 @@ package enum Linearizability {
         }
 
         private mutating func saw(_ value: UInt64?, _ key: Int, _ ret: UInt64) {
+            counts[key] = max(counts[key] ?? 0, ret)
             if let value {
                 values[value] = min(values[value] ?? ret, ret)
             } else {
@@ -167,6 +176,11 @@ package enum Linearizability {
                 }
                 return state
             case (.put(let key, let new), _): set(key, new)
+            case (.increment(let key), let outcome):
+                let before = value(state, key)
+                let sum = (before == 0 ? SimulatedValue.counterMark : before) + 1
+                if case .counted(let counted) = outcome, counted != sum { return nil }
+                set(key, sum)
             case (.delete(let key), _): set(key, 0)
             case (.compareAndSet(let key, let expected, let new), let outcome):
                 let holds = value(state, key) == expected ?? 0

@@ -1,8 +1,9 @@
 // Typed errors mean what they say (DESIGN 9; TESTING R5): what was acknowledged is in the log, what was
 // `rejected` never gets there, and what was called `outcomeUnknown` gets there once at most.
 //
-// Every write of a simulated client carries a value of its own and is submitted once, so that the log
-// itself shows what became of it, whether anybody reads it or not.
+// Every write of a simulated client without a session carries a value of its own and is submitted once,
+// so that the log itself shows what became of it, whether anybody reads it or not. What is sent in a
+// session may be in the log more than once: see Sessions.swift.
 
 import UkehiBase
 import UkehiRaft
@@ -61,7 +62,9 @@ struct OutcomeChecker {
             guard let header = try? EntryPayload(payload), header.kind == .commands else { return }
             var records = EntryRecords(header, in: payload)
             while let record = records.next() {
-                guard let view = try? CommandView(record: record) else { continue }
+                guard let view = try? CommandView(record: record), view.session == 0 else {
+                    continue
+                }
                 switch view.kind {
                 case .put:
                     if let value = SimulatedValue.number(Bytes(copying: view.body)) {
@@ -85,7 +88,7 @@ extension HistoryOperation.Action {
     var written: UInt64? {
         switch self {
         case .put(_, let value), .compareAndSet(_, _, let value): value
-        case .get, .delete, .scan: nil
+        case .get, .delete, .increment, .scan: nil
         }
     }
 }

@@ -76,6 +76,8 @@ enum AcknowledgedWrites {
         for operation in history {
             guard case .get(let key) = operation.action, case .found(let found) = operation.outcome
             else { continue }
+            // Who left a counter's value is a matter of how many there were.
+            if let found, found >= SimulatedValue.counterMark { continue }
             let own = writes[key] ?? []
             // When the last of those that can have left what was found had ended.
             let origins = own.filter { $0.value == found && $0.call <= operation.ret ?? .max }

@@ -54,6 +54,8 @@ final class SimulatedNode: @unchecked Sendable {
     var onFailure: (NodeError) -> Void = { _ in }
     /// Its process has ended, and this is what its disk holds now.
     var onEnded: (SimulatedNode) -> Void = { _ in }
+    /// It has carried out a write of a session.
+    var onCarriedOut: (RegionID, LogIndex, SessionWrite) -> Void = { _, _, _ in }
     /// Its disk cannot be read: it will not start again.
     var onLost: (NodeError) -> Void = { _ in }
 
@@ -200,11 +202,20 @@ final class SimulatedNode: @unchecked Sendable {
     private func makeApplier() -> Applier {
         switch state {
         case .keyValue:
-            KeyValueApplier(
-                store: options.forgetsState ? MemoryStore() : store, rarePaths: rarePaths)
+            keyValueApplier()
         case .machine(let factory):
             MachineApplier(appliesInline: options.appliesInline, factory: factory)
         }
+    }
+
+    private func keyValueApplier() -> KeyValueApplier {
+        let applier = KeyValueApplier(
+            store: options.forgetsState ? MemoryStore() : store, rarePaths: rarePaths,
+            sessionLimits: options.sessionLimits)
+        applier.onCarriedOut = { [weak self] region, index, session, number in
+            self?.onCarriedOut(region, index, SessionWrite(session: session, number: number))
+        }
+        return applier
     }
 
     /// Before there are lanes that pass, the boot worker gives the log its first records.

@@ -14,8 +14,14 @@ extension SimulationRun {
         cluster.observer.onCommitted = { [unowned self] region, entry in
             guard region != .system else { return }
             if let problem = outcomes.committed(entry, in: region) { fail(problem, region) }
+            sessions.committed(entry, in: region)
         }
         for node in cluster.nodes {
+            node.onCarriedOut = { [unowned self] region, index, write in
+                if let problem = sessions.carriedOut(write, in: region, at: index) {
+                    fail(problem, region)
+                }
+            }
             node.onEnded = { [weak self] node in
                 guard let self, auditRandom.oneIn(Self.auditsOneIn) else { return }
                 let mayRefuse = injector.corruptible.contains(node.number)
@@ -35,13 +41,24 @@ extension SimulationRun {
     // MARK: What clients were told
 
     func answered(_ operation: HistoryOperation) {
-        guard operation.outcome != .unknown, let value = operation.action.written else { return }
+        guard operation.outcome != .unknown else { return }
+        if let write = operation.sessionWrite {
+            if let problem = sessions.answered(write, isVoid: isVoid) { fail(problem, nil) }
+            return
+        }
+        guard let value = operation.action.written else { return }
         if let problem = outcomes.answered(value, isVoid: isVoid) { fail(problem, nil) }
     }
 
     func rejected(_ action: HistoryOperation.Action) {
         guard let value = action.written else { return }
         if let problem = outcomes.rejected(value, isVoid: isVoid) { fail(problem, nil) }
+    }
+
+    func rejected(_ write: SessionWrite, isExpired: Bool) {
+        if let problem = sessions.rejected(write, isExpired: isExpired, isVoid: isVoid) {
+            fail(problem, nil)
+        }
     }
 
     private func isVoid(_ place: OutcomeChecker.Place) -> Bool {

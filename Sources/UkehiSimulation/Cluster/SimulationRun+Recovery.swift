@@ -24,6 +24,7 @@ extension SimulationRun {
         let deadIDs = Set(dead.compactMap { cluster.network.nodeID(of: $0) })
         cluster.observer.onLoss = { [unowned self] region, _ in
             excused.insert(region)
+            sessions.isExcused = true
             digests.forget(region)
         }
         for number in dead {

@@ -40,6 +40,9 @@ package struct SimulationResult: Sendable {
     /// Damaged bodies that nodes wrote again from their peers' entries.
     package var mendedBodies = 0
     /// Regions on nodes that a snapshot has replaced.
+    /// Writes of sessions that were carried out, and how often they were committed.
+    package var sessionWrites = 0
+    package var sessionCopies = 0
     package var snapshotsInstalled = 0
     /// How often each point in the code was asked, and took its rare path.
     package var rarePaths: [(path: RarePath, asked: UInt64, taken: UInt64)] = []
@@ -65,6 +68,7 @@ package final class SimulationRun {
     let keys: SimulatedKeys
     var history: [HistoryOperation] = []
     var outcomes = OutcomeChecker()
+    var sessions = SessionChecker()
     var digests = DigestChecker()
     private var lastValue: UInt64 = 0
     var undecided = 0
@@ -91,7 +95,9 @@ package final class SimulationRun {
         self.options = options
         faultNanoseconds = UInt64(minutes * 60_000_000_000)
         cluster = SimulatedCluster(seed: seed, options: options, state: .keyValue)
-        keys = SimulatedKeys(ranges: options.ranges, perRegion: options.keysPerRegion)
+        keys = SimulatedKeys(
+            ranges: options.ranges, perRegion: options.keysPerRegion,
+            hasCounters: options.usesSessions)
         let all = FaultSchedule(seed: seed, options: options, nanoseconds: faultNanoseconds)
         schedule = onlyFaults.map { all.keeping($0) } ?? all
         let log = cluster.log
@@ -162,6 +168,11 @@ package final class SimulationRun {
                         region: UInt64(keys.region(of: firstKey(operation.action))) + 2)
                 })
             client.onRejected = { [unowned self] in rejected($0) }
+            client.onSessionRejected = { [unowned self] in rejected($0, isExpired: $1) }
+            // Some do without, beside the others.
+            if options.usesSessions, number % 4 != 3 {
+                client.openSession(random: SeededRandom(seed: random.next()))
+            }
             clients.append(client)
             client.start()
         }
@@ -189,6 +200,7 @@ package final class SimulationRun {
             wipedNodes: wiper?.wipes ?? 0, recoveries: recoveries,
             regionsWithLosses: excused.count,
             mendedBodies: cluster.nodes.reduce(0) { $0 + $1.mendedBodies },
+            sessionWrites: sessions.carriedOut, sessionCopies: sessions.copiesInLogs,
             snapshotsInstalled: cluster.observer.replacements,
             rarePaths: cluster.rarePaths.counts)
     }
@@ -206,7 +218,9 @@ package final class SimulationRun {
 
     func firstKey(_ action: HistoryOperation.Action) -> Int {
         switch action {
-        case .get(let key), .put(let key, _), .delete(let key), .compareAndSet(let key, _, _): key
+        case .get(let key), .put(let key, _), .delete(let key), .compareAndSet(let key, _, _),
+            .increment(let key):
+            key
         case .scan(let keys): keys[0]
         }
     }
@@ -378,6 +392,6 @@ package final class SimulationRun {
         history.append(
             HistoryOperation(
                 client: options.clients, action: .get(key: key), call: call, ret: world.now,
-                outcome: .found(found.flatMap { SimulatedValue.number($0.value) })))
+                outcome: .found(found.flatMap { keys.number($0.value, of: key) })))
     }
 }

@@ -3,6 +3,7 @@
 
 package import UkehiBase
 package import UkehiNode
+package import UkehiState
 
 /// Which kinds of fault a simulation may draw from.
 package enum Scenario: String, CaseIterable, Sendable {
@@ -107,6 +108,10 @@ package struct SwarmOptions: Sendable {
     package var wipesEveryMilliseconds: UInt64?
     /// Whether most nodes die for good in the end, and the others go on.
     package var losesQuorum = false
+    /// Whether clients write in sessions.
+    package var usesSessions = false
+    /// What regions remember of sessions; small bounds reach what large ones hide.
+    package var sessionLimits = SessionLimits()
     /// Of a hundred points in the code, how many may take their rare path; 0: none ever does.
     package var rarePercent: UInt64 = 0
     /// Which kinds of fault occur, and how often: one per this many milliseconds on average.
@@ -157,6 +162,7 @@ package struct SwarmOptions: Sendable {
         faultEveryMilliseconds = pick([200, 500, 1000, 3000])
         drawRest(seed)
         drawSnapshots(seed)
+        drawSessions(seed)
         if scenario == .nodes { drawNodes(seed) }
         guard scenario == .members || scenario == .splits else { return }
         // New peers begin with snapshots.
@@ -196,6 +202,16 @@ package struct SwarmOptions: Sendable {
         snapshotChunkBytes = pick([256, 4096, 512 << 10])
         forgetsState = pick([false, false, false, true])
         if forgetsState { appliesInline = true }
+    }
+
+    /// Drawn apart again.
+    private mutating func drawSessions(_ seed: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x5345_5353)
+        usesSessions = random.oneIn(2)
+        sessionLimits.maxSessions = [2, 4, 4096][Int(random.next() % 3)]
+        sessionLimits.maxIdleNanoseconds =
+            [200_000_000, 3_000_000_000, sessionLimits.maxIdleNanoseconds][Int(random.next() % 3)]
+        sessionLimits.maxAheadMilliseconds = [1_000, 60_000][Int(random.next() % 2)]
     }
 
     private mutating func drawNodes(_ seed: UInt64) {
@@ -269,6 +285,7 @@ package struct SwarmOptions: Sendable {
             losesQuorum ? "most nodes die in the end" : "nodes stay",
             "pages of \(raft.committedBytesPerReady) B", "\(raft.uncommittedBytes) B uncommitted",
             "\(rarePercent) % of the rare paths on",
+            sessionsInWords,
         ]
         if splitsBatches { words.append("messages one by one") }
         words.append(compressionThresholdBytes.map { "LZ4 from \($0) B" } ?? "no LZ4")
@@ -283,6 +300,12 @@ package struct SwarmOptions: Sendable {
         if !zeroesAhead { words.append("nothing zeroed") }
         if !allocates { words.append("no fallocate") }
         return words.joined(separator: ", ")
+    }
+
+    private var sessionsInWords: String {
+        guard usesSessions else { return "no sessions" }
+        let idle = sessionLimits.maxIdleNanoseconds / 1_000_000
+        return "\(sessionLimits.maxSessions) sessions a region, idle after \(idle) ms"
     }
 
     private func microseconds(_ range: ClosedRange<UInt64>) -> String {

@@ -8,6 +8,8 @@ package struct HistoryOperation: Sendable, Hashable {
         case delete(key: Int)
         /// Sets `value` if the key holds `expected`, nil meaning absence.
         case compareAndSet(key: Int, expected: UInt64?, value: UInt64)
+        /// Adds one to a counter, in a session.
+        case increment(key: Int)
         /// Reads these keys at one moment.
         case scan(keys: [Int])
     }
@@ -17,6 +19,8 @@ package struct HistoryOperation: Sendable, Hashable {
         case found(UInt64?)
         /// What a scan found, in the order of its keys.
         case scanned([UInt64?])
+        /// What an increment left.
+        case counted(UInt64)
         /// A compare-and-set's condition did not hold.
         case conditionFailed
         /// It may have been carried out, or be carried out later, or never.
@@ -31,6 +35,8 @@ package struct HistoryOperation: Sendable, Hashable {
     /// Nil if the outcome is unknown.
     package var ret: UInt64?
     package var outcome: Outcome
+    /// The write as one of a session: it may have been sent more than once.
+    var sessionWrite: SessionWrite?
 
     package init(client: Int, action: Action, call: UInt64, ret: UInt64?, outcome: Outcome) {
         self.client = client
@@ -39,4 +45,10 @@ package struct HistoryOperation: Sendable, Hashable {
         self.ret = ret
         self.outcome = outcome
     }
+}
+
+/// One write of a session.
+struct SessionWrite: Hashable, Sendable {
+    var session: UInt64
+    var number: UInt32
 }

@@ -10,6 +10,8 @@ import UkehiState
 struct SimulatedKeys {
     let ranges: [KeyRange]
     let perRegion: Int
+    /// Whether the last key of each region is a counter.
+    var hasCounters = false
     var count: Int { ranges.count * perRegion }
 
     func region(of key: Int) -> Int { key / perRegion }
@@ -17,10 +19,19 @@ struct SimulatedKeys {
         Bytes(ranges[region(of: key)].lower.array + [0, UInt8(key % perRegion)])
     }
     func keys(of region: Int) -> [Int] { (0..<perRegion).map { region * perRegion + $0 } }
+    func isCounter(_ key: Int) -> Bool {
+        hasCounters && perRegion > 1 && key % perRegion == perRegion - 1
+    }
+    /// The number that a key's value says, told apart from all other keys' if it is a counter.
+    func number(_ bytes: Bytes, of key: Int) -> UInt64? {
+        SimulatedValue.number(bytes).map { isCounter(key) ? SimulatedValue.counterMark + $0 : $0 }
+    }
 }
 
 /// Values carry a number of their own; some are long, so that segments fill.
 enum SimulatedValue {
+    /// Added to what a counter holds: no value that is put is so large.
+    static let counterMark: UInt64 = 1 << 62
     static func bytes(_ number: UInt64) -> Bytes {
         let length = number % 61 == 0 ? 9000 : number % 7 == 0 ? 700 : 0
         return Bytes(Array("\(number)".utf8) + [UInt8](repeating: 0x20, count: length))
@@ -57,6 +68,8 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     private let record: (HistoryOperation) -> Void
     /// Told of what was not done, as it is not part of the history.
     var onRejected: (HistoryOperation.Action) -> Void = { _ in }
+    /// The same of a write of a session.
+    var onSessionRejected: (SessionWrite, _ isExpired: Bool) -> Void = { _, _ in }
     private var random: SeededRandom
     private let latency: ClosedRange<UInt64>
     /// How long it waits for an answer before it asks elsewhere.
@@ -74,6 +87,10 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     private let nextValue: () -> UInt64
     private var tag: UInt64 = 0
     private var current: (action: HistoryOperation.Action, call: UInt64)?
+    /// Nil: it writes without sessions.
+    private var session: SimulatedSession?
+    /// What was asked, if it is a write of the session.
+    private var asking: SimulatedSession.Write?
     private var isStopped = false
     /// Asked by hand, at the end: told the outcome instead of going on.
     private var completion: ((HistoryOperation.Outcome?) -> Void)?
@@ -104,6 +121,11 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         super.init()
     }
 
+    /// Writes in sessions from now on.
+    func openSession(random: SeededRandom) {
+        session = SimulatedSession(world: world, random: random)
+    }
+
     func start() { goOn(after: UInt64.random(in: think, using: &random)) }
 
     /// Ends after the operation that is under way.
@@ -112,6 +134,7 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     private func goOn(after pause: UInt64) {
         world.schedule(after: pause) { [self] in
             guard !isStopped else { return }
+            if let late = session?.lateCopy() { sendAgain(late) }
             ask(nextAction())
         }
     }
@@ -130,9 +153,28 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         }
     }
 
+    /// Sends a write of the past again, as a network may, and waits for no answer.
+    private func sendAgain(_ write: SimulatedSession.Write) {
+        let node = nodes[Int(random.next() % UInt64(nodes.count))]
+        let delay = UInt64.random(in: latency, using: &random)
+        world.schedule(after: delay) { [self] in
+            guard node.isRunning, node.core != nil else { return }
+            world.schedule(after: 0, of: node.process) { [self] in
+                // No tag of any request: the answer is dropped.
+                node.core?.submit(
+                    ClientRequest(
+                        operation: .write(record: write.record), key: write.key,
+                        deadline: node.clock.now() + patience / 2, sink: self, tag: 0))
+            }
+        }
+    }
+
     private func nextAction() -> HistoryOperation.Action {
         let key = nextKey()
         if isReader, !random.oneIn(10) { return .get(key: key) }
+        if keys.isCounter(key) {
+            return session == nil || random.oneIn(3) ? .get(key: key) : .increment(key: key)
+        }
         switch random.next() % 100 {
         case 0..<40: return .get(key: key)
         case 40..<80: return .put(key: key, value: nextValue())
@@ -152,9 +194,16 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     }
 
     private func ask(_ action: HistoryOperation.Action) {
-        tag += 1
         current = (action, world.now)
+        asking = command(action).flatMap { session?.write($0) }
+        send(action)
+    }
+
+    private func send(_ action: HistoryOperation.Action) {
+        tag += 1
         let asked = tag
+        // As it is now: what is delivered late is what was sent.
+        let record = asking?.record
         let target =
             isWanderer || random.oneIn(12)
             ? Int(random.next() % UInt64(nodes.count)) : leaders[region(of: action)]
@@ -165,7 +214,9 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
             guard node.isRunning, node.core != nil else { return finish(asked, nil) }
             world.schedule(after: 0, of: node.process) { [self] in
                 guard let core = node.core else { return }
-                core.submit(request(action, tag: asked, deadline: node.clock.now() + patience / 2))
+                core.submit(
+                    request(
+                        action, record, tag: asked, deadline: node.clock.now() + patience / 2))
             }
         }
         world.schedule(after: patience) { [self] in
@@ -180,41 +231,49 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
 
     private func region(of action: HistoryOperation.Action) -> Int {
         switch action {
-        case .get(let key), .put(let key, _), .delete(let key), .compareAndSet(let key, _, _):
+        case .get(let key), .put(let key, _), .delete(let key), .compareAndSet(let key, _, _),
+            .increment(let key):
             keys.region(of: key)
         case .scan(let keys): self.keys.region(of: keys[0])
         }
     }
 
     private func request(
-        _ action: HistoryOperation.Action, tag: UInt64, deadline: MonotonicTime
+        _ action: HistoryOperation.Action, _ record: Bytes?, tag: UInt64, deadline: MonotonicTime
     ) -> ClientRequest {
-        func write(_ command: Command) -> ClientRequest {
-            let record = (try? command.encoded()) ?? Bytes()
-            return ClientRequest(
-                operation: .write(record: record), key: command.key, deadline: deadline, sink: self,
-                tag: tag)
-        }
         switch action {
         case .get(let key):
             return ClientRequest(
                 operation: .get(.linearizable), key: keys.name(key), deadline: deadline,
                 sink: self, tag: tag)
-        case .put(let key, let value):
-            return write(.put(key: keys.name(key), value: SimulatedValue.bytes(value)))
-        case .delete(let key): return write(.delete(key: keys.name(key)))
-        case .compareAndSet(let key, let expected, let value):
-            return write(
-                .compareAndSet(
-                    key: keys.name(key),
-                    expected: expected.map { .value(SimulatedValue.bytes($0)) } ?? .absent,
-                    value: SimulatedValue.bytes(value)))
         case .scan(let keys):
             let region = self.keys.region(of: keys[0])
             return ClientRequest(
                 operation: .scan(
                     upper: self.keys.ranges[region].upper, limit: 1000, .linearizable),
                 key: self.keys.ranges[region].lower, deadline: deadline, sink: self, tag: tag)
+        case .put, .delete, .compareAndSet, .increment:
+            let command = command(action)
+            let record = record ?? (try? command?.encoded()) ?? Bytes()
+            return ClientRequest(
+                operation: .write(record: record), key: command?.key ?? Bytes(),
+                deadline: deadline, sink: self, tag: tag)
+        }
+    }
+
+    /// Nil for what is no write.
+    private func command(_ action: HistoryOperation.Action) -> Command? {
+        switch action {
+        case .get, .scan: nil
+        case .put(let key, let value):
+            .put(key: keys.name(key), value: SimulatedValue.bytes(value))
+        case .delete(let key): .delete(key: keys.name(key))
+        case .increment(let key): .increment(key: keys.name(key), by: 1)
+        case .compareAndSet(let key, let expected, let value):
+            .compareAndSet(
+                key: keys.name(key),
+                expected: expected.map { .value(SimulatedValue.bytes($0)) } ?? .absent,
+                value: SimulatedValue.bytes(value))
         }
     }
 
@@ -230,8 +289,9 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         guard self.tag == tag, let current else { return }
         switch reply {
         case .value(let found):
-            let number = found.flatMap { SimulatedValue.number($0.value) }
-            if case .get(let key) = current.action { seen[key] = number }
+            guard case .get(let key) = current.action else { return }
+            let number = found.flatMap { keys.number($0.value, of: key) }
+            seen[key] = number
             finish(tag, .found(number))
         case .scan(let page):
             guard case .scan(let asked) = current.action else { return }
@@ -243,14 +303,19 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
             var values: [UInt64?] = Array(repeating: nil, count: keys.count)
             for pair in page.pairs {
                 if let position = keys.firstIndex(where: { self.keys.name($0) == pair.key }) {
-                    values[position] = SimulatedValue.number(pair.value)
+                    values[position] = self.keys.number(pair.value, of: keys[position])
                 } else {
                     world.fail("a scan shows the key \(pair.key), which nobody wrote")
                 }
             }
             finish(tag, .scanned(values))
         case .command(.applied): finish(tag, .done)
+        case .command(.counter(let value, _)):
+            finish(tag, .counted(SimulatedValue.counterMark + UInt64(clamping: value)))
         case .command(.conditionFailed): finish(tag, .conditionFailed)
+        case .command(.sessionExpired(let openAt)) where asking != nil:
+            session?.rename(openAt: openAt)
+            finish(tag, nil, isExpired: true)
         case .failed(.outcomeUnknown): finish(tag, .unknown)
         case .failed(.rejected(let reason)):
             let region = region(of: current.action)
@@ -267,20 +332,42 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
     }
 
     /// The operation is over; nil: nothing was done, and that is certain.
-    private func finish(_ tag: UInt64, _ outcome: HistoryOperation.Outcome?) {
+    private func finish(
+        _ tag: UInt64, _ outcome: HistoryOperation.Outcome?, isExpired: Bool = false
+    ) {
         guard self.tag == tag, let (action, call) = current else { return }
+        // A write of a session is asked again, whatever became of it.
+        if !isExpired, outcome == nil || outcome == .unknown, completion == nil,
+            asking?.mayAskAgain(isUnknown: outcome == .unknown) ?? false
+        {
+            leaveDeadLeader(of: action)
+            let again = self.tag
+            world.schedule(after: 10_000_000) { [self] in
+                if self.tag == again, current != nil { send(action) }
+            }
+            return
+        }
         current = nil
         world.trace.mix(UInt64(number) << 48 ^ tag)
+        var outcome = outcome
+        // A refusal says nothing of what was sent before it.
+        if outcome == nil, asking?.isUnknown ?? false { outcome = .unknown }
+        let write = asking?.write
+        if let asking { session?.isOver(asking, wasRejected: outcome == nil) }
+        asking = nil
         if let outcome {
-            record(
-                HistoryOperation(
-                    client: number, action: action, call: call,
-                    ret: outcome == .unknown ? nil : world.now, outcome: outcome))
+            var operation = HistoryOperation(
+                client: number, action: action, call: call,
+                ret: outcome == .unknown ? nil : world.now, outcome: outcome)
+            operation.sessionWrite = write
+            record(operation)
         } else {
-            onRejected(action)
-            if !nodes[leaders[region(of: action)]].isRunning {
-                leaders[region(of: action)] = Int(random.next() % UInt64(nodes.count))
+            if let write {
+                onSessionRejected(write, isExpired)
+            } else {
+                onRejected(action)
             }
+            leaveDeadLeader(of: action)
         }
         if let completion {
             self.completion = nil
@@ -288,5 +375,10 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
         }
         // A refusal is tried again elsewhere after a moment.
         goOn(after: outcome == nil ? 10_000_000 : UInt64.random(in: think, using: &random))
+    }
+
+    private func leaveDeadLeader(of action: HistoryOperation.Action) {
+        guard !nodes[leaders[region(of: action)]].isRunning else { return }
+        leaders[region(of: action)] = Int(random.next() % UInt64(nodes.count))
     }
 }

@@ -282,7 +282,19 @@ private final class CrashModelIngestion: StateIngestion {
         self.store = store
         self.region = region
         self.space = space
-        changes = [.deleteRange(space, range.lower, range.upper)]
+        let sessions = SessionKey.range(of: region)
+        changes = [
+            .deleteRange(space, range.lower, range.upper),
+            .deleteRange(.sessions, sessions.lower, sessions.upper),
+        ]
+    }
+
+    func putSession(_ session: UInt64, _ value: UnsafeRawBufferPointer) {
+        let value = Bytes(copying: value)
+        SessionKey.with(region, session) {
+            changes.append(
+                .put(.sessions, Bytes(copying: $0), value, version: 0, expiresAt: 0))
+        }
     }
 
     func put(

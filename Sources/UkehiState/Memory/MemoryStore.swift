@@ -13,6 +13,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     fileprivate let lock = Lock()
     fileprivate let user = RadixTree()
     fileprivate let system = RadixTree()
+    fileprivate let sessions = RadixTree()
     fileprivate var regions: [RegionID: RegionState] = [:]
     fileprivate var descriptors: [RegionID: Bytes] = [:]
     /// Scans that stand still while the store goes on.
@@ -28,10 +29,11 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
         switch space {
         case .user: user
         case .system: system
+        case .sessions: sessions
         }
     }
 
-    /// Keys in all spaces.
+    /// Keys of the user and of the system region.
     package var keyCount: Int { lock.withLock { user.count + system.count } }
 
     package func makeBatch() -> any StoreBatch { MemoryBatch(self) }
@@ -52,11 +54,19 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     package func openLongView(
         of region: RegionID, _ space: StoreSpace, _ range: KeyRange
     ) -> any LongView {
+        let own = SessionKey.range(of: region)
         let pin = PinnedRange(space, range.lower, range.upper)
         return lock.withLock {
+            let state = regions[region]
+            var sessionPin: PinnedRange?
+            if state?.hasSessions ?? false {
+                let pin = PinnedRange(.sessions, own.lower, own.upper)
+                pinned.append(pin)
+                sessionPin = pin
+            }
             pinned.append(pin)
             return MemoryLongView(
-                self, pin, regions[region]?.encoded(), descriptors[region])
+                self, pin, sessionPin, state?.encoded(), descriptors[region])
         }
     }
 
@@ -78,7 +88,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
     /// Writes everything to another store's open batch.
     func copyAll(to batch: any StoreBatch) {
         lock.withLock {
-            for space in [StoreSpace.user, .system] {
+            for space in [StoreSpace.user, .system, .sessions] {
                 var cursor = RadixCursor(
                     tree(space), from: UnsafeRawBufferPointer(start: nil, count: 0))
                 while let leaf = cursor.next() {
@@ -105,6 +115,7 @@ package final class MemoryStore: StateStore, @unchecked Sendable {
         lock.withLock {
             user.removeAll()
             system.removeAll()
+            sessions.removeAll()
             regions = [:]
             descriptors = [:]
             graves = [:]
@@ -193,12 +204,26 @@ private final class MemoryIngestion: StateIngestion {
         range.lower.withUnsafeBytes { lower in
             range.upper.withUnsafeBytes { batch.deleteRange(space, lower, $0) }
         }
+        batch.deleteSessions(of: region)
         batch.commit()
     }
 
     func put(
         _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, version: UInt64,
         expiresAt: UInt64
+    ) {
+        put(space, key, value, version: version, expiresAt: expiresAt)
+    }
+
+    func putSession(_ session: UInt64, _ value: UnsafeRawBufferPointer) {
+        SessionKey.with(region, session) {
+            put(.sessions, $0, value, version: 0, expiresAt: 0)
+        }
+    }
+
+    private func put(
+        _ space: StoreSpace, _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer,
+        version: UInt64, expiresAt: UInt64
     ) {
         // Other regions get their turn in between.
         if pairs == 0 { batch.begin() }
@@ -225,17 +250,29 @@ private final class MemoryIngestion: StateIngestion {
 private final class MemoryLongView: LongView {
     private let store: MemoryStore
     private let pin: PinnedRange
+    /// Nil: the region has no sessions.
+    private let sessionPin: PinnedRange?
     let regionState: Bytes?
     let regionDescriptor: Bytes?
 
-    init(_ store: MemoryStore, _ pin: PinnedRange, _ state: Bytes?, _ descriptor: Bytes?) {
+    init(
+        _ store: MemoryStore, _ pin: PinnedRange, _ sessionPin: PinnedRange?, _ state: Bytes?,
+        _ descriptor: Bytes?
+    ) {
         self.store = store
         self.pin = pin
+        self.sessionPin = sessionPin
         regionState = state
         regionDescriptor = descriptor
     }
 
-    func scan(_ visit: (StoredEntry) -> Bool) {
+    func scanSessions(_ visit: (StoredEntry) -> Bool) {
+        if let sessionPin { scan(sessionPin, visit) }
+    }
+
+    func scan(_ visit: (StoredEntry) -> Bool) { scan(pin, visit) }
+
+    private func scan(_ pin: PinnedRange, _ visit: (StoredEntry) -> Bool) {
         var page = PinnedPage()
         while pin.next != nil {
             store.lock.withLock { pin.turn(&page, over: store.tree(pin.space)) }
@@ -244,7 +281,7 @@ private final class MemoryLongView: LongView {
     }
 
     func close() {
-        store.lock.withLock { store.pinned.removeAll { $0 === pin } }
+        store.lock.withLock { store.pinned.removeAll { $0 === pin || $0 === sessionPin } }
     }
 }
 

@@ -60,9 +60,17 @@ package final class SnapshotEncoder {
         try press.begin(bytes)
     }
 
+    /// Adds a session as a store has it; ascending, before the pairs.
+    func appendSession(_ entry: StoredEntry) throws(SnapshotError) {
+        if frame.isFull(for: SnapshotRecord.sessionByteCount(entry.value), frameBytes) {
+            try endFrame()
+        }
+        if let fault = frame.addSession(entry) { throw .refused("\(fault)") }
+    }
+
     /// Adds a pair; in key order.
     package func append(_ entry: StoredEntry) throws(SnapshotError) {
-        if frame.isFull(for: entry, frameBytes) { try endFrame() }
+        if frame.isFull(for: SnapshotRecord.byteCount(entry), frameBytes) { try endFrame() }
         if let fault = frame.add(entry) { throw .refused("\(fault)") }
     }
 
@@ -70,6 +78,7 @@ package final class SnapshotEncoder {
     package func finish() throws(SnapshotError) -> SnapshotFooter {
         invariant(!isFinished, "a snapshot is finished once")
         isFinished = true
+        if let fault = frame.faultAtEnd { throw .refused("\(fault)") }
         if frame.records > 0 { try endFrame() }
         return try press.finish()
     }
@@ -101,13 +110,24 @@ private struct FrameContent: ~Copyable {
 
     init(_ range: KeyRange, _ state: RegionState, capacity: Int) {
         raw = ByteWriter(chunkCapacity: capacity)
-        order = SnapshotOrder(range, revision: state.revision)
+        order = SnapshotOrder(range, state)
         SnapshotRecord.append(state, to: &raw)
     }
 
-    func isFull(for entry: StoredEntry, _ frameBytes: Int) -> Bool {
-        records > 0 && raw.count + SnapshotRecord.byteCount(entry) > frameBytes
+    func isFull(for byteCount: Int, _ frameBytes: Int) -> Bool {
+        records > 0 && raw.count + byteCount > frameBytes
     }
+
+    /// Why the session cannot be in the snapshot; nil once it is.
+    mutating func addSession(_ entry: StoredEntry) -> String? {
+        guard let session = SessionKey.session(entry.key) else { return "a session has no name" }
+        if let fault = order.fault(ofSession: session, entry.value) { return fault }
+        SnapshotRecord.append(session: session, entry.value, to: &raw)
+        records += 1
+        return nil
+    }
+
+    var faultAtEnd: String? { order.faultBehindSessions }
 
     /// Why the pair cannot be in the snapshot; nil once it is.
     mutating func add(_ entry: StoredEntry) -> String? {

@@ -24,6 +24,23 @@ package struct SnapshotFrame: Sendable {
         self.raw = raw
     }
 
+    /// Visits the sessions, ascending; the pointers are valid only during the visit.
+    package func forEachSession<E: Error>(
+        _ visit: (_ session: UInt64, _ value: UnsafeRawBufferPointer) throws(E) -> Void
+    ) throws(E) {
+        try raw.withUnsafeBytes { raw throws(E) in
+            var offset = 0
+            while offset < raw.count, let item = SnapshotRecord.next(raw, &offset) {
+                switch item {
+                case .state: continue
+                case .session(let session, let value): try visit(session, value)
+                // None follows a pair.
+                case .pair: return
+                }
+            }
+        }
+    }
+
     /// Visits the pairs in key order; the pointers are valid only during the visit.
     package func forEachPair<E: Error>(
         _ visit: (StoredEntry) throws(E) -> Void
@@ -75,7 +92,7 @@ package final class SnapshotFileReader {
         headerBytes = count
         offset = UInt64(count)
         totals = SnapshotFooter(header: headerChecksum)
-        order = SnapshotOrder(header.keyRange, revision: nil)
+        order = SnapshotOrder(header.keyRange, nil)
     }
 
     deinit { stored.deallocate() }
@@ -109,7 +126,7 @@ package final class SnapshotFileReader {
         guard let info = try nextInfo() else { return nil }
         pass(info)
         // Nothing is known of the keys before, nor of the region's revision.
-        order = SnapshotOrder(header.keyRange, revision: nil)
+        order = SnapshotOrder(header.keyRange, nil)
         return info
     }
 
@@ -152,6 +169,9 @@ package final class SnapshotFileReader {
         }
         guard totals.frames > 0 else {
             throw .damaged("it has no frames", frame: nil, offset: offset)
+        }
+        if let fault = order.faultBehindSessions {
+            throw .damaged(fault, frame: nil, offset: offset)
         }
         let end = offset + UInt64(SnapshotFormat.footerBytes)
         guard end == fileBytes else {
@@ -212,7 +232,10 @@ package final class SnapshotFileReader {
                     header.agrees(with: decoded)
                 else { return "the region's state is unreadable or not the header's" }
                 state = decoded
-                order = SnapshotOrder(header.keyRange, revision: decoded.revision)
+                order = SnapshotOrder(header.keyRange, decoded)
+            case .session(let session, let value):
+                guard !isStatePlace else { return "the region's state is missing" }
+                if let fault = order.fault(ofSession: session, value) { return fault }
             case .pair(let entry):
                 guard !isStatePlace else { return "the region's state is missing" }
                 if let fault = order.fault(of: entry) { return fault }

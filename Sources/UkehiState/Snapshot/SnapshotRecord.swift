@@ -3,9 +3,10 @@
 //   state | kind u8 = 2 | 0 u8 | 0 u16 | bytes u32 | the region's state (RegionState.swift) |
 //   pair  | kind u8 = 1 | flags u8: 1 an expiry follows | key bytes u16 | value bytes u32 |
 //         | version u64 | [expires at u64] | key | value |
+//   session | kind u8 = 3 | 0 u8 | 0 u16 | bytes u32 | name u64 | what is stored of it (SessionRecord.swift) |
 //
-// The state is the first record of frame 0 and nowhere else; pairs follow in key order across all
-// frames, their keys in the region's range. Readers check all of that, since a right checksum says
+// The state is the first record of frame 0 and nowhere else; the sessions that it counts follow,
+// ascending, then pairs in key order across all frames, their keys in the region's range. Readers check all of that, since a right checksum says
 // who wrote the bytes, not that they make sense.
 
 import UkehiBase
@@ -13,6 +14,7 @@ import UkehiBase
 enum SnapshotRecord {
     static let pairKind: UInt8 = 1
     static let stateKind: UInt8 = 2
+    static let sessionKind: UInt8 = 3
     static let pairBytes = 16
     static let expiryFlag: UInt8 = 1
     /// Bytes before the state.
@@ -58,9 +60,25 @@ enum SnapshotRecord {
         }
     }
 
+    /// The bytes of a session's record.
+    static func sessionByteCount(_ value: UnsafeRawBufferPointer) -> Int { 16 + value.count }
+
+    /// Writes a session that ``SnapshotOrder`` has accepted.
+    static func append(
+        session: UInt64, _ value: UnsafeRawBufferPointer, to writer: inout ByteWriter
+    ) {
+        writer.append(sessionKind)
+        writer.append(UInt8(0))
+        writer.append(UInt16(0))
+        writer.append(UInt32(8 + value.count))
+        writer.append(session)
+        writer.append(value)
+    }
+
     /// What stands at `offset`.
     enum Item {
         case state(Range<Int>)
+        case session(UInt64, UnsafeRawBufferPointer)
         case pair(StoredEntry)
     }
 
@@ -76,6 +94,14 @@ enum SnapshotRecord {
             let start = offset + minBytes
             offset = start + count
             return .state(start..<offset)
+        case sessionKind:
+            let count = Int(raw.u32(at: offset + 4))
+            guard raw[offset + 1] == 0, raw.u16(at: offset + 2) == 0, count >= 8,
+                left - minBytes >= count
+            else { return nil }
+            let start = offset + minBytes
+            offset = start + count
+            return .session(raw.u64(at: start), raw.slice(start + 8, count - 8))
         case pairKind:
             let hasExpiry = raw[offset + 1] == expiryFlag
             guard hasExpiry || raw[offset + 1] == 0, left >= pairBytes + (hasExpiry ? 8 : 0) else {
@@ -105,14 +131,36 @@ struct SnapshotOrder {
     /// Room for the key before, of which `lastCount` bytes count; nil: there was none.
     private var last = [UInt8](repeating: 0, count: CommandLimits.maxKeyBytes)
     private var lastCount: Int?
+    /// How many sessions are still to come; nil where a reader did not start at frame 0.
+    private var missingSessions: UInt32?
+    private var lastSession: UInt64?
 
-    init(_ range: KeyRange, revision: UInt64?) {
+    /// - Parameter state: Nil where a reader does not start at frame 0.
+    init(_ range: KeyRange, _ state: RegionState?) {
         self.range = range
-        self.revision = revision
+        revision = state?.revision
+        missingSessions = state?.sessions
+    }
+
+    /// Why the session cannot follow what was before; nil if it may, and then it is what was before.
+    mutating func fault(ofSession session: UInt64, _ value: UnsafeRawBufferPointer) -> String? {
+        guard lastCount == nil, missingSessions != 0, lastSession.map({ $0 < session }) ?? true
+        else { return "a session is one too many, or not in order" }
+        guard SessionEntry(stored: value) != nil else { return "a session is malformed" }
+        lastSession = session
+        if let missingSessions { self.missingSessions = missingSessions - 1 }
+        return nil
+    }
+
+    /// Why no more sessions may follow yet; nil: they may be missing where they were not to be seen.
+    var faultBehindSessions: String? {
+        (missingSessions ?? 0) > 0
+            ? "\(missingSessions ?? 0) of the region's sessions are missing" : nil
     }
 
     /// Why the pair cannot follow the one before; nil if it may, and then it is the one before.
     mutating func fault(of entry: StoredEntry) -> String? {
+        if lastCount == nil, let fault = faultBehindSessions { return fault }
         if entry.key.count > CommandLimits.maxKeyBytes { return "a key is too long" }
         if entry.value.count > CommandLimits.maxValueBytes { return "a value is too large" }
         if entry.version > min(revision ?? .max, SnapshotRecord.maxVersion) {

@@ -17,6 +17,8 @@ package struct SnapshotReport: Sendable, Hashable {
     package var soundFrames: UInt64 = 0
     /// Pairs in sound frames, and their bytes before and after compression.
     package var soundPairs: UInt64 = 0
+    /// Sessions in sound frames.
+    package var soundSessions: UInt64 = 0
     package var rawBytes: UInt64 = 0
     package var storedBytes: UInt64 = 0
     /// What the region's replicas have as their digest at this index, if the snapshot is sound.
@@ -65,9 +67,15 @@ extension SnapshotReport {
             state = found
             digest = StateDigest(found)
         }
-        frame.forEachPair { digest?.mix($0) }
+        frame.forEachSession {
+            digest?.mixSession($0, $1)
+            soundSessions += 1
+        }
+        frame.forEachPair {
+            digest?.mix($0)
+            soundPairs += 1
+        }
         soundFrames += 1
-        soundPairs += UInt64(frame.info.records - (frame.state == nil ? 0 : 1))
         rawBytes += UInt64(frame.info.rawBytes)
         storedBytes += UInt64(frame.info.storedBytes)
         return true

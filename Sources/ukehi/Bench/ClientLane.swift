@@ -211,6 +211,9 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
                 finish(index, tally.writes, now)
             case .command(.counter), .command(.response): acknowledge(index, 0, now)
             case .command(.staleEpoch): refuse(index, needsTopology: true)
+            case .command(.sessionExpired):
+                tally.note(violation: "a command without a session was told that it has expired")
+                finish(index, tally.writes, now)
             case .command(.invalid(let error)):
                 tally.note(violation: "a command was called invalid: \(error)")
                 finish(index, tally.writes, now)
@@ -221,7 +224,8 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
                     tally.note(violation: "a request was called invalid: \(text)")
                     refuse(index, needsTopology: false)
                 case .notLeader, .staleEpoch: refuse(index, needsTopology: true)
-                case .overloaded, .timedOut, .diskFull: refuse(index, needsTopology: false)
+                case .overloaded, .timedOut, .diskFull, .sessionExpired:
+                    refuse(index, needsTopology: false)
                 case .unavailable: refuse(index, needsTopology: true)
                 }
             case .scan, .query, .topology, .digest, .members, .regions, .transfers, .loads,

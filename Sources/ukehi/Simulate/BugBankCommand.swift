@@ -109,15 +109,16 @@
             case .lateAnswerCounts, .readsUnconfirmed, .previousTermUnchecked: .network
             case .rotatesWithoutBarrier, .directoryNotSynced, .recoveryTrustsPageCache: .crashes
             case .snapshotKeepsOldMembers, .keptOutlivesPeer, .markIsEnough,
-                .replacesWhileApplying:
+                .replacesWhileApplying, .sessionsNotInSnapshot:
                 .members
-            case .logResetFirst, .compactsBeforeKept: .crashes
+            case .logResetFirst, .compactsBeforeKept, .sessionsLate: .crashes
             case .corruptionIsTornTail, .readsUnchecked: .disks
             case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
             case .splitNotAtomic, .childBirthVolatile, .parentGoesEarly, .leadsFirstTermAgain,
-                .replaysBeforeSplit, .emptyPartsAccepted:
+                .replaysBeforeSplit, .emptyPartsAccepted, .sessionsNotSplit,
+                .staleEpochRemembered:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoversByAppliedIndex,
                 .recoveryNotDurable:

@@ -67,6 +67,8 @@ enum SimulationWorker {
             ("regions_with_losses", .int(result.regionsWithLosses)),
             ("mended_bodies", .int(result.mendedBodies)),
             ("snapshots_installed", .int(result.snapshotsInstalled)),
+            ("session_writes", .int(result.sessionWrites)),
+            ("session_copies", .int(result.sessionCopies)),
             (
                 "rare_paths",
                 .object(

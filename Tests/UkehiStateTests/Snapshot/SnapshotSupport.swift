@@ -225,7 +225,7 @@ struct RawSnapshot {
 /// Records by hand.
 enum RawRecord {
     static let state: [UInt8] =
-        [2, 0, 0, 0] + RawSnapshot.little(UInt32(RegionState.encodedBytes))
+        [2, 0, 0, 0] + RawSnapshot.little(UInt32(Sample.state.encodedBytes))
         + Sample.state.encoded().array
 
     static func pair(

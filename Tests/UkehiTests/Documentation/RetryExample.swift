@@ -14,3 +14,9 @@ func transfer(_ store: some KeyValueStore) async throws {
         }
     }
 }
+
+func countVisit(_ store: some KeyValueStore) async throws -> Int64 {
+    let session = store.openSession()
+    try await session.put("visitor/7", "seen")
+    return try await session.increment("visits", timeout: .seconds(30))
+}
