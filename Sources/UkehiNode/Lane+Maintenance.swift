@@ -62,7 +62,9 @@ extension Lane {
         if !remains.isEmpty { askCleared() }
         letGo()
         balanceLeaders()
-        if orderedRegions.contains(where: { !$0.hasOwnBase || !$0.unflushedChildren.isEmpty }) {
+        if orderedRegions.contains(where: {
+            !$0.hasOwnBase || !$0.unflushedChildren.isEmpty || $0.unflushedSplit > .zero
+        }) {
             askFlushedChildren()
         }
         if index == 0 {
@@ -191,11 +193,18 @@ extension Lane {
     /// that long.
     private func keep(_ region: Region, _ keeper: SnapshotKeeper) {
         let kept = keeper.index(of: region.id)
-        guard region.hasOwnBase || region.replacement != nil else {
-            return keeper.keep(region.birth.origin, of: cluster)
-        }
         // Until then what came out of it is made of its log, which begins before.
         guard region.unflushedChildren.isEmpty else { return }
+        let version = region.descriptor.epoch.version
+        guard region.hasOwnBase || region.replacement != nil else {
+            return keeper.keep(region.birth.origin, of: cluster, version: version)
+        }
+        // Those who are to have what it gave away here wait for that.
+        if region.unflushedSplit > kept, region.replacement == nil {
+            region.appliedBytes = 0
+            return keeper.keep(
+                region.birth.origin, of: cluster, version: version, lastApplied: region.applied)
+        }
         guard region.compactionTarget >= region.log.firstIndex, region.compactionTarget > kept,
             region.replacement == nil, applier.givesSnapshots(of: region.id)
         else { return region.waitsToBeKept = 0 }
@@ -206,7 +215,8 @@ extension Lane {
         guard isDue || region.waitsToBeKept > Limits.secondsUntilKept else { return }
         region.waitsToBeKept = 0
         region.appliedBytes = 0
-        keeper.keep(region.birth.origin, of: cluster, lastApplied: region.applied)
+        keeper.keep(
+            region.birth.origin, of: cluster, version: version, lastApplied: region.applied)
     }
 
     /// Asks the state store, off the lane, what of each region is flushed (the flush barrier: log
@@ -300,6 +310,7 @@ extension Lane {
             }
         case .drain(let done): drain(done)
         case .bear(let birth): bear(birth)
+        case .splitsFlushed(let splits): splitsFlushed(splits)
         case .graves(let graves): remember(graves)
         case .allocated(let id, let peer): allocated(id, peer)
         case .cleared(let id, let isFlushed): cleared(id, isFlushed: isFlushed)

@@ -52,6 +52,11 @@ package protocol LaneHost: AnyObject, Sendable {
     func serves(_ region: RegionID, at time: MonotonicTime)
     /// A region that came out of one that was led here begins with its part of the load.
     func inherit(_ load: RegionLoad, by region: RegionID)
+    /// These ranges are others' now; a crash may yet undo that, until replay does it again. Meanwhile nobody
+    /// is introduced to them here: after such a crash both would hold them.
+    func gave(_ ranges: [KeyRange], by region: RegionID)
+    /// No crash undoes what the region has given away.
+    func keepsGiven(by region: RegionID)
     /// What this node knows of a new region as it replays, or is about to apply, what it came out of.
     func standing(ofChild region: RegionID) -> ChildStanding
     /// Whether regions wait until this one has applied what they came out of.

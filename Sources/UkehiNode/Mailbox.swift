@@ -40,6 +40,8 @@ package enum LaneEvent: Sendable {
     case forced(ForcedPeer, without: Set<NodeID>)
     /// An id for a region's next peer, or that there is none to be had.
     case allocated(RegionID, PeerID?)
+    /// Divisions, with their indexes, that no crash undoes any more.
+    case splitsFlushed([(RegionID, LogIndex)])
     /// A region begins here, of which nobody has anything.
     case bear(RegionBirth)
     /// Leaders are to leave, and then this is to be called.

@@ -52,9 +52,7 @@ extension NodeCore.State {
 
 extension RegionSeed {
     /// The newest that is known of the region here.
-    var current: RegionDescriptor {
-        birth.naming.epoch.confVersion > descriptor.epoch.confVersion ? birth.naming : descriptor
-    }
+    var current: RegionDescriptor { birth.newest(descriptor) }
 }
 
 extension NodeCore {
@@ -100,7 +98,8 @@ extension NodeCore {
                 }),
                 !state.clearing.contains(where: {
                     $0.key != .system && $0.value.overlaps(range)
-                })
+                }),
+                !state.given.values.contains(where: { $0.contains { $0.overlaps(range) } })
             else { return false }
             state.insert(birth.naming)
             return true
@@ -122,7 +121,10 @@ extension NodeCore {
     }
 
     package func left(_ last: RegionDescriptor) {
-        state.withLock { $0.remove(last) }
+        state.withLock { state in
+            state.remove(last)
+            state.given[last.region] = nil
+        }
         guard let node = nodeID else { return }
         install([], node: node)
     }

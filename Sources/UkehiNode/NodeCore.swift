@@ -106,6 +106,8 @@ package final class NodeCore: @unchecked Sendable {
         var lastIDRequest: UInt64 = 0
         var leaders: [RegionID: NodeID] = [:]
         var loads = NodeLoads(lanes: 0)
+        /// Ranges that regions of this node have given away by divisions which a crash may undo.
+        var given: [RegionID: [KeyRange]] = [:]
         var isStarted = false
         var isStopping = false
         var tending = RegistryTending()

@@ -125,6 +125,8 @@ final class Region {
     var hasOwnBase: Bool
     /// An entry that divides the region, proposed by this leader and not applied yet.
     var proposedSplit: LogIndex = .zero
+    /// The last division that may be undone by a crash, and then done again by replay; zero: none.
+    var unflushedSplit: LogIndex = .zero
     /// Who waits for it.
     var splitWaiter: SplitWaiter?
     /// How long it takes, for the record.
@@ -263,10 +265,7 @@ final class Region {
 
     /// What clients are told of it: the newest that is known here.
     var info: RegionInfo {
-        let newest =
-            birth.naming.epoch.confVersion > descriptor.epoch.confVersion
-            ? birth.naming : descriptor
-        return newest.info(leader: leaderNode)
+        birth.newest(descriptor).info(leader: leaderNode)
     }
 
     /// How a client that asked the wrong node is sent on.

@@ -108,6 +108,14 @@ extension RegionBirth {
         return naming.epoch.version > origin.epoch.version ? LogIndex(1) : .zero
     }
 
+    /// The region as it is known here: as of what is applied, or as it was introduced. Both are of one log, so
+    /// that neither part of an epoch is lower in the newer one; it may differ in either alone (seed 7100012
+    /// of `splits`: in its version).
+    func newest(_ applied: RegionDescriptor) -> RegionDescriptor {
+        naming.epoch.confVersion > applied.epoch.confVersion
+            || naming.epoch.version > applied.epoch.version ? naming : applied
+    }
+
     /// What the peer holds before anything is applied.
     var firstRange: KeyRange {
         naming.epoch.version > origin.epoch.version ? naming.range : origin.range

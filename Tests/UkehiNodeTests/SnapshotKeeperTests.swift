@@ -57,7 +57,7 @@ struct SnapshotKeeperTests {
                 try applier.apply(&batch)
             }
         }
-        func keep() { keeper.keep(origin, of: cluster) }
+        func keep() { keeper.keep(origin, of: cluster, version: origin.epoch.version) }
         func restore() throws -> LogIndex {
             let index = try keeper.restore(region)
             last = index.rawValue

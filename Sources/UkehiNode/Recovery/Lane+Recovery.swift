@@ -25,9 +25,7 @@ extension Lane {
 
     private func standing(_ region: Region) -> PeerStanding {
         let raft = region.raft.status
-        let newest =
-            region.birth.naming.epoch.confVersion > region.descriptor.epoch.confVersion
-            ? region.birth.naming : region.descriptor
+        let newest = region.birth.newest(region.descriptor)
         return PeerStanding(
             peer: region.peer, descriptor: newest, isLeader: region.raft.isLeader,
             leader: region.raft.leader == .none

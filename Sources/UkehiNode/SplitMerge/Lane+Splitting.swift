@@ -203,6 +203,8 @@ extension Lane {
         }
         let born = split.births.filter { host?.standing(ofChild: $0.region) != .gone }
         region.unflushedChildren.formUnion(born.map(\.region))
+        region.unflushedSplit = index
+        host?.gave(split.children.map(\.range), by: region.id)
         logger.info(
             "a region was divided",
             metadata: [
@@ -243,7 +245,10 @@ extension Lane {
             wanted.formUnion(region.unflushedChildren)
             if !region.hasOwnBase { wanted.insert(region.id) }
         }
-        guard !wanted.isEmpty else { return }
+        let splits = orderedRegions.filter { $0.unflushedSplit > .zero }.map {
+            ($0.id, $0.unflushedSplit)
+        }
+        guard !wanted.isEmpty || !splits.isEmpty else { return }
         let ids = wanted.sorted()
         let applier = applier
         let keeper = snapshotWork.keeper
@@ -253,8 +258,12 @@ extension Lane {
                 (keeper?.index(of: $0) ?? applier.flushedAppliedIndex(region: $0))
                     >= SplitRules.firstApplied
             }
-            if based.count < ids.count { applier.requestFlush() }
+            let flushed = splits.filter { id, index in
+                (keeper?.index(of: id) ?? applier.flushedAppliedIndex(region: id)) >= index
+            }
+            if based.count < ids.count || flushed.count < splits.count { applier.requestFlush() }
             if !based.isEmpty { lane.post(.based(based)) }
+            if !flushed.isEmpty { lane.post(.splitsFlushed(flushed)) }
         }
     }
 
@@ -265,6 +274,15 @@ extension Lane {
             region.unflushedChildren.subtract(ids)
         }
         letGo()
+    }
+
+    /// No crash undoes these divisions any more.
+    func splitsFlushed(_ splits: [(RegionID, LogIndex)]) {
+        for (id, index) in splits {
+            guard let region = regions[id], region.unflushedSplit == index else { continue }
+            region.unflushedSplit = .zero
+            host?.keepsGiven(by: id)
+        }
     }
 
     /// Regions that were to go, and whose logs nothing needs any more, go.

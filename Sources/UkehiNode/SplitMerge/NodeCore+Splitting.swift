@@ -74,6 +74,14 @@ extension NodeCore {
         }
     }
 
+    package func gave(_ ranges: [KeyRange], by region: RegionID) {
+        state.withLock { $0.given[region, default: []] += ranges }
+    }
+
+    package func keepsGiven(by region: RegionID) {
+        state.withLock { $0.given[region] = nil }
+    }
+
     /// Regions whose keys have come with their parent's replay; and those that came out of them before
     /// what was kept of them, which they will not replay.
     private func seeds(
