@@ -40,6 +40,7 @@ struct ClusterBench: AsyncParsableCommand {
               ukehi bench --workload ycsb-a                YCSB's update-heavy workload
               ukehi bench --workload hot-range --hot-keys 0.001 --plot hot.svg
               ukehi bench --workload sequential --regions 1 --duration 60 --plot growing.svg
+              ukehi bench --workload hot-range --regions 3 --split-load 5000     watch it being divided
               ukehi bench --client-mode async              Swift tasks instead of callbacks
               ukehi bench --keys 100 --mix get=50,put=40,cas=8,delete=2 --history ops.jsonl
               ukehi bench --endpoint host1:7878,host2:7878,host3:7878
@@ -73,6 +74,16 @@ struct ClusterBench: AsyncParsableCommand {
         .operations
     @Option(help: "hot-range: the share of the keys that they are on.")
     var hotKeys = HotKeys().keys
+    @Option(
+        help: ArgumentHelp(
+            "A region with more operations a second than this is divided; 0: never (default: with "
+                + "--workload as a node does, else never).",
+            valueName: "operations"))
+    var splitLoad: Int?
+    @Option(
+        help: ArgumentHelp(
+            "A region larger than this is divided (default: as a node does).", valueName: "MiB"))
+    var splitMB: Int?
     @Option(
         help: ArgumentHelp(
             "An SVG file of throughput and latency over time, splits marked.", valueName: "file"))
@@ -169,6 +180,18 @@ struct ClusterBench: AsyncParsableCommand {
         settings.workload = workload
         settings.hotRange = HotKeys(operations: hotOperations, keys: hotKeys)
         settings.plot = plot
+        let (splitLoad, splitMB) = (splitLoad ?? (workload == nil ? 0 : nil), splitMB)
+        guard splitLoad ?? 0 >= 0, splitMB ?? 16 >= 16 else {
+            throw ValidationError(
+                "Nothing was started: --split-load is 0 or more, --split-mb 16 or more.")
+        }
+        settings.configure = { configuration in
+            if let splitLoad { configuration.sharding.splitLoadPerSecond = splitLoad }
+            if let splitMB {
+                configuration.sharding.splitThresholdMegabytes = splitMB
+                configuration.sharding.mergeThresholdMegabytes = max(1, splitMB / 8)
+            }
+        }
         settings.readMode = readMode
         settings.durationSeconds = duration
         settings.warmUpSeconds = warmUp
