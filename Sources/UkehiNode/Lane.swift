@@ -37,13 +37,10 @@ package protocol LaneExecutor: AnyObject, Sendable {
 package protocol LaneHost: AnyObject, Sendable {
     /// A group of this node has another leader now; any thread may ask for topology afterwards.
     func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool)
-    /// How many regions of those that have a peer here each node leads, as far as known; the system region not
-    /// counted.
-    func seats() -> [NodeID: Int]
-    /// So many operations a second are asked of what a lane leads.
-    func leads(_ operations: Double, lane: Int)
-    /// What was asked of each node lately, as far as it said so; of this one, too.
-    func loads() -> [NodeID: Double]
+    /// What a lane leads, and how much is asked of it.
+    func leads(_ load: NodeLoads.Load, lane: Int)
+    /// The same of each node, as far as it said so lately; of this one, too.
+    func loads() -> [NodeID: NodeLoads.Load]
     /// A region of this node was divided; new regions of this node are to be opened.
     func divided(_ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID])
     /// A division that this node led is applied; it is the first to lead these of the new regions.
@@ -175,6 +172,8 @@ package final class Lane: @unchecked Sendable {
     /// Its leaders are leaving, since the node is about to stop.
     var draining: Draining?
     var leaderBalance: LeaderBalance
+    /// The tick at which leaderships went for their load last.
+    var sharedLoadAt: UInt64 = 0
     /// Regions whose births are on their way to disk, or which are being opened.
     var arriving: Set<RegionID> = []
     /// Of regions that this node had a peer of (RULES 20).

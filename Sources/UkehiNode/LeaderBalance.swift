@@ -1,14 +1,14 @@
 // Leaderships spread over nodes, without anybody who commands it: whoever leads too many regions, or regions
 // of which too much is asked, hands some over to those who lead least.
 //
-//   seats of each node, as this node sees them ──▶ too many here? ──▶ how many go, and to whom
-//   operations a second that each node tells   ──▶ too much here?      └─▶ regions whose peer there is ready
+//   seats that each node says it has         ──▶ too many here? ──▶ how many go, and to whom
+//   operations a second that it says it has  ──▶ too much here?      └─▶ regions whose peer there is ready
 //
 // By load the busiest region goes that does not make the other node the busier one; by number the idlest go, so
-// that the second does not undo the first. What a node sees are the regions that it has a peer of. Where all nodes have a peer of every region all see
-// the same; otherwise each evens out what it takes part in. A step moves half of the surplus at most, and the
-// next one begins with what has come of it, so that several nodes at it at the same time do not overshoot by
-// more than a seat.
+// that the second does not undo the first. All go by what each says of itself: what one node sees of another are
+// the regions that both have a peer of, and two that went by that would hand one region to and fro (seed 2910101
+// of `members`). A step moves half of the surplus at most, and the next one begins with what has come of it, so
+// that several nodes at it at the same time do not overshoot by more than a seat.
 
 import Synchronization
 package import UkehiBase
@@ -71,7 +71,9 @@ extension Lane {
     func balanceLeaders() {
         guard leaderBalance.threshold > 0, let own = node, let host else { return }
         let led = orderedRegions.filter { $0.isLeader && !$0.descriptor.isSystem }
-        host.leads(led.reduce(0) { $0 + Self.load($1) }, lane: index)
+        host.leads(
+            NodeLoads.Load(
+                operations: led.reduce(0) { $0 + Self.load($1) }, seats: led.count), lane: index)
         guard draining == nil, Int(ticks / ticksPerSecond) % options.laneCount == index else {
             return
         }
@@ -84,11 +86,15 @@ extension Lane {
             }
         }
         guard heard.count > 1 else { return }
-        let isShared = shareLoad(led, own, host.loads().filter { heard.contains($0.key) })
-        guard !isShared else { return }
-        var seats = host.seats()
-        for node in heard { seats[node, default: 0] += 0 }
-        evenOut(led, own, seats.filter { heard.contains($0.key) })
+        let loads = host.loads().filter { heard.contains($0.key) }
+        if ticks >= sharedLoadAt + 3 * ticksPerSecond,
+            shareLoad(led, own, loads.mapValues(\.operations))
+        {
+            // What came of it shows in averages of some seconds.
+            sharedLoadAt = ticks
+        } else {
+            evenOut(led, own, loads.mapValues(\.seats))
+        }
     }
 
     private static func load(_ region: Region) -> Double { region.load.meter.average.operations }
@@ -159,29 +165,44 @@ extension Lane {
 // MARK: - What nodes tell each other
 
 /// What the nodes have to do, as they say.
-struct NodeLoads {
+package struct NodeLoads {
+    package struct Load: Hashable, Sendable {
+        /// A second, of what the node leads.
+        package var operations: Double
+        /// Regions that it leads, the system region not counted.
+        package var seats: Int
+    }
     /// Of this node, a lane each.
-    var own: [Double]
-    /// Of others: operations a second, and this node's look at which they said so.
-    var others: [NodeID: (operations: Double, look: UInt64)] = [:]
+    var own: [Load]
+    /// Of others, and this node's look at which they said so.
+    var others: [NodeID: (load: Load, look: UInt64)] = [:]
     /// What was said longer ago is not gone by.
     static let looks: UInt64 = 4
+    /// More nodes than that are not remembered for longer.
+    static let many = 64
 
-    init(lanes: Int) { own = Array(repeating: 0, count: lanes) }
+    init(lanes: Int) { own = Array(repeating: Load(operations: 0, seats: 0), count: lanes) }
+
+    var sum: Load {
+        own.reduce(into: Load(operations: 0, seats: 0)) { sum, lane in
+            sum.operations += lane.operations
+            sum.seats += lane.seats
+        }
+    }
 }
 
 extension NodeCore {
-    package func leads(_ operations: Double, lane: Int) {
-        state.withLock { $0.loads.own[lane] = operations }
+    package func leads(_ load: NodeLoads.Load, lane: Int) {
+        state.withLock { $0.loads.own[lane] = load }
     }
 
-    package func loads() -> [NodeID: Double] {
+    package func loads() -> [NodeID: NodeLoads.Load] {
         state.withLock { state in
             guard let own = state.identity.node else { return [:] }
             let now = state.tending.looks
             var loads = state.loads.others.filter { $0.value.look + NodeLoads.looks >= now }
-                .mapValues(\.operations)
-            loads[own] = state.loads.own.reduce(0, +)
+                .mapValues(\.load)
+            loads[own] = state.loads.sum
             return loads
         }
     }
@@ -189,24 +210,29 @@ extension NodeCore {
     /// Once a second: tells the others what this node has to do.
     func tellLoad() {
         guard options.rebalanceThreshold > 0 else { return }
-        let (operations, others) = state.withLock { state in
+        let (load, others) = state.withLock { state in
             (
-                state.loads.own.reduce(0, +),
+                state.loads.sum,
                 (state.identity.record?.registry.present ?? []).map(\.node).filter {
                     $0 != state.identity.node
                 }
             )
         }
-        let message = Message(kind: .nodeLoad, index: LogIndex(UInt64(min(operations, 1e15))))
+        let message = Message(
+            kind: .nodeLoad, index: LogIndex(UInt64(min(load.operations, 1e15))),
+            commit: LogIndex(UInt64(load.seats)))
         for node in others { send(message, to: node) }
     }
 
     func received(load message: Message, from node: NodeID) {
+        let load = NodeLoads.Load(
+            operations: Double(message.index.rawValue),
+            seats: Int(clamping: min(message.commit.rawValue, 1 << 32)))
         state.withLock { state in
-            state.loads.others[node] = (Double(message.index.rawValue), state.tending.looks)
-            // Nodes that are none any more are forgotten.
-            guard state.loads.others.count > 64 else { return }
             let now = state.tending.looks
+            state.loads.others[node] = (load, now)
+            // Nodes that are none any more are forgotten.
+            guard state.loads.others.count > NodeLoads.many else { return }
             state.loads.others = state.loads.others.filter {
                 $0.value.look + NodeLoads.looks >= now
             }

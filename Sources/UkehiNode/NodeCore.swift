@@ -436,16 +436,6 @@ extension NodeCore: LaneHost {
         if region == .system && isLocal { recordCluster() }
     }
 
-    package func seats() -> [NodeID: Int] {
-        state.withLock { state in
-            var seats: [NodeID: Int] = state.identity.node.map { [$0: 0] } ?? [:]
-            for (region, node) in state.leaders where region != .system {
-                seats[node, default: 0] += 1
-            }
-            return seats
-        }
-    }
-
     package func pinned(_ regions: [RegionID]) {
         for lane in lanes { lane.post(.pinned(regions)) }
     }

@@ -56,7 +56,7 @@ public enum MessageKind: UInt8, Sendable, Hashable {
     case requestRegistry = 41
     /// The registry, in `context`.
     case registry = 42
-    /// How much the sender has to do: operations a second in `index`.
+    /// How much the sender has to do: operations a second in `index`, leaderships in `commit`.
     case nodeLoad = 43
 }
 

@@ -57,6 +57,23 @@ struct PaperMembershipTests {
         #expect(!cluster[1].configuration.isJoint && voters(cluster[1]) == [1, 2])
     }
 
+    /// Found by simulation (seed 2900218 of the scenario `splits`): nobody was left to answer, and all later
+    /// reads waited behind those.
+    @Test("reads that wait for a peer are answered when it is removed and the others are enough")
+    func readsOfFewer() throws {
+        let cluster = try RaftCluster(voters: [1, 2])
+        try cluster.elect(1)
+        try cluster.settle()
+        try cluster[1].raft.readIndex(context: "r")
+        cluster.collect(cluster[1])
+        cluster.drop { $0.kind == .heartbeat }
+        #expect(cluster[1].readStates.isEmpty)
+        try change(cluster, at: 1, [.init(.remove, PeerID(2))])
+        try cluster.settle()
+        #expect(voters(cluster[1]) == [1])
+        #expect(cluster[1].readStates.map(\.context) == ["r"])
+    }
+
     @Test(
         "only one change may be on its way; the next is refused or becomes an empty entry (RULES 9)",
         arguments: [false, true])

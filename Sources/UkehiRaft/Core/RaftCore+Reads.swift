@@ -62,6 +62,12 @@ extension RaftCore {
             }
         #endif
         guard office.reads.acknowledge(position, by: message.from) else { return }
+        answerConfirmedReads()
+    }
+
+    /// Answers the reads that a quorum of the configuration as it is now has confirmed.
+    mutating func answerConfirmedReads() {
+        guard let office = heldOffice, office.reads.count > 0 else { return }
         for request in office.reads.takeConfirmed(configuration) { answer(request) }
     }
 
