@@ -54,8 +54,14 @@ extension Lane {
         #if BugBank
             if PlantedBug.parentGoesEarly.isPlanted { region.unflushedChildren = [] }
         #endif
-        // Its log is what regions that came out of it would be made of after a crash.
-        guard region.unflushedChildren.isEmpty, !(host?.isAwaited(region.id) ?? false) else {
+        // Its log is what regions that came out of it would be made of after a crash. And what is being applied
+        // comes, whoever has gone meanwhile: new regions of which nobody would know (seed 2900561 of `splits`).
+        let isBeingDivided = region.handedChanges.contains { change in
+            if case .split = change.outcome { true } else { false }
+        }
+        guard region.unflushedChildren.isEmpty, !isBeingDivided,
+            !(host?.isAwaited(region.id) ?? false)
+        else {
             region.leavesAs = last
             return askFlushedChildren()
         }
