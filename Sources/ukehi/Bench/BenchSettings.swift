@@ -56,8 +56,11 @@ struct BenchSettings: Sendable {
     var splits: Int?
     /// Where a picture of the run goes.
     var plot: String?
-    /// What its own nodes are to be configured with besides; called last.
-    var configure: @Sendable (inout Configuration) -> Void = { _ in }
+    /// What its own nodes are to be configured with besides; called last. Unless it says otherwise regions are
+    /// not divided for their load: a benchmark would measure another layout than it was asked for.
+    var configure: @Sendable (inout Configuration) -> Void = {
+        $0.sharding.splitLoadPerSecond = 0
+    }
     /// Nil: a closed loop.
     var rate: OfferedRate?
     var dataDirectory: String?
