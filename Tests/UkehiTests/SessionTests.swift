@@ -3,7 +3,7 @@
 import Testing
 import Ukehi
 
-@Suite("Sessions", .timeLimit(.minutes(3)))
+@Suite("Sessions", .timeLimit(.minutes(10)))
 struct SessionTests {
     private func withNode(_ body: (Node) async throws -> Void) async throws {
         try await withTemporaryDirectory { directory async throws in
@@ -33,17 +33,17 @@ struct SessionTests {
             let proxy = try proxy(of: node)
             let client = try Client(endpoints: ["127.0.0.1:\(proxy.port)"])
             let session = client.openSession()
-            #expect(try await session.increment("n") == 1)
+            #expect(try await session.increment("n", timeout: .seconds(60)) == 1)
             for round in 1...5 as ClosedRange<Int64> {
                 proxy.arm()
-                #expect(try await session.increment("n") == round + 1)
+                #expect(try await session.increment("n", timeout: .seconds(60)) == round + 1)
                 #expect(proxy.cuts == Int(round))
             }
             #expect(try await node.get("n")?.value == "6")
             // Without a session nobody can know.
             proxy.arm()
             await #expect(throws: RequestError.outcomeUnknown) {
-                try await client.increment("m")
+                try await client.increment("m", timeout: .seconds(60))
             }
             #expect(try await node.get("m")?.value == "1")
             await client.stop()
@@ -74,7 +74,7 @@ struct SessionTests {
     func operations() async throws {
         try await withNode { node async throws in
             let session = node.openSession()
-            let first = try await session.put("a", "1")
+            let first = try await session.put("a", "1", timeout: .seconds(60))
             #expect(try await session.compareAndSet("a", expected: .absent, to: "x") == nil)
             #expect(try await session.compareAndSet("a", expected: .version(first), to: "2") != nil)
             #expect(
