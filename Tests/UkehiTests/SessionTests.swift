@@ -39,13 +39,15 @@ struct SessionTests {
                 #expect(try await session.increment("n", timeout: .seconds(60)) == round + 1)
                 #expect(proxy.cuts == Int(round))
             }
-            #expect(try await node.get("n")?.value == "6")
+            #expect(
+                try await node.get("n", mode: .linearizable, timeout: .seconds(60))?.value == "6")
             // Without a session nobody can know.
             proxy.arm()
             await #expect(throws: RequestError.outcomeUnknown) {
                 try await client.increment("m", timeout: .seconds(60))
             }
-            #expect(try await node.get("m")?.value == "1")
+            #expect(
+                try await node.get("m", mode: .linearizable, timeout: .seconds(60))?.value == "1")
             await client.stop()
             proxy.close()
         }
@@ -65,7 +67,9 @@ struct SessionTests {
                 try await group.waitForAll()
             }
             for number in 0..<8 as Range<UInt8> {
-                #expect(try await session.get([number * 32])?.value == "50")
+                #expect(
+                    try await session.get(
+                        [number * 32], mode: .linearizable, timeout: .seconds(60))?.value == "50")
             }
         }
     }
@@ -75,16 +79,24 @@ struct SessionTests {
         try await withNode { node async throws in
             let session = node.openSession()
             let first = try await session.put("a", "1", timeout: .seconds(60))
-            #expect(try await session.compareAndSet("a", expected: .absent, to: "x") == nil)
-            #expect(try await session.compareAndSet("a", expected: .version(first), to: "2") != nil)
             #expect(
-                try await session.batch([.put(key: "b", value: "1"), .delete(key: "a")]) != nil)
-            #expect(try await session.scan(from: "").pairs.map(\.key) == ["b"])
-            try await session.delete("b")
-            #expect(try await session.get("b") == nil)
-            try await session.put("b", "text")
-            await #expect(throws: RequestError.self) { try await session.increment("b") }
-            #expect(try await session.openSession().increment("c") == 1)
+                try await session.compareAndSet(
+                    "a", expected: .absent, to: "x", timeout: .seconds(60)) == nil)
+            #expect(
+                try await session.compareAndSet(
+                    "a", expected: .version(first), to: "2", timeout: .seconds(60)) != nil)
+            #expect(
+                try await session.batch(
+                    [.put(key: "b", value: "1"), .delete(key: "a")], timeout: .seconds(60)) != nil)
+            #expect(
+                try await session.scan(from: "").pairs.map(\.key) == ["b"])
+            try await session.delete("b", timeout: .seconds(60))
+            #expect(try await session.get("b", mode: .linearizable, timeout: .seconds(60)) == nil)
+            try await session.put("b", "text", timeout: .seconds(60))
+            await #expect(throws: RequestError.self) {
+                try await session.increment("b", timeout: .seconds(60))
+            }
+            #expect(try await session.openSession().increment("c", timeout: .seconds(60)) == 1)
         }
     }
 }
