@@ -119,8 +119,6 @@
         case leadsFirstTermAgain
         /// Who was not there replays what was before a division.
         case replaysBeforeSplit
-        /// A region is divided by itself where one half has no key (RULES 30).
-        case emptyPartsAccepted
 
         // Sessions.
         /// A new region does not know the sessions of the one it comes out of.

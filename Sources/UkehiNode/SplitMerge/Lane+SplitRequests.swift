@@ -53,12 +53,9 @@ extension Lane {
         let applier = applier
         let lane = self
         let look: @Sendable () -> Void = {
-            var hasEmptyPart = zip([range.lower] + keys, keys + [range.upper]).contains {
+            let hasEmptyPart = zip([range.lower] + keys, keys + [range.upper]).contains {
                 !applier.hasKey(in: KeyRange(lower: $0, upper: $1), of: id)
             }
-            #if BugBank
-                if PlantedBug.emptyPartsAccepted.isPlanted { hasEmptyPart = false }
-            #endif
             guard !hasEmptyPart else {
                 return lane.post(.splitRefused(id, ask: ask, .emptyHalf))
             }

@@ -117,8 +117,7 @@
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
             case .splitNotAtomic, .childBirthVolatile, .parentGoesEarly, .leadsFirstTermAgain,
-                .replaysBeforeSplit, .emptyPartsAccepted, .sessionsNotSplit,
-                .staleEpochRemembered:
+                .replaysBeforeSplit, .sessionsNotSplit, .staleEpochRemembered:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoversByAppliedIndex,
                 .recoveryNotDurable:
