@@ -137,8 +137,6 @@
         case wipedNodeKeepsItsID
         /// A node that was declared dead comes back, and is taken for one (RULES 74).
         case deadNodesAreAccepted
-        /// A recovery chooses whoever has applied most, not whoever has the greatest log (RULES 74).
-        case recoversByAppliedIndex
         /// A peer that was chosen to lead forgets it with its process, after it has led.
         case recoveryNotDurable
 

@@ -213,11 +213,6 @@ extension RecoveryPlan {
             lastTerm: .zero, lastIndex: .zero,
             committed: holders.map(\.standing.committed).max() ?? .zero, mayLose: false)
         let chosen = holders.max { left, right in
-            #if BugBank
-                if PlantedBug.recoversByAppliedIndex.isPlanted {
-                    return (left.standing.applied, left.node) < (right.standing.applied, right.node)
-                }
-            #endif
             func rank(_ entry: (node: NodeID, standing: PeerStanding)) -> Int {
                 descriptor.member(entry.standing.peer)?.roles.contains(.voter) ?? false ? 1 : 0
             }

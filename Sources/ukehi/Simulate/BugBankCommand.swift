@@ -119,7 +119,7 @@
             case .splitNotAtomic, .childBirthVolatile, .parentGoesEarly, .leadsFirstTermAgain,
                 .replaysBeforeSplit, .sessionsNotSplit, .staleEpochRemembered:
                 .splits
-            case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoversByAppliedIndex,
+            case .wipedNodeKeepsItsID, .deadNodesAreAccepted,
                 .recoveryNotDurable:
                 .nodes
             default: .swarm
