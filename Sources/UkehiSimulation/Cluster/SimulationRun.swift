@@ -254,7 +254,7 @@ package final class SimulationRun {
             guard options.nodes - lostNodes > options.nodes / 2 || mayMove else { return }
             let id = region.id
             if cluster.leader(of: region.key) == nil, mayLackLeader(id) { return }
-            guard cluster.leader(of: region.key) != nil else {
+            guard isLed(region) else {
                 return world.fail(
                     "\(id) has no leader ten seconds after the last fault", region: id.rawValue)
             }
@@ -303,6 +303,17 @@ package final class SimulationRun {
                 id: region.region, key: own.first.map { keys.name($0) } ?? region.range.lower,
                 clientKeys: own)
         }
+    }
+
+    /// Whether a region has a leader, or is being handed to one at this very moment: leaders are balanced in
+    /// peace, too.
+    private func isLed(_ region: EndRegion) -> Bool {
+        let world = cluster.world
+        let end = world.now + UInt64(3 * options.electionTimeoutMilliseconds) * 1_000_000
+        while cluster.leader(of: region.key) == nil, world.now < end, world.failure == nil {
+            world.run(until: world.now + 10_000_000)
+        }
+        return cluster.leader(of: region.key) != nil
     }
 
     private func coverageInTheEnd() -> String? {

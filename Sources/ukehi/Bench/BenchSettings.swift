@@ -57,9 +57,10 @@ struct BenchSettings: Sendable {
     /// Where a picture of the run goes.
     var plot: String?
     /// What its own nodes are to be configured with besides; called last. Unless it says otherwise regions are
-    /// not divided for their load: a benchmark would measure another layout than it was asked for.
+    /// not divided, for their load or their size: a benchmark would measure another layout than it was asked for.
     var configure: @Sendable (inout Configuration) -> Void = {
         $0.sharding.splitLoadPerSecond = 0
+        $0.sharding.splitThresholdMegabytes = 1 << 20
     }
     /// Nil: a closed loop.
     var rate: OfferedRate?

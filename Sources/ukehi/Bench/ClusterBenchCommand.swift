@@ -180,6 +180,8 @@ struct ClusterBench: AsyncParsableCommand {
         settings.workload = workload
         settings.hotRange = HotKeys(operations: hotOperations, keys: hotKeys)
         settings.plot = plot
+        // Without a workload regions stay as they are, unless that is asked for.
+        let isStill = workload == nil && splitMB == nil
         let (splitLoad, splitMB) = (splitLoad ?? (workload == nil ? 0 : nil), splitMB)
         guard splitLoad ?? 0 >= 0, splitMB ?? 16 >= 16 else {
             throw ValidationError(
@@ -187,6 +189,7 @@ struct ClusterBench: AsyncParsableCommand {
         }
         settings.configure = { configuration in
             if let splitLoad { configuration.sharding.splitLoadPerSecond = splitLoad }
+            if isStill { configuration.sharding.splitThresholdMegabytes = 1 << 20 }
             if let splitMB {
                 configuration.sharding.splitThresholdMegabytes = splitMB
                 configuration.sharding.mergeThresholdMegabytes = max(1, splitMB / 8)
