@@ -293,7 +293,8 @@ extension Lane {
             for (id, applied) in indexes {
                 if let region = regions[id] { compact(region, flushed: applied) }
             }
-        case .snapshotMade(let id, let peer, let snapshot): made(id, for: peer, snapshot)
+        case .snapshotMade(let region, let peer, let id, let snapshot):
+            made(region, for: peer, id, snapshot)
         case .snapshotRead(let id, let peer, let snapshot, let chunk):
             read(chunk, of: snapshot, id, for: peer)
         case .snapshotWritten(let id, let snapshot, let isWritten):

@@ -23,7 +23,7 @@ package enum LaneEvent: Sendable {
     /// Flushed applied indexes, as asked of the state store.
     case flushed([(region: RegionID, applied: LogIndex)])
     /// A snapshot for a peer was made, or could not be.
-    case snapshotMade(RegionID, PeerID, MadeSnapshot?)
+    case snapshotMade(RegionID, PeerID, UInt64, MadeSnapshot?)
     /// A chunk of one was read; nil: it cannot be.
     case snapshotRead(RegionID, PeerID, UInt64, Bytes?)
     /// A chunk of one that a region gets was written, or could not be.

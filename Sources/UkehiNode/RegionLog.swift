@@ -41,6 +41,7 @@ package final class RegionLog: LogStorage {
     /// Where in the log so many bytes had been appended since it was opened; ascending.
     private var marks = Deque<(index: LogIndex, bytes: UInt64)>()
     private var appendedBytes: UInt64 = 0
+    private var bytesPerMark: UInt64 = 256 << 10
     /// How often the core wanted to send a snapshot; see ``snapshot()``.
     package private(set) var snapshotsAsked = 0
 
@@ -138,18 +139,24 @@ package final class RegionLog: LogStorage {
             cachedBytes += entry.data.count
             appendedBytes += UInt64(entry.recordBytes)
         }
-        if appendedBytes >= (marks.last?.bytes ?? 0) + Self.bytesPerMark {
-            marks.append((last, appendedBytes))
-            if marks.count > Self.maxMarks { marks.removeFirst() }
-        }
+        if appendedBytes >= (marks.last?.bytes ?? 0) + bytesPerMark { mark() }
         // Where applying lags, what comes in must not pile up: it is read back when its turn comes.
         while cachedBytes > Limits.maxUnappliedCachedBytes, let oldest = cache.popFirst() {
             cachedBytes -= oldest.data.count
         }
     }
 
-    private static let bytesPerMark: UInt64 = 256 << 10
     private static let maxMarks = 4096
+
+    /// Of a log that is kept long, every other mark goes: as many reach twice as far.
+    private func mark() {
+        marks.append((last, appendedBytes))
+        guard marks.count > Self.maxMarks else { return }
+        while marks.count > 1, marks[1].index < first { marks.removeFirst() }
+        guard marks.count > Self.maxMarks else { return }
+        marks = Deque(stride(from: 0, to: marks.count, by: 2).map { [marks] in marks[$0] })
+        bytesPerMark *= 2
+    }
 
     /// The last entry that has at least so many bytes behind it, near enough; nil: none is known to.
     func index(before byteCount: Int) -> LogIndex? {

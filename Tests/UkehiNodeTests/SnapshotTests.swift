@@ -28,6 +28,7 @@ struct SnapshotTests {
 
     static func lagging(
         storeSeed: UInt64 = 5, chunkBytes: Int = 256, worker: HeldWorker? = nil,
+        making: HeldWorker? = nil,
         options: @escaping (inout NodeOptions) -> Void = { _ in }
     ) throws -> Lagging {
         let cluster = TestCluster(
@@ -39,10 +40,13 @@ struct SnapshotTests {
             $0.snapshotChunkBytes = chunkBytes
             options(&$0)
         }
-        if let worker {
-            worker.isHolding = false
-            cluster.worker = { member, name in
-                member == 1 && name == "ukehi-install" ? worker : nil
+        worker?.isHolding = false
+        making?.isHolding = false
+        cluster.worker = { member, name in
+            switch name {
+            case "ukehi-install" where member == 1: worker
+            case "ukehi-snapshot" where member != 1: making
+            default: nil
             }
         }
         try cluster.startAll()

@@ -69,8 +69,7 @@ extension Lane {
         switch snapshots.outgoing[position].stage {
         case .offered where region.applied > last:
             guard snapshotWork.outgoing.take() else { return }
-            snapshots.outgoing[position].stage = .making
-            make(region, for: peer)
+            make(region, position)
         case .offered: goPast(last, region)
         case .making: break
         case .made(_, let id, _) where snapshots.outgoing[position].floor > last:

@@ -16,7 +16,6 @@ import UkehiState
 package struct MadeSnapshot: Sendable {
     var path: String
     var file: any File
-    var id: UInt64
     var bytes: UInt64
     var index: LogIndex
 }
@@ -72,9 +71,8 @@ extension Lane {
         case (.givesUp, _): giveUp(position)
         case (.goesOn, .offered):
             guard snapshotWork.outgoing.take() else { return }
-            snapshots.outgoing[position].stage = .making
-            make(region, for: message.from)
-        case (.goesOn, .making): break
+            make(region, position)
+        case (.goesOn, .making): tellMaking(message.from, region)
         case (.goesOn, .made(_, let id, _)):
             guard request.snapshot == 0 || request.snapshot == id else {
                 return refuse(request, from: message.from, region)
@@ -99,8 +97,11 @@ extension Lane {
 
     // MARK: Making it
 
-    func make(_ region: Region, for peer: PeerID) {
+    /// Begins a file for the peer at `position`, whose slot is taken.
+    func make(_ region: Region, _ position: Int) {
         let id = snapshotWork.random.next() | 1
+        let peer = snapshots.outgoing[position].peer
+        snapshots.outgoing[position].stage = .making(id)
         let origin = region.birth.origin
         let region = region.id
         let path = snapshotWork.files.outgoing(region, peer, id)
@@ -132,23 +133,32 @@ extension Lane {
                 let bytes = try file.size()
                 lane.post(
                     .snapshotMade(
-                        region, peer,
-                        MadeSnapshot(path: path, file: file, id: id, bytes: bytes, index: index)))
+                        region, peer, id,
+                        MadeSnapshot(path: path, file: file, bytes: bytes, index: index)))
             } catch {
                 writer?.abandon()
                 files.remove(path)
                 lane.logger.error(
                     "a snapshot was not made",
                     metadata: ["region": "\(region)", "reason": "\(error)"])
-                lane.post(.snapshotMade(region, peer, nil))
+                lane.post(.snapshotMade(region, peer, id, nil))
             }
         }
     }
 
+    /// A peer that waits for a large one would take a long silence for a failure.
+    private func tellMaking(_ peer: PeerID, _ region: Region) {
+        send(
+            Message(
+                kind: .snapshotChunk, to: peer, from: region.peer, term: region.raft.term,
+                context: SnapshotRequest(snapshot: 0).encoded()), region)
+    }
+
     /// The file is there, or could not be made.
-    func made(_ id: RegionID, for peer: PeerID, _ snapshot: MadeSnapshot?) {
-        guard let position = snapshots.outgoing(id, peer),
-            case .making = snapshots.outgoing[position].stage
+    func made(_ region: RegionID, for peer: PeerID, _ id: UInt64, _ snapshot: MadeSnapshot?) {
+        // Not one that was begun for an earlier offer: the log may have been let go behind it since.
+        guard let position = snapshots.outgoing(region, peer),
+            case .making(id) = snapshots.outgoing[position].stage
         else {
             // Nobody waits for it any more; its slot was given back with the wish.
             if let snapshot { discard(snapshot.file, snapshot.path) }
@@ -162,10 +172,9 @@ extension Lane {
         snapshots.outgoing[position].floor = snapshot.index
         snapshots.outgoing[position].totalBytes = snapshot.bytes
         snapshots.outgoing[position].pace.reached(0, at: ticks)
-        snapshots.outgoing[position].stage = .made(
-            snapshot.file, snapshot.id, bytes: snapshot.bytes)
+        snapshots.outgoing[position].stage = .made(snapshot.file, id, bytes: snapshot.bytes)
         snapshots.outgoing[position].wanted = SnapshotRequest(
-            snapshot: snapshot.id, room: UInt32(options.snapshotChunkBytes))
+            snapshot: id, room: UInt32(options.snapshotChunkBytes))
         giveWanted(position)
     }
 
@@ -240,8 +249,13 @@ extension Lane {
     func giveUp(_ position: Int) {
         drop(fileOf: position)
         let snapshot = snapshots.outgoing.remove(at: position)
-        guard let region = regions[snapshot.region] else { return }
-        region.raft.reportSnapshot(snapshot.peer, ok: false)
+        if let region = regions[snapshot.region] { probe(snapshot.peer, region) }
+    }
+
+    /// The core waits for a snapshot only as long as somebody sees to one: with none on its way, or none
+    /// needed, it would say nothing to the peer ever again.
+    private func probe(_ peer: PeerID, _ region: Region) {
+        region.raft.reportSnapshot(peer, ok: false)
         markDirty(region)
     }
 
@@ -267,7 +281,9 @@ extension Lane {
                 snapshots.outgoing.remove(at: position)
                 continue
             case .offered where match >= snapshot.floor, .taken where match >= snapshot.floor:
-                // Offered: it may have been installing what it had got, and been offered it again.
+                // Offered: it may have been installing what it had got, and been offered it again; the core
+                // knows only of the later one.
+                probe(snapshot.peer, region)
                 snapshots.outgoing[position].stage = .catchingUp
                 snapshots.outgoing[position].floor = match
                 snapshots.outgoing[position].heardAt = ticks
@@ -276,7 +292,7 @@ extension Lane {
                 if region.isNear(match, options) || region.isBehindAll(match, options)
                     || isSilent(snapshot.heardAt)
                 {
-                    snapshots.outgoing.remove(at: position)
+                    giveUp(position)
                 } else if match > snapshot.floor {
                     snapshots.outgoing[position].floor = match
                     snapshots.outgoing[position].heardAt = ticks

@@ -84,7 +84,13 @@ extension Lane {
             else { return }
             return forget(position)
         }
-        guard let chunk = SnapshotChunk(message.context) else { return }
+        guard let chunk = SnapshotChunk(message.context) else {
+            // Not made yet; it will be.
+            if SnapshotRequest(message.context)?.verdict == .goesOn {
+                snapshots.incoming[position].heardAt = ticks
+            }
+            return
+        }
         if snapshots.incoming[position].id == 0, chunk.offset == 0 {
             snapshots.incoming[position].id = chunk.snapshot
             snapshots.incoming[position].totalBytes = chunk.totalBytes

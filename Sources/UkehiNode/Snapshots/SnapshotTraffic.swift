@@ -45,7 +45,8 @@ struct OutgoingSnapshot {
     enum Stage {
         /// The peer was told that there is one.
         case offered
-        case making
+        /// The id that the file will have.
+        case making(UInt64)
         /// The file, its id and its length.
         case made(any File, UInt64, bytes: UInt64)
         /// The peer has it, and has not yet acknowledged what is in it.

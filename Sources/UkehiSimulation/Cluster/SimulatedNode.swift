@@ -174,8 +174,9 @@ final class SimulatedNode: @unchecked Sendable {
                 makeWorker: { [world, process, options, weak self] name in
                     var seed = workerSeed
                     for byte in name.utf8 { seed = seed &* 31 &+ UInt64(byte) }
+                    let making = name == "ukehi-snapshot" ? options.makingLatency : nil
                     return SimulatedWorker(
-                        world: world, process: process, latency: options.workerLatency,
+                        world: world, process: process, latency: making ?? options.workerLatency,
                         slowness: { [weak self] in self?.slowness ?? 1 },
                         random: SeededRandom(seed: seed))
                 }, observer: observer.node(number), rarePaths: rarePaths),

@@ -71,6 +71,9 @@ package struct SwarmOptions: Sendable {
     package var storeFlushesOneIn: UInt64
     package var laneLatency: ClosedRange<UInt64>
     package var workerLatency: ClosedRange<UInt64>
+    /// The same of the worker that makes snapshots, where that is another: large ones take longer than a
+    /// peer is waited for.
+    package var makingLatency: ClosedRange<UInt64>?
     package var diskLatency: ClosedRange<UInt64>
     package var networkLatency: ClosedRange<UInt64>
     package var reordersPackets: Bool
@@ -202,6 +205,11 @@ package struct SwarmOptions: Sendable {
         snapshotChunkBytes = pick([256, 4096, 512 << 10])
         forgetsState = pick([false, false, false, true])
         if forgetsState { appliesInline = true }
+        var making = SeededRandom(seed: seed ^ 0x4d41_4b45)
+        // So that all of them are made within the ten seconds of peace at the end.
+        if electionTimeoutMilliseconds <= 300, regions <= 3, !forgetsState, making.oneIn(2) {
+            makingLatency = 1_000_000...1_600_000_000
+        }
     }
 
     /// Drawn apart again.
@@ -269,6 +277,7 @@ package struct SwarmOptions: Sendable {
         var words = [
             "state \(forgetsState ? "in snapshots" : appliesInline ? "in memory" : "on disk")",
             "lanes \(microseconds(laneLatency))", "workers \(microseconds(workerLatency))",
+            "snapshots made in \(microseconds(makingLatency ?? workerLatency))",
             "groups of \(maxGroupBytes >> 10) KiB",
             compactionInterval == .max ? "no compaction" : "compaction every \(compactionInterval)",
             "flush at \(maxUnflushedLogBytes >> 10) KiB and one in \(storeFlushesOneIn)",
