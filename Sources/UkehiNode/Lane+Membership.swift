@@ -33,6 +33,11 @@ extension Lane {
         state.commit = max(state.commit, last.index)
         batch.append(region: region.id, hardState: state, entries: [])
         batchTurns.append(.committed(region, index: last.index))
+        // Births go with the commit into one batch where nothing is waited for before them: durable together,
+        // or the commit alone (DESIGN.md section 7).
+        if region.heldApplies.count == 1 {
+            _ = bearsChildren(region.heldApplies[0], region)
+        }
         // New regions serve once most nodes have them: they are told now, not with the next entry or tick.
         if message.entries.contains(where: { EntryPayload.isSplit($0.data) }),
             !rare.takes(.commitToldLate)

@@ -65,6 +65,8 @@ package enum Limits {
     package static let secondsHeard = 5
     /// Ids that one request takes from the allocator: as many as the largest division needs.
     package static let maxIDsPerRequest = SplitCommand.maxParts * (1 + maxPeersPerRegion)
+    /// Ids that a node has in reserve: for some thirty divisions in two.
+    package static let idsInReserve = 512
     /// Divisions that a node remembers having led.
     package static let maxSplitRecords = 1024
     /// Peers of newer configurations that one peer answers before it knows them.

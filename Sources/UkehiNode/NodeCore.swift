@@ -104,6 +104,7 @@ package final class NodeCore: @unchecked Sendable {
         /// Who waits for ids asked of other nodes, by the number of the request; bounded.
         var idRequests: [UInt64: @Sendable (UInt64?) -> Void] = [:]
         var lastIDRequest: UInt64 = 0
+        var ids = IDReserve()
         var leaders: [RegionID: NodeID] = [:]
         var loads = NodeLoads(lanes: 0)
         /// Ranges that regions of this node have given away by divisions which a crash may undo.

@@ -29,4 +29,61 @@ struct AllocatorTests {
         let known = cluster.members[0].core?.state.withLock { $0.identity.record?.nextID } ?? 0
         #expect(ids.allSatisfy { $0 >= known })
     }
+
+    @Test("what is in reserve is taken at once, and more is asked for before it is gone")
+    func reserve() throws {
+        let cluster = TestCluster(nodes: 3)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 5000)
+        let follower = try #require(cluster.members.first { !($0.core?.isLeader ?? true) }?.core)
+        let taken = Mutex<[Range<UInt64>]>([])
+        func take(_ count: Int) {
+            follower.allocate(count) { first in
+                guard let first else { return }
+                taken.withLock { $0.append(first..<first + UInt64(count)) }
+            }
+        }
+        func reserved() -> Int { follower.state.withLock { $0.ids.count } }
+        take(17)
+        #expect(taken.withLock { $0.isEmpty })
+        cluster.settle()
+        #expect(taken.withLock { $0.count } == 1)
+        #expect(reserved() == Limits.idsInReserve)
+
+        // Nobody else is asked.
+        cluster.network.drops = { _ in true }
+        for _ in 0..<10 { take(17) }
+        #expect(taken.withLock { $0.count } == 11)
+        #expect(reserved() == Limits.idsInReserve - 170)
+        cluster.network.drops = { _ in false }
+        take(100)
+        #expect(reserved() < Limits.idsInReserve / 2 && follower.state.withLock { $0.ids.isAsked })
+        cluster.settle()
+        #expect(reserved() == Limits.idsInReserve)
+        #expect(!follower.state.withLock { $0.ids.isAsked })
+        // More than there is.
+        take(Limits.maxIDsPerRequest)
+        cluster.settle()
+        let runs = taken.withLock { $0 }.sorted { $0.lowerBound < $1.lowerBound }
+        #expect(runs.count == 13)
+        #expect(zip(runs, runs.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound })
+    }
+
+    @Test("a reserve of before a recovery is used by nobody")
+    func generations() {
+        var reserve = IDReserve()
+        #expect(reserve.take(1, generation: 0) == nil)
+        reserve.fill(100..<110, generation: 3)
+        #expect(reserve.take(4, generation: 3) == 100)
+        #expect(reserve.take(1, generation: 4) == nil)
+        #expect(reserve.take(7, generation: 3) == nil)
+        // Late, of the lost allocator; less than there is; more.
+        reserve.fill(200..<300, generation: 2)
+        reserve.fill(400..<402, generation: 3)
+        #expect(reserve.take(1, generation: 3) == 104)
+        reserve.fill(400..<420, generation: 3)
+        #expect(reserve.take(20, generation: 3) == 400 && reserve.count == 0)
+        reserve.fill(50..<60, generation: 4)
+        #expect(reserve.take(10, generation: 4) == 50)
+    }
 }
