@@ -86,7 +86,7 @@ extension Lane {
         }
         dismiss(region, .rejected(.notLeader(last.info(leader: nil))))
         observer?.closed(region: region.id, peer: region.peer)
-        host?.left(last)
+        host?.left(last, held: region.descriptor.range)
         var kept = last
         // What is cleared away is what this peer held.
         kept.range = region.descriptor.range

@@ -67,8 +67,8 @@ package protocol LaneHost: AnyObject, Sendable {
     func admits(_ birth: RegionBirth) -> Bool
     /// A region's birth is durable: it is to be opened.
     func born(_ birth: RegionBirth)
-    /// A region is closed on its lane: its peer here is no member any more.
-    func left(_ last: RegionDescriptor)
+    /// A region is closed on its lane: its peer here is no member any more, and held the keys of a range.
+    func left(_ last: RegionDescriptor, held: KeyRange)
     /// Ranges of this node's regions, in whose keys nothing else may be cleared away.
     func liveRanges() -> [KeyRange]
     /// What a region has left here is cleared away, and no crash brings it back.

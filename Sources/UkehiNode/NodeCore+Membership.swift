@@ -40,13 +40,14 @@ extension NodeCore.State {
         table.insert(descriptors.filter { !$0.isSystem })
     }
 
-    /// A region is this node's no more.
-    mutating func remove(_ last: RegionDescriptor) {
+    /// A region is this node's no more, and what its peer held is being cleared away: that may be more than
+    /// the region has by now, where it was divided without this peer.
+    mutating func remove(_ last: RegionDescriptor, held: KeyRange) {
         if last.isSystem { system = nil }
         table.remove(last.region)
         foreign[last.region] = last
         leaders[last.region] = nil
-        clearing[last.region] = last.range
+        clearing[last.region] = held
     }
 }
 
@@ -120,9 +121,9 @@ extension NodeCore {
         }
     }
 
-    package func left(_ last: RegionDescriptor) {
+    package func left(_ last: RegionDescriptor, held: KeyRange) {
         state.withLock { state in
-            state.remove(last)
+            state.remove(last, held: held)
             state.given[last.region] = nil
         }
         guard let node = nodeID else { return }

@@ -393,4 +393,30 @@ struct SplitTests {
         try expectEqual(cluster, child, on: 3)
         #expect(cluster.failures.isEmpty)
     }
+
+    @Test("a part of what a removed peer held comes only when all of that is cleared away")
+    func cleared() throws {
+        let cluster = TestCluster(nodes: 1)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        let core = try #require(cluster.members[0].core)
+        let region = try #require(cluster.region(0)?.descriptor)
+        // Divided and this peer removed, without its knowing: the left half is another region's by now.
+        let middle = Bytes(
+            copying: region.range.upper.withUnsafeBytes {
+                UnsafeRawBufferPointer(rebasing: $0.dropLast())
+            })
+        let left = KeyRange(lower: region.range.lower, upper: middle)
+        var last = region
+        last.range = KeyRange(lower: middle, upper: region.range.upper)
+        var part = region
+        part.region = RegionID(99)
+        part.range = left
+        let birth = RegionBirth(origin: part, introduction: part)
+        #expect(!core.admits(birth))
+        core.left(last, held: region.range)
+        #expect(!core.admits(birth))
+        core.cleared(region.region)
+        #expect(core.admits(birth))
+    }
 }
