@@ -36,7 +36,8 @@ struct SplitRecordTests {
         #expect(history.records[0].servedAt == nil && history.records[0].pauseNanoseconds == nil)
         history.serves(RegionID(2), at: time(70))
         #expect(history.records[0].servedAt == time(70))
-        #expect(history.records[0].pauseNanoseconds == 40)
+        #expect(history.records[0].pauseNanoseconds == 20)
+        #expect(history.records[0].heldNanoseconds == 40)
         #expect(history.records[0].nanosecondsToServe == 60)
         // One that is led elsewhere from the beginning never tells.
         history.note(Self.record(1, [4]), led: [])

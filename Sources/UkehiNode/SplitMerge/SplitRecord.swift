@@ -1,7 +1,8 @@
 // What a node remembers of the divisions that it led: when each was decided, and when all of it served again.
 //
 //   decided ──▶ proposed ──▶ applied ──▶ served
-//               └────── pause ─────────┘
+//                             └─ pause ┘
+//               └──────── held ────────┘
 //
 // A decision is followed by a look whether each part has a key, and by ids from the system region: writes go
 // on meanwhile. What is proposed behind the command names an epoch that has passed by the time it is applied,
@@ -36,10 +37,16 @@ package struct SplitRecord: Hashable, Sendable {
         servedAt.map { $0.nanoseconds - decidedAt.nanoseconds }
     }
 
-    /// For how long the range as a whole acknowledged no write at most: from the proposal, behind which nothing
-    /// of the range is carried out, until all parts serve. Writes before it are acknowledged as ever; one in
-    /// the divided region's rest is acknowledged from ``appliedAt`` on already.
+    /// For how long no write of a new region's range is acknowledged: those before the command are when it is
+    /// applied, and the next ones when all parts serve. One in the divided region's rest goes on at
+    /// ``appliedAt``.
     package var pauseNanoseconds: UInt64? {
+        servedAt.map { $0.nanoseconds - appliedAt.nanoseconds }
+    }
+
+    /// How long a write takes at most that came right behind the command: nothing there is carried out before
+    /// all parts serve. What it takes otherwise is part of that.
+    package var heldNanoseconds: UInt64? {
         servedAt.map { $0.nanoseconds - proposedAt.nanoseconds }
     }
 }

@@ -165,14 +165,7 @@ struct ClusterBench: AsyncParsableCommand {
         settings.regions = regions
         settings.clients = clients
         settings.clientMode = clientMode
-        if let rate {
-            guard let offered = OfferedRate(parsing: rate) else {
-                throw ValidationError(
-                    "Nothing was started: --rate is operations a second, or 1% to 100% of the peak."
-                )
-            }
-            settings.rate = offered
-        }
+        settings.rate = try OfferedRate.parse(rate)
         settings.keyBytes = keySize
         settings.valueBytes = valueSize
         settings.keys =

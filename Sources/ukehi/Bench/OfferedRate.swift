@@ -4,6 +4,8 @@
 // as busy as it can be. How long an operation takes at a given load only an open one tells: what comes
 // while no client is free waits, and its latency counts from when it came.
 
+import ArgumentParser
+
 /// How much load a run offers.
 enum OfferedRate: Equatable, Sendable {
     /// Operations a second.
@@ -22,6 +24,16 @@ enum OfferedRate: Equatable, Sendable {
             guard let rate = Double(text), rate > 0, rate <= 1e9 else { return nil }
             self = .operations(rate)
         }
+    }
+
+    /// Of an option; nil: it was not given.
+    static func parse(_ option: String?) throws -> OfferedRate? {
+        guard let option else { return nil }
+        guard let rate = OfferedRate(parsing: option) else {
+            throw ValidationError(
+                "Nothing was started: --rate is operations a second, or 1% to 100% of the peak.")
+        }
+        return rate
     }
 
     var text: String {

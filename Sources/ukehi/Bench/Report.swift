@@ -152,7 +152,10 @@ struct BenchReport: Sendable {
             ("splits", .array(splits.map(\.json))),
             (
                 "split_times_ms",
-                .object([("serve", splits.serveTimes.json), ("pause", splits.pauseTimes.json)])
+                .object([
+                    ("serve", splits.serveTimes.json), ("pause", splits.pauseTimes.json),
+                    ("held", splits.heldTimes.json),
+                ])
             ),
             ("throughput_over_time", .array(samples.map(\.json))),
         ]

@@ -58,7 +58,8 @@ extension BenchReport {
                 counts.filter { $0.1 > 0 }.map { "\($0.1) by \($0.0)" }.joined(separator: ", ")
                     + "; \(regionsAtEnd ?? settings.regions) regions at the end")
             row("", "from the decision until all parts serve: \(splits.serveTimes.text)")
-            row("", "writes held up: \(splits.pauseTimes.text)")
+            row("", "no write acknowledged for: \(splits.pauseTimes.text)")
+            row("", "most that a write took: \(splits.heldTimes.text)")
         }
         if let disk {
             row(

@@ -32,8 +32,10 @@ struct SplitEvent: Equatable, Sendable {
     var reason: SplitReason
     /// From the decision until all parts serve, in milliseconds; nil: not known.
     var serveMilliseconds: Double?
-    /// The part of it in which nothing of the range was acknowledged; see ``SplitRecord/pauseNanoseconds``.
+    /// The part of it in which no write of a new range was acknowledged; see ``SplitRecord/pauseNanoseconds``.
     var pauseMilliseconds: Double?
+    /// The most that a write took; see ``SplitRecord/heldNanoseconds``.
+    var heldMilliseconds: Double?
 
     var json: JSONValue {
         .object([
@@ -42,6 +44,7 @@ struct SplitEvent: Equatable, Sendable {
             ("reason", .string(reason.description)),
             ("serve_ms", serveMilliseconds.map { .number($0) } ?? .null),
             ("pause_ms", pauseMilliseconds.map { .number($0) } ?? .null),
+            ("held_ms", heldMilliseconds.map { .number($0) } ?? .null),
         ])
     }
 
@@ -55,7 +58,8 @@ struct SplitEvent: Equatable, Sendable {
                 seconds: Double(applied) / 1e9, region: record.region.rawValue,
                 children: record.children.map(\.rawValue), reason: record.reason,
                 serveMilliseconds: record.nanosecondsToServe.map { Double($0) / 1e6 },
-                pauseMilliseconds: record.pauseNanoseconds.map { Double($0) / 1e6 })
+                pauseMilliseconds: record.pauseNanoseconds.map { Double($0) / 1e6 },
+                heldMilliseconds: record.heldNanoseconds.map { Double($0) / 1e6 })
         }.sorted { ($0.seconds, $0.region) < ($1.seconds, $1.region) }
     }
 }

@@ -39,6 +39,8 @@ struct SplitTimes: Equatable, Sendable {
 extension [SplitEvent] {
     /// From the decision until all parts serve.
     var serveTimes: SplitTimes { SplitTimes(compactMap(\.serveMilliseconds)) }
-    /// For how long writes were held up.
+    /// For how long no write of a new range was acknowledged.
     var pauseTimes: SplitTimes { SplitTimes(compactMap(\.pauseMilliseconds)) }
+    /// The most that a write took.
+    var heldTimes: SplitTimes { SplitTimes(compactMap(\.heldMilliseconds)) }
 }

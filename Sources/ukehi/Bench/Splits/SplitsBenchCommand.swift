@@ -14,13 +14,15 @@ struct SplitsBench: AsyncParsableCommand {
             written key is read back and the replicas are compared: exit code 1 if anything is wrong.
 
             Of each split the node that led it tells when the request came, when the command went into the log, \
-            and when every new region had committed an entry of its own. From the first to the last is the time \
-            to service; from the second to the last no write in the range is carried out: the pause.
+            when it was applied, and when every new region had committed an entry of its own. From the first to \
+            the last is the time to service; from the third to the last no write of a new range is \
+            acknowledged: the pause. A write right behind the command waits from the second to the last.
 
             EXAMPLES
               ukehi bench splits
               ukehi bench splits --splits 500 --clients 64 --read-ratio 0.5
               ukehi bench splits --workload zipf --plot splits.svg
+              ukehi bench splits --rate 50%
               ukehi bench splits --json | jq '.split_times_ms'
             """)
 
@@ -29,6 +31,11 @@ struct SplitsBench: AsyncParsableCommand {
     @Option(help: "Closed-loop clients, over all nodes.") var clients = 256
     @Option(help: "Nodes in this process.") var nodes = 3
     @Option(help: "Measured seconds.") var duration = 30.0
+    @Option(
+        help: ArgumentHelp(
+            "Operations a second, or a share of the peak; without it clients are as fast as they can.",
+            valueName: "rate"))
+    var rate: String?
     @Option(help: "Bytes of a value.") var valueSize = 128
     @Option(help: "Share of reads, 0 to 1.") var readRatio = 0.0
     @Option(
@@ -57,6 +64,7 @@ struct SplitsBench: AsyncParsableCommand {
         settings.clients = clients
         settings.durationSeconds = duration
         settings.valueBytes = valueSize
+        settings.rate = try OfferedRate.parse(rate)
         settings.workload = workload
         settings.state = state
         settings.plot = plot
