@@ -151,7 +151,8 @@ extension Lane {
         region.aim?.progress = .working
         let id = region.id
         let lane = self
-        host?.allocate(1) { first in lane.post(.allocated(id, first.map { PeerID($0) })) }
+        host?.allocate(1, outOf: nil) { first in lane.post(.allocated(id, first.map { PeerID($0) }))
+        }
     }
 
     private func propose(_ change: MemberChange, _ region: Region, _ view: MemberView) {

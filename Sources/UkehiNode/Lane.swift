@@ -80,8 +80,10 @@ package protocol LaneHost: AnyObject, Sendable {
     /// The cluster's nodes, ascending.
     func knownNodes() -> [NodeID]
     /// Gets the first of `count` ids in a row that nothing ever had, from whoever leads the system region;
-    /// nil if that fails. What a lost answer brought is never used (RULES 17).
-    func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void)
+    /// nil if that fails. What a lost answer brought is never used (RULES 17). For what comes out of a region
+    /// they are above its id, and may have been in reserve; others are above all that were ever given.
+    func allocate(
+        _ count: Int, outOf region: RegionID?, _ done: @escaping @Sendable (UInt64?) -> Void)
     /// A node says something that no region is concerned with: of ids, or of nodes.
     func received(nodeMessage: Message, from node: NodeID)
     /// A second has passed: whatever keeps the cluster's nodes known to each other. Told by the first lane.

@@ -1,15 +1,19 @@
-// Ids of regions and peers: given out once each by the system region, kept in reserve by those who need
-// them, so that a division does not wait for another region's write (RULES 17).
+// Ids of regions and peers: given out once each by the system region, kept in reserve for divisions, so that
+// these do not wait for another region's write (RULES 17).
 //
 //   reserve has enough ──▶ taken at once; low: more are asked for behind it
 //   it has not         ──▶ asked for, of this node's system region or of whoever leads it
 //
-// Invariant: what is in reserve was given to this life of this node, by an allocator of the generation that
-// the node knows: one that was lost with a quorum may give the same ids again (RULES 74). Ids in reserve
-// are lost with the process, used by nobody.
+// Invariants
+//   - What is in reserve was given to this life of this node, by an allocator of the generation that the node
+//     knows: one that was lost with a quorum may give the same ids again (RULES 74). Ids in reserve are lost
+//     with the process, used by nobody.
+//   - Whatever comes later has a higher id than what it comes behind: a region than the one that it came out
+//     of, a peer than all that its region ever had. So only a new region's ids come from the reserve, and only
+//     where they are above the old one's; a new peer's never do.
 
 import Synchronization
-import UkehiBase
+package import UkehiBase
 import UkehiRaft
 
 /// Ids that are this node's to use.
@@ -21,16 +25,21 @@ struct IDReserve {
 
     var count: Int { free.count }
 
-    mutating func take(_ wanted: Int, generation current: UInt64) -> UInt64? {
-        guard generation == current, free.count >= wanted else { return nil }
+    mutating func take(_ wanted: Int, above region: RegionID, generation current: UInt64) -> UInt64?
+    {
+        guard generation == current, free.count >= wanted, free.lowerBound > region.rawValue
+        else { return nil }
         let first = free.lowerBound
         free = first + UInt64(wanted)..<free.upperBound
         return first
     }
 
-    /// Puts what was given aside, unless there is more already.
+    /// Puts what was given aside, unless it is older than what there is.
     mutating func fill(_ ids: Range<UInt64>, generation given: UInt64) {
-        guard given > generation || (given == generation && ids.count > free.count) else { return }
+        guard !ids.isEmpty,
+            given > generation
+                || (given == generation && ids.lowerBound >= free.upperBound)
+        else { return }
         free = ids
         generation = given
     }
@@ -44,12 +53,15 @@ extension NodeCore {
         state.identity.record?.registry.generation ?? 0
     }
 
-    package func allocate(_ count: Int, _ done: @escaping @Sendable (UInt64?) -> Void) {
+    package func allocate(
+        _ count: Int, outOf region: RegionID?, _ done: @escaping @Sendable (UInt64?) -> Void
+    ) {
         invariant(
             (1...Limits.maxIDsPerRequest).contains(count), "\(count) ids are asked for at once")
+        guard let region else { return ask(for: count, done) }
         let (first, generation, refills) = state.withLock { state in
             let generation = Self.generation(state)
-            let first = state.ids.take(count, generation: generation)
+            let first = state.ids.take(count, above: region, generation: generation)
             let refills =
                 first != nil && !state.ids.isAsked
                 && state.ids.count < Limits.idsInReserve / 2

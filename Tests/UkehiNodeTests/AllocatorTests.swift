@@ -16,7 +16,7 @@ struct AllocatorTests {
         let counts = [1, 3, Limits.maxIDsPerRequest]
         for member in cluster.members {
             for count in counts {
-                member.core?.allocate(count) { first in
+                member.core?.allocate(count, outOf: TestCluster.id) { first in
                     guard let first else { return }
                     taken.withLock { $0 += (0..<UInt64(count)).map { first + $0 } }
                 }
@@ -37,8 +37,8 @@ struct AllocatorTests {
         cluster.pass(milliseconds: 5000)
         let follower = try #require(cluster.members.first { !($0.core?.isLeader ?? true) }?.core)
         let taken = Mutex<[Range<UInt64>]>([])
-        func take(_ count: Int) {
-            follower.allocate(count) { first in
+        func take(_ count: Int, _ region: RegionID? = TestCluster.id) {
+            follower.allocate(count, outOf: region) { first in
                 guard let first else { return }
                 taken.withLock { $0.append(first..<first + UInt64(count)) }
             }
@@ -64,26 +64,42 @@ struct AllocatorTests {
         // More than there is.
         take(Limits.maxIDsPerRequest)
         cluster.settle()
+        // What comes later is above all that was given before, be it used or not.
+        take(1, nil)
+        #expect(taken.withLock { $0.count } == 13)
+        cluster.settle()
+        let above = try #require(taken.withLock { $0.last }).lowerBound
+        take(17)
+        #expect(try #require(taken.withLock { $0.last }).upperBound < above)
+        take(17, RegionID(above))
+        cluster.settle()
+        #expect(try #require(taken.withLock { $0.last }).lowerBound > above)
         let runs = taken.withLock { $0 }.sorted { $0.lowerBound < $1.lowerBound }
-        #expect(runs.count == 13)
+        #expect(runs.count == 16)
         #expect(zip(runs, runs.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound })
     }
 
     @Test("a reserve of before a recovery is used by nobody")
     func generations() {
         var reserve = IDReserve()
-        #expect(reserve.take(1, generation: 0) == nil)
+        func take(_ count: Int, above region: UInt64 = 2, generation: UInt64) -> UInt64? {
+            reserve.take(count, above: RegionID(region), generation: generation)
+        }
+        #expect(take(1, generation: 0) == nil)
         reserve.fill(100..<110, generation: 3)
-        #expect(reserve.take(4, generation: 3) == 100)
-        #expect(reserve.take(1, generation: 4) == nil)
-        #expect(reserve.take(7, generation: 3) == nil)
-        // Late, of the lost allocator; less than there is; more.
+        #expect(take(4, generation: 3) == 100)
+        #expect(take(1, generation: 4) == nil)
+        #expect(take(7, generation: 3) == nil)
+        // What comes out of a region is above it.
+        #expect(
+            take(1, above: 104, generation: 3) == nil && take(1, above: 103, generation: 3) == 104)
+        // Late, of the lost allocator; late; newer.
         reserve.fill(200..<300, generation: 2)
+        reserve.fill(80..<100, generation: 3)
+        #expect(take(1, generation: 3) == 105)
         reserve.fill(400..<402, generation: 3)
-        #expect(reserve.take(1, generation: 3) == 104)
-        reserve.fill(400..<420, generation: 3)
-        #expect(reserve.take(20, generation: 3) == 400 && reserve.count == 0)
+        #expect(take(2, generation: 3) == 400 && reserve.count == 0)
         reserve.fill(50..<60, generation: 4)
-        #expect(reserve.take(10, generation: 4) == 50)
+        #expect(take(10, generation: 4) == 50)
     }
 }

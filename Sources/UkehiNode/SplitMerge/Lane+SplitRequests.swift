@@ -59,7 +59,7 @@ extension Lane {
             guard !hasEmptyPart else {
                 return lane.post(.splitRefused(id, ask: ask, .emptyHalf))
             }
-            lane.host?.allocate(keys.count * (1 + Limits.maxPeersPerRegion)) { first in
+            lane.host?.allocate(keys.count * (1 + Limits.maxPeersPerRegion), outOf: id) { first in
                 lane.post(
                     first.map { .splitAt(id, ask: ask, keys, firstID: $0) }
                         ?? .splitRefused(id, ask: ask, .noIDs))

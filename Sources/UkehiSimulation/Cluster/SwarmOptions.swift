@@ -173,6 +173,8 @@ package struct SwarmOptions: Sendable {
         membersEveryMilliseconds = [50, 150, 500, 1500][Int(random.next() % 4)]
         guard scenario == .splits else { return }
         splitsEveryMilliseconds = [200, 500, 1500, 4000][Int(random.next() % 4)]
+        // There will be more regions than that.
+        makingLatency = nil
         keysPerRegion = max(keysPerRegion, 4)
         if self.regions > 5 { self.regions = 3 }
         if random.next() % 2 == 0 { membersEveryMilliseconds = nil }

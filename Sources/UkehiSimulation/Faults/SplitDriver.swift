@@ -67,7 +67,7 @@ final class SplitDriver: @unchecked Sendable {
             }
             let keys = ends
             world.schedule(after: 0, of: node.process) { [weak self] in
-                node.core?.allocate(Int(Self.idsPerCommand)) { [weak self] first in
+                node.core?.allocate(Int(Self.idsPerCommand), outOf: nil) { [weak self] first in
                     guard let self, let first else { return }
                     propose(to: node, region, keys, pause: pause, first: first, leader)
                 }
