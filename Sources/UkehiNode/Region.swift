@@ -137,7 +137,9 @@ final class Region {
     var splitReason = SplitReason.request
     /// Tells those who wait apart: what was begun for one does not come to another.
     var splitAsks: UInt64 = 0
-    /// What is asked of it, while this peer leads.
+    /// What is asked of it, while this peer leads. Counted with each operation, on the lane's thread alone:
+    /// exclusivity needs no check at run time.
+    @exclusivity(unchecked)
     var load: RegionLoad
     /// The regions that the last split made, for those who ask for their keys here.
     var parts: [RegionInfo] = []
