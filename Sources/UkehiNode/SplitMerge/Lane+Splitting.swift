@@ -1,13 +1,13 @@
 // A region is divided (DESIGN.md section 7, RULES 22-31).
 //
-//   committed ──> it is durable here that it is ──> births of the new regions in the log, durable
+//   committed ──> that it is, and the births of the new regions, durable by one batch of the log
 //     ──> one atomic write: the new regions' states, the region's own, its applied index
 //     ──> the region is smaller; the new ones are opened, the first leader of each leads at once
 //
 // Invariants
 //   - A new region says nothing before its birth is durable, and has no keys before its parent's replay
-//     has brought them. Since the parent's commit index is durable before the births are, that replay
-//     needs nobody else.
+//     has brought them. Since the parent's commit index is durable with the births, that replay needs
+//     nobody else.
 //   - Until the new regions' keys survive by themselves, their parent's log and kept snapshots stay.
 //   - Nothing of a region may be replayed from before a division by a peer that was not there: the keys
 //     are another's now. Such peers begin with a snapshot (``RegionBirth/logBegins``).
