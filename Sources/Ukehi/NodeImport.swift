@@ -316,7 +316,7 @@ package struct NodeImport {
                 }
                 return Imported(
                     header: header, state: state, path: source.path,
-                    keys: reader.totals.records - 1, rawBytes: reader.totals.rawBytes)
+                    keys: reader.totals.keys(besides: state), rawBytes: reader.totals.rawBytes)
             }
             before += source.fileBytes
             try imported(made)

@@ -69,8 +69,9 @@ final class RequestEngine: Sendable {
 
     /// The deadline `timeout` from now.
     func deadline(_ timeout: Duration) -> MonotonicTime {
+        // Of a negative duration both parts are.
+        guard timeout > .zero else { return clock.now() }
         let (seconds, attoseconds) = timeout.components
-        guard seconds >= 0 else { return clock.now() }
         let nanoseconds = UInt64(min(seconds, 1 << 32)) * 1_000_000_000
         return clock.now() + (nanoseconds + UInt64(attoseconds) / 1_000_000_000)
     }

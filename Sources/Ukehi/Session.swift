@@ -18,7 +18,8 @@ public import UkehiState
 /// ```
 ///
 /// A session is for any number of tasks at once; at most 64 of its writes are on their way at one time,
-/// further ones wait. Open one and use it for long: each region remembers 4,096 sessions, and forgets
+/// further ones wait. While one is without an answer at most 63 later ones begin, whichever regions they go
+/// to. Open one and use it for long: each region remembers 4,096 sessions, and forgets
 /// those that were used least lately, or not for an hour. A session that was forgotten while nothing was
 /// on its way goes on under another name by itself.
 ///
@@ -152,7 +153,9 @@ public final class Session: KeyValueStore, Sendable {
             return state.lastTicket
         }
         let timer = Task { [self] in
-            try? await Task.sleep(for: .nanoseconds(Int64(clamping: left)))
+            // Past the deadline for certain: who was not on the list yet by then does not get on it.
+            try? await Task.sleep(
+                for: .nanoseconds(Int64(clamping: min(left, 1 << 62) + 1_000_000)))
             leave(ticket)
         }
         defer { timer.cancel() }
@@ -161,7 +164,7 @@ public final class Session: KeyValueStore, Sendable {
                 let answer: Bool? = state.withLock { state in
                     if state.window.room > 0 { return true }
                     // Who is cancelled later is found in the list.
-                    if Task.isCancelled { return false }
+                    if Task.isCancelled || engine.nanoseconds(until: deadline) == 0 { return false }
                     state.waiters.append((ticket, continuation))
                     return nil
                 }

@@ -76,7 +76,7 @@ extension KeyValueApplier {
     }
 
     /// A new region remembers what the one remembers that it comes out of: whoever asks again what was
-    /// carried out there may be sent here.
+    /// carried out there may be sent here. What is idle it need not remember.
     func copySessions(
         of region: OpenRegion, to part: RegionID, _ state: inout RegionState,
         _ batch: any StoreBatch
@@ -84,7 +84,7 @@ extension KeyValueApplier {
         #if BugBank
             if PlantedBug.sessionsNotSplit.isPlanted { return nil }
         #endif
-        guard let copy = region.sessions?.copied() else { return nil }
+        guard let copy = region.sessions?.copied(at: state.loggedTime) else { return nil }
         copy.forEach { batch.putSession(part, $0, $1) }
         state.horizon = copy.horizon
         state.sessions = UInt32(copy.count)

@@ -112,7 +112,10 @@ package struct RegionState: Hashable, Sendable {
             guard hasSessions else { return state }
             state.horizon = bytes.u64(at: 56)
             state.sessions = bytes.u32(at: 64)
-            guard state.hasSessions, bytes.u32(at: 68) == 0 else {
+            // A horizon is the opening time of some session.
+            guard state.hasSessions, bytes.u32(at: 68) == 0,
+                state.horizon <= UInt64.max >> SessionID.randomBits
+            else {
                 throw StateError(
                     .corrupted,
                     "The state of region \(region) is unreadable: what it says of sessions is not "

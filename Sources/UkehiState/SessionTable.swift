@@ -51,10 +51,16 @@ package struct SessionTable: Sendable {
         entries.updateValue(entry, forKey: session) == nil
     }
 
-    /// The same sessions, for a region that comes out of this one.
-    package func copied() -> SessionTable {
-        var copy = SessionTable(limits: limits, horizon: horizon)
-        copy.entries = entries
+    /// The same sessions, for a region that comes out of this one at logged time `time`, but for those that
+    /// are idle: with every region that is made there would be more of them.
+    package func copied(at time: UInt64) -> SessionTable {
+        var (kept, last) = (entries, horizon)
+        for (session, entry) in entries where isIdle(entry.lastUse, time) {
+            kept[session] = nil
+            last = max(last, SessionID(session).opened)
+        }
+        var copy = SessionTable(limits: limits, horizon: last)
+        copy.entries = kept
         return copy
     }
 

@@ -120,6 +120,15 @@ struct GoldenBytesTests {
         #expect(throws: StateError.self) {
             try RegionState.decode(Bytes(damaged), region: RegionID(2))
         }
+        // No session can be opened past that: behind it there would be no time to open one at.
+        for (horizon, isSound) in [
+            (UInt64.max >> 22, true), (UInt64.max >> 22 + 1, false), (.max, false),
+        ] {
+            var bytes = Self.bytes(hex).array
+            withUnsafeBytes(of: horizon.littleEndian) { bytes.replaceSubrange(56..<64, with: $0) }
+            let found = try? RegionState.decode(Bytes(bytes), region: RegionID(2))
+            #expect(found?.horizon == (isSound ? horizon : nil))
+        }
         let key = SessionKey.with(RegionID(2), 0x0102) { Bytes(copying: $0) }
         #expect(key == Self.bytes("0000000000000002 0000000000000102"))
         #expect(StoreSpace.sessions.rawValue == 4)

@@ -131,6 +131,35 @@ struct SessionTableTests {
         }
     }
 
+    @Test("a copy leaves out who is idle, and refuses that one from then on")
+    func copy() {
+        var limits = SessionLimits()
+        limits.maxIdleNanoseconds = 1_000_000_000
+        var table = SessionTable(limits: limits, horizon: 3)
+        let first = SessionSequence(salt: 1, waiting: 0, number: 1)
+        let names = [10, 40, 20].map { SessionID(openedAt: $0, random: 5).rawValue }
+        let used: [UInt64] = [1_000_000_000, 2_000_000_000, 2_500_000_000]
+        for (name, time) in zip(names, used) {
+            #expect(table.judge(name, first, time: time) == .fresh)
+            table.remember(name, first, .applied(version: time), time: time)
+        }
+        table.keep()
+        // The first one was idle when the last one came.
+        #expect(table.count == 2 && table.horizon == 10)
+        let all = table.copied(at: 1_500_000_000)
+        #expect(all.count == table.count && all.horizon == table.horizon)
+        let some = table.copied(at: 3_200_000_000)
+        #expect(some.count == 1 && some.horizon == 40)
+        #expect(
+            some.judge(names[2], first, time: 3_200_000_000)
+                == .remembered(.applied(version: used[2])))
+        for name in names[0...1] {
+            #expect(some.judge(name, first, time: 3_200_000_000) == .expired(openAt: 3200))
+        }
+        let none = table.copied(at: 9_000_000_000)
+        #expect(none.count == 0 && none.horizon == 40)
+    }
+
     @Test("a session's results stay within a window, whatever a client says")
     func isBounded() {
         var table = SessionTable(limits: SessionLimits())

@@ -53,6 +53,22 @@ struct SessionTests {
         }
     }
 
+    @Test("with no time left, or less, nothing is waited for")
+    func pastDeadlines() async throws {
+        try await withNode { node async throws in
+            let session = node.openSession()
+            for timeout in [.milliseconds(-3), .nanoseconds(-1), .zero, .seconds(-2)] as [Duration]
+            {
+                do {
+                    _ = try await session.increment("n", timeout: timeout)
+                } catch let error as RequestError {
+                    #expect(error == .rejected(.timedOut) || error == .outcomeUnknown, "\(error)")
+                }
+            }
+            #expect(try await session.increment("m", timeout: .seconds(60)) == 1)
+        }
+    }
+
     @Test("many tasks share a session, over all regions, and more than its window at a time")
     func manyTasks() async throws {
         try await withNode { node async throws in

@@ -136,6 +136,11 @@ package struct SnapshotFooter: Hashable, Sendable {
     /// Over the checksums of all frame headers, in order.
     package private(set) var framesChecksum: UInt32
 
+    /// How many of the records are keys: one is the state, which says how many are sessions.
+    package func keys(besides state: RegionState?) -> UInt64 {
+        records - min(records, 1 + UInt64(state?.sessions ?? 0))
+    }
+
     /// The sums before the first frame.
     init(header: UInt32) { framesChecksum = header }
 

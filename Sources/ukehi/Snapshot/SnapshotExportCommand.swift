@@ -71,7 +71,7 @@ private func line(of exported: NodeExport.Exported) -> String {
     let header = exported.header
     let behind = exported.lastIndex.rawValue - min(exported.lastIndex, header.index).rawValue
     return "\(exported.path)  region \(header.region.rawValue) at index \(header.index), "
-        + "\(exported.footer.records - 1) keys, "
+        + "\(exported.footer.keys(besides: exported.state)) keys, "
         + sizeText(raw: exported.footer.rawBytes, stored: exported.fileBytes)
         + (behind > 0 ? "; the log goes on for \(behind) entries" : "")
 }
@@ -81,7 +81,7 @@ private func object(of exported: NodeExport.Exported) -> JSONValue {
         [("type", .string("snapshot")), ("path", .string(exported.path))]
             + fields(of: exported.header, exported.state) + [
                 ("frames", number(exported.footer.frames)),
-                ("keys", number(exported.footer.records - 1)),
+                ("keys", number(exported.footer.keys(besides: exported.state))),
                 ("raw_bytes", number(exported.footer.rawBytes)),
                 ("file_bytes", number(exported.fileBytes)),
                 ("log_last_index", number(exported.lastIndex.rawValue)),

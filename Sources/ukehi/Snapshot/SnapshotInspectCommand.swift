@@ -58,7 +58,7 @@ extension SnapshotCommand {
             for line in lines(of: reader.header, state) { printLine(line) }
             let totals = reader.totals
             printLine(
-                "\(totals.frames) frames with \(totals.records - min(totals.records, 1)) keys, "
+                "\(totals.frames) frames with \(totals.keys(besides: state)) keys, "
                     + sizeText(raw: totals.rawBytes, stored: reader.fileBytes))
             guard top > 0, !frames.isEmpty else { return }
             var table = TextTable([
@@ -94,7 +94,7 @@ extension SnapshotCommand {
                 JSONValue.object(
                     [("type", .string("snapshot"))] + fields(of: reader.header, state) + [
                         ("frames", number(totals.frames)),
-                        ("keys", number(totals.records - min(totals.records, 1))),
+                        ("keys", number(totals.keys(besides: state))),
                         ("raw_bytes", number(totals.rawBytes)),
                         ("stored_bytes", number(totals.storedBytes)),
                         ("file_bytes", number(reader.fileBytes)),
