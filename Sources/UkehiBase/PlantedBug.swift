@@ -113,8 +113,6 @@
         case splitNotAtomic
         /// A region is divided before the births of the new ones are on disk.
         case childBirthVolatile
-        /// A divided region goes while a crash would still need its log.
-        case parentGoesEarly
         /// A first leader leads its term again after a restart.
         case leadsFirstTermAgain
         /// Who was not there replays what was before a division.

@@ -51,15 +51,14 @@ extension Lane {
     /// The region's peer here is a member no more, as of `last`: it goes.
     func leave(_ region: Region, as last: RegionDescriptor) {
         guard !region.isClosed else { return }
-        #if BugBank
-            if PlantedBug.parentGoesEarly.isPlanted { region.unflushedChildren = [] }
-        #endif
         // Its log is what regions that came out of it would be made of after a crash. And what is being applied
         // comes, whoever has gone meanwhile: new regions of which nobody would know (seed 2900561 of `splits`).
         let isBeingDivided = region.handedChanges.contains { change in
             if case .split = change.outcome { true } else { false }
         }
-        guard region.unflushedChildren.isEmpty, !isBeingDivided,
+        // Nor is what is being put in its place cleared away in the middle of that.
+        let isBeingReplaced = region.replacement.map { $0.stage != .waiting } ?? false
+        guard region.unflushedChildren.isEmpty, !isBeingDivided, !isBeingReplaced,
             !(host?.isAwaited(region.id) ?? false)
         else {
             region.leavesAs = last

@@ -144,7 +144,10 @@ extension Lane {
     private func addLearner(on target: NodeID, _ region: Region, _ view: MemberView) {
         if let peer = region.aim?.newPeer {
             region.aim?.newPeer = nil
-            return propose(MemberChange([.addLearner(peer, on: target)]), region, view)
+            // An answer that comes late may be lower than what was given since: another one is asked for.
+            if region.descriptor.peers.allSatisfy({ $0.peer < peer }) {
+                return propose(MemberChange([.addLearner(peer, on: target)]), region, view)
+            }
         }
         region.aim?.isAskingForID = true
         region.aim?.askedTick = ticks

@@ -35,7 +35,12 @@ extension Lane {
         batchTurns.append(.committed(region, index: last.index))
         // Births go with the commit into one batch where nothing is waited for before them: durable together,
         // or the commit alone (DESIGN.md section 7).
-        if region.heldApplies.count == 1 {
+        #if BugBank
+            let goTogether = !PlantedBug.childBirthVolatile.isPlanted
+        #else
+            let goTogether = true
+        #endif
+        if goTogether, region.heldApplies.count == 1 {
             _ = bearsChildren(region.heldApplies[0], region)
         }
         // New regions serve once most nodes have them: they are told now, not with the next entry or tick.

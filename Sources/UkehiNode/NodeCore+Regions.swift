@@ -188,7 +188,7 @@ extension NodeCore {
     /// Regions that were here; what they left is cleared away again, since a crash may have brought it
     /// back.
     private func clearGraves(keeping seeds: [RegionSeed]) throws(NodeError) -> [RegionTombstone] {
-        let live = seeds.filter { !$0.descriptor.isSystem }.map(\.descriptor.range)
+        let live = seeds.filter { !$0.descriptor.isSystem }.map(\.current.range)
         var graves: [RegionTombstone] = []
         for found in recovered {
             guard let bytes = found.tombstone else { continue }

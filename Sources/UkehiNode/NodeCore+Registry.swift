@@ -124,7 +124,10 @@ extension NodeCore {
         else { return }
         if known.generation > stored.generation {
             let skip = Command.increment(key: SystemKey.nextID, by: Self.idsPerRecovery)
-            submitSystem(skip, key: SystemKey.nextID) { _ in }
+            // The registry says that it was done.
+            return submitSystem(skip, key: SystemKey.nextID) { [weak self] reply in
+                if case .command = reply { self?.write(known, over: stored) }
+            }
         }
         write(known, over: stored)
     }

@@ -67,6 +67,16 @@ extension NodeCore {
                 return done(
                     .failure(.rejected(.unavailable("The id allocator is not set up yet."))))
             }
+            // Nor does one that was brought back from a lost quorum know what it had given, before it has
+            // skipped that (RULES 74).
+            let known = state.withLock { $0.identity.record?.registry.generation ?? 0 }
+            guard
+                let registry = stored(SystemKey.registry).flatMap({ try? NodeRegistry.decode($0) }),
+                registry.generation >= known
+            else {
+                return done(
+                    .failure(.rejected(.unavailable("The id allocator is being brought back."))))
+            }
             increment(by: count, done)
         }
     }

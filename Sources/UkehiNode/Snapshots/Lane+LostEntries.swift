@@ -71,7 +71,7 @@ extension Lane {
             guard snapshotWork.outgoing.take() else { return }
             make(region, position)
         case .offered: goPast(last, region)
-        case .making: break
+        case .making: tellMaking(peer, region)
         case .made(_, let id, _) where snapshots.outgoing[position].floor > last:
             snapshots.outgoing[position].wanted = SnapshotRequest(snapshot: id, room: request.room)
             giveWanted(position)

@@ -87,6 +87,8 @@ extension Lane {
         else { return }
         // It is looked at again with the next tick.
         if rare.takes(.replacedLate) { return }
+        // Their keys are in this region's log only: after a crash it would begin behind them.
+        guard region.unflushedChildren.isEmpty else { return askFlushedChildren() }
         region.replacement?.stage = .installing
         let mark = replacement.mark
         let files = snapshotWork.files

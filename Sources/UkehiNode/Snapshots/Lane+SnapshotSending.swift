@@ -73,10 +73,11 @@ extension Lane {
             guard snapshotWork.outgoing.take() else { return }
             make(region, position)
         case (.goesOn, .making): tellMaking(message.from, region)
-        case (.goesOn, .made(_, let id, _)):
+        case (.goesOn, .made(_, let id, let total)):
             guard request.snapshot == 0 || request.snapshot == id else {
                 return refuse(request, from: message.from, region)
             }
+            guard request.offset <= total else { return }
             snapshots.outgoing[position].wanted = request
             snapshots.outgoing[position].pace.reached(request.offset, at: ticks)
             giveWanted(position)
@@ -102,6 +103,8 @@ extension Lane {
         let id = snapshotWork.random.next() | 1
         let peer = snapshots.outgoing[position].peer
         snapshots.outgoing[position].stage = .making(id)
+        let wish = SnapshotWish()
+        snapshots.outgoing[position].wish = wish
         let origin = region.birth.origin
         let region = region.id
         let path = snapshotWork.files.outgoing(region, peer, id)
@@ -114,6 +117,8 @@ extension Lane {
             "a snapshot is made for a peer that lags",
             metadata: ["region": "\(region)", "peer": "\(peer)"])
         snapshotWork.makingWorker.run {
+            // Others wait behind it.
+            guard !wish.isGivenUp else { return lane.post(.snapshotMade(region, peer, id, nil)) }
             var writer: SnapshotFileWriter?
             do {
                 var index = LogIndex.zero
@@ -147,7 +152,7 @@ extension Lane {
     }
 
     /// A peer that waits for a large one would take a long silence for a failure.
-    private func tellMaking(_ peer: PeerID, _ region: Region) {
+    func tellMaking(_ peer: PeerID, _ region: Region) {
         send(
             Message(
                 kind: .snapshotChunk, to: peer, from: region.peer, term: region.raft.term,
@@ -261,6 +266,7 @@ extension Lane {
 
     private func drop(fileOf position: Int) {
         let snapshot = snapshots.outgoing[position]
+        snapshot.wish.giveUp()
         if snapshot.holdsSlot { snapshotWork.outgoing.give() }
         if case .made(let file, _, _) = snapshot.stage { discard(file, snapshot.path) }
     }

@@ -1,5 +1,6 @@
 // The snapshots that a lane sends and gets, and what bounds them.
 
+import Synchronization
 import UkehiBase
 package import UkehiEnvironment
 import UkehiRaft
@@ -40,6 +41,13 @@ package struct SnapshotWork: Sendable {
     package var keeper: SnapshotKeeper?
 }
 
+/// Whether somebody still waits for a file that is to be made (RULES 50). Any thread.
+final class SnapshotWish: Sendable {
+    private let isOver = Atomic(false)
+    var isGivenUp: Bool { isOver.load(ordering: .relaxed) }
+    func giveUp() { isOver.store(true, ordering: .relaxed) }
+}
+
 /// A snapshot for a peer of one of the lane's regions.
 struct OutgoingSnapshot {
     enum Stage {
@@ -58,6 +66,8 @@ struct OutgoingSnapshot {
     let region: RegionID
     let peer: PeerID
     var stage = Stage.offered
+    /// Of the file that is made now.
+    var wish = SnapshotWish()
     /// The peer's log will go on behind this: the region's log is not compacted past it (RULES 13).
     var floor: LogIndex
     var path = ""

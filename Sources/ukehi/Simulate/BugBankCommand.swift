@@ -116,7 +116,7 @@
             case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
-            case .splitNotAtomic, .childBirthVolatile, .parentGoesEarly, .leadsFirstTermAgain,
+            case .splitNotAtomic, .childBirthVolatile, .leadsFirstTermAgain,
                 .replaysBeforeSplit, .sessionsNotSplit, .staleEpochRemembered:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted,
