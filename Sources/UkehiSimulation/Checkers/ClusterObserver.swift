@@ -474,7 +474,9 @@ final class ClusterObserver {
                     : "node-\(node + 1) and node-\(other.node + 1) both lead term \(peer.term)")
         }
         leaders[peer.region, default: [:]][peer.term] = (node, life)
-        if !configurations.mayLead(peer.peer, of: peer.region) {
+        // Of an older term votes may have come late: nothing is committed by them any more.
+        let isNewest = leaders[peer.region]?.keys.allSatisfy { $0 <= peer.term } ?? true
+        if isNewest, !configurations.mayLead(peer.peer, of: peer.region) {
             fail(
                 peer.region,
                 "\(peer.peer) on node-\(node + 1) leads term \(peer.term) and votes in none of "
