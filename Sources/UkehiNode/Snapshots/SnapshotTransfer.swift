@@ -4,7 +4,8 @@
 //   leader                                   lagging peer
 //     installSnapshot (an offer: index, term) ──▶ has room for one?
 //     ◀── snapshotRequest 0, from 0               then it asks
-//     makes the file
+//     makes the file; asked meanwhile:
+//     chunk: a request of snapshot 0 ──▶          waits on
 //     chunk, chunk ... ──▶                        ◀── snapshotRequest: from where it stands, how much
 //     ◀── snapshotRequest: has it all             checks it, installs it
 //
