@@ -122,12 +122,14 @@ package final class Group: @unchecked Sendable {
     func forEachItem(_ body: (_ slot: Int, _ item: BatchItem, _ bodyOffset: Int) -> Void) {
         var offset = Int(header.offset) + header.bodyStart
         for storage in storages {
+            // Read once, not with a count of references for each item.
+            let slots = storage.slots
             for position in 0..<storage.itemCount {
                 guard let item = BatchItem.decode(storage.item(at: position)) else {
                     invariant(false, "an item that was just encoded cannot be read")
                     return
                 }
-                body(Int(storage.slots[position]), item, offset)
+                body(Int(slots[position]), item, offset)
                 offset += Int(item.bodyBytes)
             }
         }

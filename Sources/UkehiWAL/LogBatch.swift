@@ -32,7 +32,7 @@ package struct LogBatch: ~Copyable {
     ///
     /// The commit index should travel whenever entries do: recovery uses the highest it finds.
     package mutating func append(region: RegionID, hardState: HardState?, entries: [Entry]) {
-        guard let first = entries.first, let last = entries.last else {
+        if entries.isEmpty {
             guard let hardState else { return }
             var item = BatchItem(region: region, kind: .append)
             item.set(hardState)
@@ -41,7 +41,7 @@ package struct LogBatch: ~Copyable {
         }
         var item = BatchItem(region: region, kind: .append)
         if let hardState { item.set(hardState) }
-        add(&item, first, last, entries)
+        add(&item, entries)
     }
 
     /// Says again which entries a region has, see ``RecordKind/rewrite``: those whose records the body has
@@ -53,9 +53,9 @@ package struct LogBatch: ~Copyable {
 
     /// The same of entries at hand, whose indexes are consecutive.
     mutating func rewrite(region: RegionID, entries: [Entry]) {
-        guard let first = entries.first, let last = entries.last else { return }
+        guard !entries.isEmpty else { return }
         var item = BatchItem(region: region, kind: .rewrite)
-        add(&item, first, last, entries)
+        add(&item, entries)
         storage.holdsRewrites = true
     }
 
@@ -66,15 +66,14 @@ package struct LogBatch: ~Copyable {
         storage.detailBytes += FooterFormat.detailBytes(runs: runs)
     }
 
-    private mutating func add(
-        _ item: inout BatchItem, _ first: Entry, _ last: Entry, _ entries: [Entry]
-    ) {
+    /// At least one entry. None is copied on the way, since each copy counts references.
+    private mutating func add(_ item: inout BatchItem, _ entries: [Entry]) {
         item.count = UInt32(entries.count)
-        item.firstIndex = first.index
-        item.lastTerm = last.term
+        item.firstIndex = entries[0].index
+        item.lastTerm = entries[entries.count - 1].term
         let start = storage.bodyBytes
-        var expected = first.index
-        var (term, runs) = (first.term, 1)
+        var expected = item.firstIndex
+        var (term, runs) = (entries[0].term, 1)
         for position in entries.indices {
             invariant(
                 entries[position].index == expected,

@@ -124,10 +124,13 @@ struct RegionIndex: @unchecked Sendable {
         }
     }
 
-    /// Something of the storage's beginning, read so that it is in the processor's cache; see
-    /// ``RegionTable/touch(_:)``.
+    /// Something of the storage's beginning and of its last block, read so that they are in the
+    /// processor's cache; see ``RegionTable/touch(_:)``.
     @inline(__always)
-    var touched: UInt32 { pointers?.info.pointee.end ?? 0 }
+    var touched: UInt32 {
+        guard let (info, blocks) = pointers, info.pointee.end > 0 else { return 0 }
+        return blocks[Int(info.pointee.end) - 1].bodyBytes
+    }
 
     // MARK: Changing. Of blocks that come and go `use` keeps count.
 

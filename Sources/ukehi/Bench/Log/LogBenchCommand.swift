@@ -46,8 +46,7 @@ struct LogBench: ParsableCommand {
     @Option(help: "The logs go into a fresh directory in this one (default: ./bench-data).")
     var dir: String?
     @Flag(help: "Keep the fresh directory.") var keep = false
-    @Option(
-        help: "Size of a segment (default: 32, so that a row reuses several; with --recovery 128).")
+    @Option(help: "Size of a segment (default: 128, as a node's; with --space 32).")
     var segmentMb: Int?
     @Option(help: "Frames written at the same time (default: as a node does).")
     var inFlight: Int?

@@ -80,7 +80,7 @@ struct LogBenchRun {
             },
             failed: { appenders.failed($0.description) })
         appenders.start(on: log)
-        try keepCompact(appenders, log, seconds: LogBenchRun.warmUpSeconds)
+        try warmUp(appenders, log)
         drain(appenders)
         var result = LogBenchResult(row: row, framesInFlight: log.mostFramesInFlight)
         appenders.forgetLatencies()
@@ -108,9 +108,22 @@ struct LogBenchRun {
     }
 
     private static let warmUpSeconds = 0.7
+    private static let mostWarmUpSeconds = 3.5
     /// The log's turn, and each of the bare disk's.
     private static let turnSeconds = 0.25
     private static let rawSeconds = 0.08
+
+    /// Goes on until dead segments live again, as they do in a node that has run for a while. A log that
+    /// has not filled a single one by then will not while it is measured.
+    private func warmUp(_ appenders: LogAppenders, _ log: WriteAheadLog) throws(WALError) {
+        var seconds = 0.0
+        while seconds < LogBenchRun.mostWarmUpSeconds {
+            try keepCompact(appenders, log, seconds: LogBenchRun.warmUpSeconds)
+            seconds += LogBenchRun.warmUpSeconds
+            let counters = log.statistics
+            if counters.segments < 2 || counters.segmentsReused > 2 { return }
+        }
+    }
 
     /// Waits until all that was appended is durable.
     private func drain(_ appenders: LogAppenders) {

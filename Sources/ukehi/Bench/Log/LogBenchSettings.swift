@@ -17,8 +17,8 @@ struct LogBenchSettings: Sendable {
     var seconds = 2.0
     var directory: String?
     var keepsData = false
-    /// Small, so that a row of seconds goes through several, and reuses them.
-    var segmentMegabytes = 32
+    /// As a node's.
+    var segmentMegabytes = 128
     /// Frames that the log writes at the same time; nil: as a node does.
     var framesInFlight: Int?
     /// Entries that share a batch at most, as those of one pass of a lane do.
