@@ -65,7 +65,7 @@ extension Lane {
         if orderedRegions.contains(where: {
             !$0.hasOwnBase || !$0.unflushedChildren.isEmpty || $0.unflushedSplit > .zero
         }) {
-            askFlushedChildren()
+            askFlushedChildren(isAwaited: false)
         }
         if index == 0 {
             flushBehind()

@@ -178,6 +178,7 @@ package final class Lane: @unchecked Sendable {
     var sharedLoadAt: UInt64 = 0
     /// Regions whose births are on their way to disk, or which are being opened.
     var arriving: Set<RegionID> = []
+    var earlyAppends = EarlyAppends()
     /// Of regions that this node had a peer of (RULES 20).
     var tombstones: [RegionID: RegionTombstone] = [:]
     /// Regions whose remains are still there; no peer of them can come to be before they are cleared away
@@ -192,6 +193,8 @@ package final class Lane: @unchecked Sendable {
     var isApplying = false
     /// Log bytes written when the store was last asked to flush.
     var flushedAtBytes: UInt64 = 0
+    /// The tick from which divisions are flushed though nobody waits for it.
+    var flushesDivisionsAt: UInt64 = 0
     /// A compaction was handed to the log since the last purge.
     var wantsPurge = false
     /// Of all regions; see Lane+Mending.swift.

@@ -67,6 +67,8 @@ package enum Limits {
     package static let maxIDsPerRequest = SplitCommand.maxParts * (1 + maxPeersPerRegion)
     /// Ids that a node has in reserve: for some thirty divisions in two.
     package static let idsInReserve = 512
+    /// Seconds after which the state is flushed again for divisions that nobody waits for.
+    static let secondsUntilDivisionsFlushed: UInt64 = 10
     /// Divisions that a node remembers having led.
     package static let maxSplitRecords = 1024
     /// Peers of newer configurations that one peer answers before it knows them.

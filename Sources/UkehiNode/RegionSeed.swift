@@ -85,13 +85,15 @@ extension Lane {
             if seed.leadsFirst {
                 region.isFirstLed = true
                 region.raft.leadFirstTerm()
-            } else if let leader = seed.firstLeader {
-                greet(leader, region)
             }
             region.log.makeOffer = { [unowned self, unowned region] in offer(region) }
             if let mark = seed.replaced { finish(mark, seed.hardState, region) }
             observer?.opened(status(region)) { index in region.raft.term(at: index) }
             for damage in seed.damaged { found(damage) }
+            let early = earlyAppends.take(region.id)
+            if let leader = seed.firstLeader {
+                if let early { receive(early) } else { greet(leader, region) }
+            }
             if region.isRemoved { removed.append(region) }
         }
         orderedRegions.sort { $0.id < $1.id }
@@ -100,8 +102,8 @@ extension Lane {
         for region in removed { leave(region, as: region.descriptor) }
     }
 
-    /// The first leader's appends found nobody here before: told that this peer is here it sends them again, and
-    /// not only when it has a heartbeat answered.
+    /// The first leader's appends found nobody here before, and were not kept: told that this peer is here it sends
+    /// them again, and not only when it has a heartbeat answered.
     private func greet(_ leader: PeerID, _ region: Region) {
         send(
             Message(

@@ -215,6 +215,80 @@ struct SplitTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    @Test("what a first leader says before its region is here is heard when it is")
+    func earlyAppend() throws {
+        let cluster = try started()
+        let leader = try #require(cluster.leader(of: "a"))
+        let (near, late) = ((leader + 1) % 3, (leader + 2) % 3)
+        let nodes = try [near, late].map { try #require(cluster.members[$0].core?.nodeID) }
+        var sent = 0
+        cluster.network.drops = { packet in
+            let known: [RegionID] = [.system, TestCluster.id]
+            for item in packet.messages where !known.contains(item.region) {
+                // The near one hears nothing of the new region, and the late one does not say that it is here.
+                if packet.to == nodes[0] || packet.from == nodes[0] { return true }
+                if item.message.kind == .heartbeatResponse { return true }
+                guard item.message.kind == .appendEntries, packet.to == nodes[1] else { continue }
+                sent += 1
+                if sent > 1 { return true }
+            }
+            return false
+        }
+        cluster.heldLogs = [late]
+        let node = try #require(cluster.members[leader].core?.nodeID)
+        let place = try #require(cluster.descriptor()?.peers.firstIndex { $0.node == node })
+        let peers = (0..<3).map { PeerID(UInt64(900 + $0)) }
+        let command = SplitCommand(parts: [
+            .init(region: RegionID(90), end: "h", leader: peers[place], peers: peers)
+        ])
+        try cluster.members[leader].core?.lanes[0].propose(command, in: TestCluster.id)
+        cluster.settle()
+        let child = try #require(cluster.region(leader, RegionID(90)))
+        #expect(child.isLeader)
+        #expect(sent == 1 && child.raft.committed == SplitRules.firstApplied)
+        #expect(cluster.region(late, child.id) == nil)
+        cluster.heldLogs = []
+        cluster.settle()
+        #expect(cluster.region(late, child.id) != nil)
+        #expect(child.raft.committed == SplitRules.firstApplied + 1)
+        #expect(child.applied == SplitRules.firstApplied + 1)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("of early appends a few are kept, each region's newest, and nothing large")
+    func earlyAppendsAreBounded() {
+        var early = EarlyAppends()
+        func append(_ region: UInt64, index: LogIndex = SplitRules.firstApplied, bytes: Int = 1)
+            -> RegionMessage
+        {
+            RegionMessage(
+                region: RegionID(region), epoch: RegionEpoch(confVersion: 1, version: 2),
+                message: Message(
+                    kind: .appendEntries, to: PeerID(1), from: PeerID(2), term: Term(6),
+                    logTerm: SplitRules.firstAppliedTerm, index: index,
+                    entries: [
+                        Entry(
+                            term: Term(6), index: index + 1,
+                            data: Bytes([UInt8](repeating: 1, count: bytes)))
+                    ]))
+        }
+        early.keep(append(3, index: SplitRules.firstApplied + 1), from: NodeID(1))
+        early.keep(append(4, bytes: 1 << 20), from: NodeID(1))
+        var other = append(5)
+        other.message.kind = .heartbeat
+        early.keep(other, from: NodeID(1))
+        for region in 3...5 as ClosedRange<UInt64> { #expect(early.take(RegionID(region)) == nil) }
+
+        for region in 10..<40 as Range<UInt64> { early.keep(append(region), from: NodeID(1)) }
+        early.keep(append(39, bytes: 7), from: NodeID(2))
+        let newest = early.take(RegionID(39))
+        #expect(newest?.from == NodeID(2))
+        #expect(newest?.messages.first?.message.entries.first?.data.count == 7)
+        #expect(early.take(RegionID(39)) == nil)
+        let kept = (10..<39).filter { early.take(RegionID(UInt64($0))) != nil }
+        #expect(kept == Array(24..<39))
+    }
+
     @Test("refused by the leader, and nothing is changed")
     func refusals() throws {
         let cluster = try started()

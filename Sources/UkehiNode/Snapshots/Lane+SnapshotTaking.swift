@@ -40,8 +40,8 @@ extension Lane {
             else { return }
             forget(position)
         }
-        guard ticks >= snapshots.restsUntil else { return }
-        guard snapshotWork.incoming.take() else {
+        // An offer that was dropped would come again only when its leader has heard nothing for long.
+        guard ticks >= snapshots.restsUntil, snapshotWork.incoming.take() else {
             snapshots.waiting.removeAll { $0.region == region.id }
             return snapshots.waiting.append((region.id, message))
         }

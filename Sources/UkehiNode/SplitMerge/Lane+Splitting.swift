@@ -238,8 +238,14 @@ extension Lane {
 
     // MARK: Until the new regions stand by themselves
 
-    /// Asks the state, off the lane, which new regions' keys survive a crash by now.
-    func askFlushedChildren() {
+    /// Asks the state, off the lane, which new regions' keys survive a crash by now, and to flush if some do
+    /// not and somebody waits for that; otherwise not with each second of many divisions, since small files
+    /// have to be merged into large ones.
+    func askFlushedChildren(isAwaited: Bool = true) {
+        let flushes = isAwaited || ticks >= flushesDivisionsAt
+        if flushes {
+            flushesDivisionsAt = ticks + Limits.secondsUntilDivisionsFlushed * ticksPerSecond
+        }
         var wanted: Set<RegionID> = []
         for region in orderedRegions {
             wanted.formUnion(region.unflushedChildren)
@@ -261,7 +267,9 @@ extension Lane {
             let flushed = splits.filter { id, index in
                 (keeper?.index(of: id) ?? applier.flushedAppliedIndex(region: id)) >= index
             }
-            if based.count < ids.count || flushed.count < splits.count { applier.requestFlush() }
+            if flushes, based.count < ids.count || flushed.count < splits.count {
+                applier.requestFlush()
+            }
             if !based.isEmpty { lane.post(.based(based)) }
             if !flushed.isEmpty { lane.post(.splitsFlushed(flushed)) }
         }
