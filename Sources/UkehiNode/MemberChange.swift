@@ -115,6 +115,9 @@ extension RegionDescriptor {
         else { throw .malformed }
         let newest = peers.last?.peer ?? .none
         for place in places {
+            guard max(place.peer.rawValue, place.node.rawValue) < Self.numberLimit else {
+                throw .malformed
+            }
             if let member = member(place.peer) {
                 guard member.node == place.node else { throw .malformed }
             } else if place.peer <= newest {

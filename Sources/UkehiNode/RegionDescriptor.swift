@@ -131,6 +131,9 @@ extension RegionDescriptor {
         return descriptor
     }
 
+    /// No id or version comes near; one more can be added to what is below.
+    static let numberLimit: UInt64 = 1 << 62
+
     /// Reads a descriptor.
     package static func decode(from reader: inout ByteReader) throws(DecodeError) -> Self {
         let version = try reader.read(UInt8.self)
@@ -146,6 +149,9 @@ extension RegionDescriptor {
         let region = RegionID(try reader.read(UInt64.self))
         let confVersion = try reader.read(UInt64.self)
         let rangeVersion = try reader.read(UInt64.self)
+        guard max(region.rawValue, confVersion, rangeVersion) < numberLimit else {
+            throw reader.failure("a region's id or version is past every bound")
+        }
         let lower = try reader.readLengthPrefixed(limit: Limits.maxKeyBytes)
         let upper = try reader.readLengthPrefixed(limit: Limits.maxKeyBytes)
         guard upper.isEmpty || lower < upper else {
@@ -175,7 +181,9 @@ extension RegionDescriptor {
             let peer = PeerID(try reader.read(UInt64.self))
             let node = NodeID(try reader.read(UInt64.self))
             let stored = try reader.read(UInt8.self)
-            guard let roles = roles(stored, version: version), peer.isValid else {
+            guard let roles = roles(stored, version: version), peer.isValid,
+                max(peer.rawValue, node.rawValue) < numberLimit
+            else {
                 throw reader.failure("malformed peer")
             }
             guard peers.last.map({ $0.peer < peer }) ?? true else {

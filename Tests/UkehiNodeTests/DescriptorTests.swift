@@ -77,6 +77,12 @@ struct DescriptorTests {
         }
         #expect(!isRefused { _ in })
         #expect(isRefused { $0.peers[0].roles = [] })
+        // Of what is past every bound there could be no next one.
+        #expect(isRefused { $0.region = RegionID(1 << 62) })
+        #expect(isRefused { $0.epoch.confVersion = .max })
+        #expect(isRefused { $0.epoch.version = 1 << 62 })
+        #expect(isRefused { $0.peers[3].peer = PeerID(1 << 62) })
+        #expect(isRefused { $0.peers[3].node = NodeID(.max) })
         #expect(isRefused { $0.peers[0].roles = [.voter, .learner] })
         #expect(isRefused { $0.peers[0].roles = PeerRoles(rawValue: 16) })
         #expect(isRefused { $0.peers[1].peer = $0.peers[0].peer })

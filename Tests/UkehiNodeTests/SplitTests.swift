@@ -76,6 +76,12 @@ struct SplitRulesTests {
         #expect(refusal([Self.part(1, "g")]) == .malformed)
         #expect(refusal([Self.part(20, "g"), Self.part(20, "h")]) == .malformed)
         #expect(refusal([Self.part(20, "g", peers: [1, 2])]) == .malformed)
+        var forged = Self.part(20, "g")
+        forged.region = RegionID(1 << 62)
+        #expect(refusal([forged]) == .malformed)
+        forged.region = RegionID(20)
+        forged.peers[2] = PeerID(1 << 62)
+        #expect(refusal([forged]) == .malformed)
         #expect(refusal([Self.part(20, "g", peers: [1, 2, 2])]) == .malformed)
         // A learner, and nobody, leads nothing.
         #expect(refusal([Self.part(20, "g", leader: 3)]) == .malformed)

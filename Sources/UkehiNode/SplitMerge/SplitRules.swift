@@ -99,7 +99,8 @@ extension RegionDescriptor {
             guard part.region != region, part.region > .system, part.region.rawValue > 0,
                 !children.contains(where: { $0.region == part.region }),
                 part.peers.count == peers.count, Set(part.peers).count == part.peers.count,
-                part.peers.allSatisfy(\.isValid)
+                part.region.rawValue < Self.numberLimit,
+                part.peers.allSatisfy({ $0.isValid && $0.rawValue < Self.numberLimit })
             else { throw .malformed }
             let members = zip(peers, part.peers).map {
                 PeerDescriptor(peer: $1, node: $0.node, roles: $0.roles)

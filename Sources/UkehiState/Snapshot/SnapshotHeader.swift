@@ -94,6 +94,8 @@ extension SnapshotHeader {
     }
     private static let memberBytes = 24
     private static let maxMembers = 1024
+    /// No id, version, term or index comes near; one more can be added to what is below.
+    private static let numberLimit: UInt64 = 1 << 62
 
     /// Why no snapshot can have this header; nil for a right one.
     var fault: String? {
@@ -103,12 +105,20 @@ extension SnapshotHeader {
         {
             return "its range has a bound that is longer than a key"
         }
-        if index.rawValue >= 1 << 62 { return "its index is out of bounds" }
+        let numbers = [
+            region.rawValue, epoch.confVersion, epoch.version, index.rawValue, term.rawValue,
+        ]
+        if numbers.contains(where: { $0 >= Self.numberLimit }) {
+            return "one of its numbers is out of bounds"
+        }
         if (index == .zero) != (term == .zero) { return "its index and term contradict each other" }
         if members.count > Self.maxMembers { return "it has \(members.count) members" }
         if !members.contains(where: { $0.roles.contains(.voter) }) { return "nobody votes" }
         for (position, member) in members.enumerated() {
-            if member.peer == .none || !SnapshotMember.Roles.allowed.contains(member.roles) {
+            if member.peer == .none || member.peer.rawValue >= Self.numberLimit
+                || member.node.rawValue >= Self.numberLimit
+                || !SnapshotMember.Roles.allowed.contains(member.roles)
+            {
                 return "a member is malformed"
             }
             if position > 0, members[position - 1].peer >= member.peer {

@@ -166,7 +166,8 @@ struct SnapshotHostileTests {
             #expect(found != nil, "header byte \(offset) = \(value)")
             #expect(found?.code != .newerFormat)
         }
-        for (offset, value) in [(48, 0), (72, 0), (72, 1 << 62), (80, 0)] as [(Int, UInt64)] {
+        let beyond = [48, 56, 64, 72, 80, 112, 112 + 8].map { ($0, UInt64(1) << 62) }
+        for (offset, value) in beyond + [(48, 0), (72, 0), (56, UInt64.max), (80, 0)] {
             #expect(
                 failure { RawSnapshot.put(value, in: &$0.header, at: offset) }?.code == .damaged)
         }
