@@ -110,6 +110,7 @@ extension Lane {
         case .parted(let region): childrenBorn(of: region)
         case .left(let tombstone):
             observer?.buried(region: tombstone.last.region, peer: tombstone.peer)
+            host?.buried(tombstone.last.region)
             clear(tombstone)
         }
     }

@@ -12,6 +12,7 @@ extension Lane {
     package func tick() {
         guard !isStopped else { return }
         ticks += 1
+        earlyAppends.forget(at: ticks)
         for region in orderedRegions {
             for _ in 0..<ticksDue(region) { region.raft.tick() }
             if region.firstCampaigns > 0 {
@@ -318,6 +319,7 @@ extension Lane {
         case .based(let ids): based(ids)
         case .inquire(let id):
             if let region = regions[id], !region.isLeader { inquire(region) }
+        case .flushDivisions: askFlushedChildren()
         case .splitAt(let id, let ask, let keys, let first):
             divide(id, ask, at: keys, firstID: first)
         case .splitRefused(let id, let ask, let reason): splitRefused(id, ask, reason)

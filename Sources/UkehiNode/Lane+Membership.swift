@@ -310,7 +310,7 @@ extension Lane {
         case let kind where kind.isBetweenNodes:
             host?.received(nodeMessage: item.message, from: outboxes[slot].node)
         default:
-            earlyAppends.keep(item, from: outboxes[slot].node)
+            earlyAppends.keep(item, from: outboxes[slot].node, at: ticks)
             // What a peer that was here knew last may be news to one that was removed before it.
             guard let last = tombstones[item.region]?.last, Self.isAnswered(item.message.kind),
                 last.member(item.message.from) == nil,

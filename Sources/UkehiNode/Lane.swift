@@ -71,6 +71,8 @@ package protocol LaneHost: AnyObject, Sendable {
     func left(_ last: RegionDescriptor, held: KeyRange)
     /// Ranges of this node's regions, in whose keys nothing else may be cleared away.
     func liveRanges() -> [KeyRange]
+    /// A region's tombstone is durable: replay gives it no keys, so no other one's log is kept for them.
+    func buried(_ region: RegionID)
     /// What a region has left here is cleared away, and no crash brings it back.
     func cleared(_ region: RegionID)
     /// Where a key is that no region of this node holds.
@@ -193,8 +195,8 @@ package final class Lane: @unchecked Sendable {
     var isApplying = false
     /// Log bytes written when the store was last asked to flush.
     var flushedAtBytes: UInt64 = 0
-    /// The tick from which divisions are flushed though nobody waits for it.
-    var flushesDivisionsAt: UInt64 = 0
+    /// The tick at which divisions were flushed last.
+    var askedToFlushAt: UInt64?
     /// A compaction was handed to the log since the last purge.
     var wantsPurge = false
     /// Of all regions; see Lane+Mending.swift.

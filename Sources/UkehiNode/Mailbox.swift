@@ -52,6 +52,8 @@ package enum LaneEvent: Sendable {
     case cleared(RegionID, isFlushed: Bool)
     /// A region is in another one's way: it may have missed something.
     case inquire(RegionID)
+    /// Somebody waits until no crash undoes a division any more.
+    case flushDivisions
     /// A region is to be divided at these keys, with ids from this one on; `ask` says by whose wish.
     case splitAt(RegionID, ask: UInt64, [Bytes], firstID: UInt64)
     /// It is not.

@@ -73,10 +73,15 @@ extension NodeCore {
         if !isAdmitted, !birth.origin.isSystem {
             // Whoever is in the way may have been divided, or removed, without having heard of it.
             let range = birth.naming.range
-            let inTheWay = state.withLock { state in
-                state.table.overlapping(range).map(\.region).filter { $0 != birth.region }
+            let (inTheWay, wereGiven) = state.withLock { state in
+                (
+                    state.table.overlapping(range).map(\.region).filter { $0 != birth.region },
+                    state.given.values.contains { $0.contains { $0.overlaps(range) } }
+                )
             }
             for region in inTheWay { lanes[lane(of: region)].post(.inquire(region)) }
+            // Until no crash undoes the division that gave the keys away, they may come back.
+            if wereGiven { for lane in lanes { lane.post(.flushDivisions) } }
         }
         return isAdmitted
     }
@@ -105,6 +110,10 @@ extension NodeCore {
             state.insert(birth.naming)
             return true
         }
+    }
+
+    package func buried(_ region: RegionID) {
+        for lane in lanes { lane.post(.based([region])) }
     }
 
     package func born(_ birth: RegionBirth) {

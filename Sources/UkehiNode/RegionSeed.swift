@@ -90,9 +90,11 @@ extension Lane {
             if let mark = seed.replaced { finish(mark, seed.hardState, region) }
             observer?.opened(status(region)) { index in region.raft.term(at: index) }
             for damage in seed.damaged { found(damage) }
-            let early = earlyAppends.take(region.id)
+            let early = earlyAppends.take(region.id, at: ticks)
             if let leader = seed.firstLeader {
-                if let early { receive(early) } else { greet(leader, region) }
+                if let early { receive(early) }
+                // None was kept, or it could not be taken.
+                if region.raft.lastIndex == seed.lastIndex { greet(leader, region) }
             }
             if region.isRemoved { removed.append(region) }
         }

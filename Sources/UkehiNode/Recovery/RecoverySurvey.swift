@@ -244,7 +244,9 @@ extension RecoveryOrder {
 extension RecoveryOrder.Creation {
     fileprivate static func decode(from reader: inout ByteReader) throws(DecodeError) -> Self {
         let version = try reader.read(UInt64.self)
-        guard version > 0 else { throw reader.failure("a region of version 0") }
+        guard version > 0, version < RegionDescriptor.numberLimit else {
+            throw reader.failure("a region of version \(version)")
+        }
         var keys: [Bytes] = []
         for _ in 0..<2 {
             let length = Int(try reader.read(UInt16.self))

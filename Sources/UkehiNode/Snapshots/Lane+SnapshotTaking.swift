@@ -20,7 +20,8 @@ extension Lane {
         guard region.replacement == nil else { return }
         // Its keys are there by its parent's log only, or others' by its own: that log comes first.
         guard region.hasOwnBase, !(host?.isAwaited(region.id) ?? false) else {
-            return askFlushedChildren()
+            askFlushedChildren()
+            return wait(for: message, region)
         }
         let replacesLost = hasLostEntries(region)
         // Nothing new: the core alone says so, in a way that helps the leader on.
@@ -42,8 +43,7 @@ extension Lane {
         }
         // An offer that was dropped would come again only when its leader has heard nothing for long.
         guard ticks >= snapshots.restsUntil, snapshotWork.incoming.take() else {
-            snapshots.waiting.removeAll { $0.region == region.id }
-            return snapshots.waiting.append((region.id, message))
+            return wait(for: message, region)
         }
         let files = snapshotWork.files
         snapshots.incoming.append(
@@ -52,6 +52,12 @@ extension Lane {
                 staging: StagingFile(files.fileSystem, path: files.incoming(region.id)),
                 heardAt: ticks, askedAt: ticks, pace: TransferPace(begunAt: ticks)))
         ask(snapshots.incoming.count - 1)
+    }
+
+    /// Keeps an offer that cannot be taken now, of each region the newest.
+    private func wait(for message: Message, _ region: Region) {
+        snapshots.waiting.removeAll { $0.region == region.id }
+        snapshots.waiting.append((region.id, message))
     }
 
     /// Asks for what comes next.

@@ -242,10 +242,9 @@ extension Lane {
     /// not and somebody waits for that; otherwise not with each second of many divisions, since small files
     /// have to be merged into large ones.
     func askFlushedChildren(isAwaited: Bool = true) {
-        let flushes = isAwaited || ticks >= flushesDivisionsAt
-        if flushes {
-            flushesDivisionsAt = ticks + Limits.secondsUntilDivisionsFlushed * ticksPerSecond
-        }
+        let pause = (isAwaited ? 1 : Limits.secondsUntilDivisionsFlushed) * ticksPerSecond
+        let flushes = askedToFlushAt.map { ticks >= $0 + pause } ?? true
+        if flushes { askedToFlushAt = ticks }
         var wanted: Set<RegionID> = []
         for region in orderedRegions {
             wanted.formUnion(region.unflushedChildren)
@@ -275,7 +274,7 @@ extension Lane {
         }
     }
 
-    /// These regions' keys survive by themselves.
+    /// These regions' keys survive by themselves, or need not survive here.
     func based(_ ids: [RegionID]) {
         for id in ids { regions[id]?.hasOwnBase = true }
         for region in orderedRegions where !region.unflushedChildren.isEmpty {

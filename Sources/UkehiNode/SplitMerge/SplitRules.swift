@@ -89,6 +89,7 @@ extension RegionDescriptor {
             throw .tooMany
         }
         let version = epoch.version + UInt64(command.parts.count)
+        guard version < Self.numberLimit else { throw .malformed }
         var parent = self
         parent.epoch.version = version
         var children: [RegionDescriptor] = []

@@ -125,6 +125,7 @@ extension SnapshotHeader {
                 return "its members are not in order"
             }
         }
+        if Set(members.map(\.node)).count < members.count { return "a node has two members" }
         if leavesJoint, !members.contains(where: { $0.roles.contains(.outgoingVoter) }) {
             return "it leaves a joint configuration that it is not in"
         }
