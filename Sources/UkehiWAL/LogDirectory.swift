@@ -25,9 +25,10 @@ struct LogDirectory {
     /// Whether nothing was ever removed from the front, so that replay sees each region's birth.
     var isComplete: Bool { segments.first.map { $0.header.predecessor == 0 } ?? true }
 
-    /// Reads names, mark and headers; the newest segment can be opened for writing.
+    /// Reads names, mark and headers. Segments are opened for writing if asked for: the newest is written on,
+    /// and damaged bodies of all others are written over.
     static func read(
-        _ fileSystem: any FileSystem, _ directory: String, newestForWriting: Bool
+        _ fileSystem: any FileSystem, _ directory: String, forWriting: Bool
     ) throws(WALError) -> LogDirectory {
         let ids = try segmentIDs(fileSystem, directory)
         var found = LogDirectory()
@@ -37,7 +38,7 @@ struct LogDirectory {
         let live = ids.filter { $0 >= mark.oldest }
         try checkPresence(live, mark, directory)
         for id in live {
-            let mode = newestForWriting && id == live.last ? OpenMode.readWrite : .read
+            let mode = forWriting ? OpenMode.readWrite : .read
             found.segments.append(try readSegment(fileSystem, directory, id, mode, mark))
         }
         try found.checkChain()
@@ -153,6 +154,13 @@ struct LogDirectory {
                 .identity,
                 "The log was not opened: \(path) is segment \(header.segment) under another name. "
                     + "Put back the file of this name.",
+                at: LogPosition(segment: id, offset: 0))
+        }
+        guard bytes <= UInt64(UInt32.max) else {
+            throw WALError(
+                .corrupted,
+                "The log was not opened: \(path) has \(bytes) bytes, more than a segment can. "
+                    + "Restore the file, or restore the node from its peers.",
                 at: LogPosition(segment: id, offset: 0))
         }
         return FoundSegment(

@@ -81,7 +81,7 @@ enum Recovery {
             }
         }
         let found = try LogDirectory.read(
-            store.fileSystem, store.directory, newestForWriting: true)
+            store.fileSystem, store.directory, forWriting: true)
 
         let replay = ShardedReplay(isComplete: found.isComplete, parallel)
         var end = LogEnd()

@@ -45,11 +45,11 @@ struct RegionLog: Sendable {
             guard item.count > 0 else { return }
             index.append(
                 IndexBlock(item, segment: segment, bodyOffset: bodyOffset),
-                firstIndex: staged.firstIndex, use: use)
+                firstIndex: beginning(with: item), use: use)
         case .rewrite:
             index.replace(
                 with: IndexBlock(item, segment: segment, bodyOffset: bodyOffset),
-                firstIndex: staged.firstIndex, use: use)
+                firstIndex: beginning(with: item), use: use)
         case .compact:
             let isNews =
                 item.firstIndex > firstIndex || item.firstIndex == staged.firstIndex
@@ -72,6 +72,12 @@ struct RegionLog: Sendable {
             moveIdentity(to: segment, use)
             index.compact(to: item.firstIndex.rawValue, use: use)
         }
+    }
+
+    /// Where the durable log begins if these are its first entries: a later beginning that was submitted need
+    /// not be durable yet, and entries before it are needed until it is.
+    private func beginning(with item: BatchItem) -> LogIndex {
+        min(staged.firstIndex, item.firstIndex)
     }
 
     @inline(__always)

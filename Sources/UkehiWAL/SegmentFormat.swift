@@ -115,9 +115,10 @@ extension SegmentHeader {
     }
 
     private var isPossible: Bool {
-        (1...UInt64(UInt32.max)).contains(segment) && capacity < FrameFormat.numberLimit
+        // Offsets in a segment are 32 bits wide.
+        (1...UInt64(UInt32.max)).contains(segment) && capacity <= UInt64(UInt32.max)
             && firstLSN < FrameFormat.numberLimit && firstLSN > predecessorLastLSN
-            && predecessorEnd < FrameFormat.numberLimit
+            && predecessorEnd <= UInt64(UInt32.max)
     }
 }
 

@@ -66,7 +66,12 @@ final class SegmentStore: Sendable {
             try file.sync()
             isAllocated = true
         } catch {
-            guard error.kind == .unsupported else { throw error }
+            if error.kind != .unsupported {
+                // On a full volume it may have got a part of its blocks, which others need.
+                file.close()
+                try? fileSystem.remove(path)
+                throw error
+            }
         }
         let header = SegmentHeader(
             log: 0, segment: 0, incarnation: 0, firstLSN: 0, capacity: capacity,

@@ -154,7 +154,7 @@ package struct WALInspector: Sendable {
     // MARK: Shared
 
     func open() throws(WALError) -> LogDirectory {
-        let found = try LogDirectory.read(fileSystem, directory, newestForWriting: false)
+        let found = try LogDirectory.read(fileSystem, directory, forWriting: false)
         guard !found.segments.isEmpty else {
             throw WALError(
                 .unavailable,

@@ -60,7 +60,11 @@ extension WriteAheadLog {
         guard
             let (segment, block) = monitor.withLock({ self.block(at: first, of: region) })
         else { return .gone }
-        if block.isCut { return writeAnew(entries, of: region, block) }
+        if block.isCut {
+            // Its frame may have been reported for its directory, or the disk have come round.
+            if (try? read(block, in: segment, region)) != nil { return .mended }
+            return writeAnew(entries, of: region, block)
+        }
         guard let body = LogBatch.body(of: entries, as: block) else { return .mismatch }
         let seed = FrameFormat.bodySeed(region: region, firstIndex: first)
         let checksum = body.withUnsafeBytes { CRC32C.checksum($0, seed: seed) }
@@ -92,7 +96,9 @@ extension WriteAheadLog {
         monitor.lock()
         defer { monitor.unlock() }
         // Being superseded or compacted away: whoever still misses something will find what.
-        guard scheduler.failure == nil, isAsItWas(piece) else { return .gone }
+        // And a rewrite under way may hold the same entries, within more: one would cut the other's block.
+        guard scheduler.failure == nil, rewriteTicket <= scheduler.durableTicket, isAsItWas(piece)
+        else { return .gone }
         counters.mendedBodies += 1
         let ticket = scheduler.stage(&batch.storage, lane: WriteAheadLog.ownLane)
         wakeWriter()

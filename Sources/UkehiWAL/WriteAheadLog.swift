@@ -274,11 +274,12 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// Whether threads of its own write; otherwise its owner does.
     package var isThreaded: Bool { monitor.withLock { !threads.isEmpty } }
 
-    /// Blocks until `ticket` is durable; false when it never will be. Only with threads running.
+    /// Blocks until `ticket` is durable; false when it never will be, or not before somebody frees space on
+    /// the volume. Only with threads running.
     package func waitUntilDurable(_ ticket: Ticket) -> Bool {
         monitor.withLock {
             while scheduler.durableTicket < ticket {
-                if scheduler.failure != nil || isStopped { return false }
+                if scheduler.failure != nil || isStopped || isStarved { return false }
                 changes.wait()
             }
             return true

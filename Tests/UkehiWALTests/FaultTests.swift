@@ -97,6 +97,14 @@ struct FaultTests {
         #expect(refused?.code == .diskFull)
         #expect(index > 6)
         #expect(small.told.failure.withLock { $0 } == nil)
+        // Nobody waits for room that only a person can make, and no file takes what is left of it.
+        #expect(!small.log.waitUntilDurable(index - 1))
+        #expect(!fileSystem.exists(SmallLog.path(LogNames.next)))
+        for _ in 0..<3 {
+            if case .carried = try small.log.purgeStep() {
+                Issue.record("what has no room is said again")
+            }
+        }
         fileSystem.setHook(nil)
         small.pump()
         try small.append(1, from: index)

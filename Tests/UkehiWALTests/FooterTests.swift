@@ -69,7 +69,7 @@ struct FooterTests {
         _ fileSystem: SimulatedFileSystem
     ) throws(WALError) -> [(segment: FoundSegment, successor: SegmentHeader)] {
         let found = try LogDirectory.read(
-            fileSystem, SmallLog.directory, newestForWriting: false)
+            fileSystem, SmallLog.directory, forWriting: false)
         return found.segments.indices.compactMap { position in
             found.successor(of: position).map { (found.segments[position], $0) }
         }

@@ -238,7 +238,7 @@ struct GoldenTests {
 
     private static func files(_ fileSystem: SimulatedFileSystem) -> [String] {
         let found = try? LogDirectory.read(
-            fileSystem, SmallLog.directory, newestForWriting: false)
+            fileSystem, SmallLog.directory, forWriting: false)
         return ["mark"] + (found?.segments ?? []).map { LogNames.segment($0.id) }
     }
 
@@ -259,7 +259,7 @@ struct GoldenTests {
     @Test("footers that are stored are believed")
     func believed() throws {
         let found = try LogDirectory.read(
-            try stored("footers"), SmallLog.directory, newestForWriting: false)
+            try stored("footers"), SmallLog.directory, forWriting: false)
         #expect(found.segments.count == 3)
         for position in found.segments.indices {
             guard let successor = found.successor(of: position) else { continue }

@@ -546,6 +546,29 @@ struct MendingTests {
                 + SmallLog.entries(from: 3, count: 1, term: 3))
     }
 
+    @Test("one that can be read is not, nor while a rewrite is under way that may hold more of it")
+    func beingRewritten() throws {
+        let sound = try Self.pairs()
+        try sound.append(1, from: 4, count: 3, term: 2)
+        let before = sound.fileSystem.everything
+        #expect(try sound.mend(1, from: 3, with: [Self.whole[0]]) == .mended)
+        sound.pump()
+        #expect(sound.fileSystem.everything == before)
+
+        let rotten = try SmallLog.repaired(try Self.rotten().fileSystem)
+        try rotten.append(1, from: 4, count: 3, term: 2)
+        try rotten.submit(2, from: 3)
+        rotten.log.monitor.withLock {
+            rotten.log.rewriteTicket = rotten.log.scheduler.lastTicket
+        }
+        #expect(try rotten.mend(1, from: 3, with: [Self.whole[0]]) == .gone)
+        rotten.pump()
+        guard case .writtenAnew = try rotten.mend(1, from: 3, with: [Self.whole[0]]) else {
+            Issue.record("it is not written anew")
+            return
+        }
+    }
+
     @Test("a body that was compacted away in part comes back for what is left of it")
     func compactedInPart() throws {
         let opened = try SmallLog.repaired(try Self.rotten().fileSystem)

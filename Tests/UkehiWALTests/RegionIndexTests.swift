@@ -184,6 +184,35 @@ struct RegionIndexTests {
         }
     }
 
+    @Test("entries before a beginning that is not durable yet are needed until it is")
+    func beginningUnderWay() {
+        var log = RegionLog(region: RegionID(2), isNew: true)
+        var reset = BatchItem(region: RegionID(2), kind: .reset)
+        reset.firstIndex = LogIndex(101)
+        for (first, count) in [(1, 5), (3, 2)] as [(UInt64, UInt32)] {
+            var item = BatchItem(region: RegionID(2), kind: .append)
+            item.firstIndex = LogIndex(first)
+            item.count = count
+            #expect(
+                log.staged.apply(item, body: UnsafeRawBufferPointer(start: nil, count: 0)) == nil)
+            if first == 3 {
+                let problem = log.staged.apply(
+                    reset, body: UnsafeRawBufferPointer(start: nil, count: 0))
+                #expect(problem == nil)
+                var earlier = item
+                earlier.firstIndex = LogIndex(1)
+                earlier.count = 5
+                log.becameDurable(earlier, segment: 1, bodyOffset: 8192)
+                log.becameDurable(item, segment: 2, bodyOffset: 8192)
+            }
+        }
+        #expect(log.index.live.map(\.first) == [1, 3])
+        #expect(log.index.live.map(\.count) == [2, 2])
+        #expect(log.hasEntries(in: 1))
+        log.becameDurable(reset, segment: 2, bodyOffset: 12288)
+        #expect(log.index.isEmpty && log.firstIndex == LogIndex(101))
+    }
+
     /// Beside what its owner said of it, which has the length that it has.
     @Test("a region at rest takes at most 100 bytes", arguments: [10_000, 14_500, 30_000])
     func bytesAtRest(regions: Int) {
