@@ -258,7 +258,10 @@ extension Lane {
         if message.kind == .introducePeer || message.kind == .peerIsGone { return true }
         guard message.to == region.peer || message.to == .none else { return false }
         if region.slot(of: message.from) == slot { return true }
-        guard region.slot(of: message.from) == nil, message.from.isValid else { return false }
+        guard region.slot(of: message.from) == nil, message.from.isValid,
+            // The core takes what this peer says of its own log for durable.
+            message.from != region.peer
+        else { return false }
         if item.epoch.confVersion > region.knownConfVersion {
             // Its configuration is newer than ours: it may lead, or need our vote, and we have to answer
             // before we know it.

@@ -435,8 +435,14 @@ package final class Lane: @unchecked Sendable {
         reset(&inbox)
         mailbox.drain(into: &inbox)
         refuse(inbox.requests)
-        for case .readDone(let replies) in inbox.events {
-            for deferred in replies { reply(deferred.reply, deferred.sink, deferred.tag) }
+        for event in inbox.events {
+            switch event {
+            case .readDone(let replies):
+                for deferred in replies { reply(deferred.reply, deferred.sink, deferred.tag) }
+            // Whoever drains the node waits for each of its lanes.
+            case .drain(let done): done()
+            default: break
+            }
         }
         reset(&inbox)
         refuse(localRequests)

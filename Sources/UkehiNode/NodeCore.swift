@@ -491,7 +491,9 @@ extension NodeCore: TransportEvents {
     package func refused(_ reason: String, dialed: String) {
         let isRefusedByAll = state.withLock { state in
             state.refusals[dialed] = reason
-            return options.peers.allSatisfy { state.refusals[$0] != nil }
+            // A node that began alone has no peers to be refused by: those that joined it are the cluster's.
+            return !options.peers.isEmpty
+                && options.peers.allSatisfy { state.refusals[$0] != nil }
         }
         guard isRefusedByAll else { return }
         failed(

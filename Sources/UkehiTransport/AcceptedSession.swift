@@ -101,7 +101,12 @@ final class AcceptedSession: WireSession {
 
     override func closed(_ reason: WireError) {
         flushInbox()
-        if reason.kind == .dismissedByPeer, let remote {
+        // Only a node of this cluster can know, and none that is behind.
+        let own = events.localHello()
+        if reason.kind == .dismissedByPeer, let remote, remote.node != nil,
+            remote.cluster != nil, remote.cluster == own.cluster,
+            remote.generation >= own.generation
+        {
             events.dismissed(reason.reason, by: remote.address)
         }
         client?.closed()

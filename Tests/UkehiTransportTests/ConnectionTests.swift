@@ -114,6 +114,29 @@ struct ConnectionTests {
         #expect(Farewell.decode(Bytes()).kind == .told)
     }
 
+    @Test("only a node of the cluster that is not behind can dismiss another")
+    func dismissals() throws {
+        let own = hello("node-1", node: 1)
+        let changes: [(inout Hello) -> Void] = [
+            { _ in }, { $0.cluster = nil }, { $0.node = nil },
+            { $0.cluster = ClusterID(high: 6, low: 6) }, { $0.generation = 3 },
+        ]
+        for (position, change) in changes.enumerated() {
+            let harness = try Harness()
+            var newer = own
+            newer.generation = 4
+            harness.node.become(newer)
+            var remote = hello("node-2", node: 2)
+            remote.generation = 4
+            change(&remote)
+            let greeting = Greeting(purpose: .control, hello: remote)
+            try harness.put(frameBytes(.hello, greeting.encode()))
+            try harness.put(
+                frameBytes(.farewell, Farewell.encode(WireError(.dismissed, "it is dead"))))
+            #expect(harness.node.dismissals.count == (position == 0 ? 1 : 0), "\(position)")
+        }
+    }
+
     @Test("refuses another protocol, version or purpose")
     func strangers() throws {
         let sound = Greeting(purpose: .control, hello: hello("node-2", node: 2)).encode().array

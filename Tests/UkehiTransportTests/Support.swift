@@ -73,6 +73,7 @@ final class TestNode: TransportEvents {
         var refusal: String?
         var isForGood = false
         var judged: [(remote: Hello, dialed: String?)] = []
+        var dismissals: [String] = []
     }
     private let state: Mutex<State>
     private let continuation: AsyncStream<Event>.Continuation
@@ -116,7 +117,9 @@ final class TestNode: TransportEvents {
     func refused(_ reason: String, dialed: String) {
         continuation.yield(.refused(reason, dialed: dialed))
     }
+    var dismissals: [String] { state.withLock { $0.dismissals } }
     func dismissed(_ reason: String, by address: String) {
+        state.withLock { $0.dismissals.append(reason) }
         continuation.yield(.dismissed(reason, by: address))
     }
     func unreachable(_ node: NodeID) { continuation.yield(.unreachable(node)) }
