@@ -167,7 +167,10 @@ struct SnapshotHostileTests {
             #expect(found?.code != .newerFormat)
         }
         let beyond = [48, 56, 64, 72, 80, 112, 112 + 8].map { ($0, UInt64(1) << 62) }
-        for (offset, value) in beyond + [(48, 0), (72, 0), (56, UInt64.max), (80, 0)] {
+        // And the second member on the first one's node.
+        for (offset, value) in beyond + [
+            (112 + 24 + 8, 1), (48, 0), (72, 0), (56, UInt64.max), (80, 0),
+        ] {
             #expect(
                 failure { RawSnapshot.put(value, in: &$0.header, at: offset) }?.code == .damaged)
         }
