@@ -168,7 +168,7 @@ let package = Package(
             name: "UkehiTransportTests",
             dependencies: [
                 "UkehiTransport", "UkehiNode", "UkehiRaft", "UkehiState", "UkehiBase",
-                "UkehiEnvironment", logging, nioCore, nioPosix, nioEmbedded,
+                "UkehiEnvironment", "_UkehiTestSupport", logging, nioCore, nioPosix, nioEmbedded,
             ],
             swiftSettings: strict),
         .testTarget(
@@ -176,12 +176,15 @@ let package = Package(
             // The executable, so that the process tests have it to start.
             dependencies: [
                 "Ukehi", "UkehiBase", "UkehiEnvironment", "UkehiNode", "UkehiPOSIX", "UkehiState",
-                "UkehiWAL", "UkehiCommand", logging,
+                "UkehiWAL", "UkehiCommand", "_UkehiTestSupport", logging,
             ],
             swiftSettings: strict),
         .testTarget(
             name: "UkehiBenchTests",
-            dependencies: ["Ukehi", "UkehiCommand", "UkehiBase", "UkehiNode", "UkehiState"],
+            dependencies: [
+                "Ukehi", "UkehiCommand", "UkehiBase", "UkehiNode", "UkehiState",
+                "_UkehiTestSupport",
+            ],
             swiftSettings: strict),
         .testTarget(name: "HouseRulesTests", swiftSettings: strict),
     ]

@@ -2,10 +2,11 @@ import Testing
 import Ukehi
 import UkehiBase
 import UkehiNode
+import _UkehiTestSupport
 
 @testable import UkehiCommand
 
-@Suite("bench: failover")
+@Suite("bench: failover", .prompt)
 struct FailoverBenchTests {
     @Test("percentiles are exact times, by nearest rank")
     func nearestRank() {
@@ -73,8 +74,10 @@ struct FailoverBenchTests {
         try await node.put(writer.key(99_999), writer.value(0))
         try await node.delete(writer.key(99_999))
         writers.watch(since: 0)
-        for _ in 0..<12 { _ = await writer.write(with: client) }
-        #expect(writers.counts.acknowledged == 12)
+        // What the machine was too busy for in time is no part of what is looked at.
+        while writers.counts.acknowledged < 12 { _ = await writer.write(with: client) }
+        let acknowledged = writer.outcomes.indices.filter { writer.outcomes[$0] == .acknowledged }
+        let (chosen, unwritten) = (acknowledged[7], writer.outcomes.count)
         #expect(writers.firstAcknowledged(in: writer.region.region) != nil)
 
         func report() async throws -> FailoverReport {
@@ -83,13 +86,13 @@ struct FailoverBenchTests {
             return report
         }
         #expect(try await report().difference == nil)
-        try await node.delete(writer.key(7))
+        try await node.delete(writer.key(chosen))
         #expect(try await report().lost == 1)
-        try await node.put(writer.key(7), writer.value(8))
+        try await node.put(writer.key(chosen), writer.value(chosen + 1))
         let changed = try await report()
         #expect(changed.lost == 1 && changed.different == 1)
-        try await node.put(writer.key(7), writer.value(7))
-        try await node.put(writer.key(12), writer.value(12))
+        try await node.put(writer.key(chosen), writer.value(chosen))
+        try await node.put(writer.key(unwritten), writer.value(unwritten))
         #expect(try await report().different == 1)
         #expect(try await report().difference?.contains("1 keys") == true)
         // A stopped node refuses.

@@ -1,10 +1,11 @@
 import Testing
 import UkehiBase
 import UkehiState
+import _UkehiTestSupport
 
 @testable import UkehiCommand
 
-@Suite("bench: snapshots", .serialized)
+@Suite("bench: snapshots", .prompt, .serialized)
 struct SnapshotBenchTests {
     @Test("records ascend, are of the asked size, and are as many as are said")
     func records() {

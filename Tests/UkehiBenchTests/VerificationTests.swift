@@ -2,11 +2,12 @@ import Testing
 import UkehiBase
 import UkehiNode
 import UkehiState
+import _UkehiTestSupport
 
 @testable import UkehiCommand
 
 /// What verification must find: each kind of lost, changed or invented data is planted once.
-@Suite("bench: verification finds what is wrong")
+@Suite("bench: verification finds what is wrong", .prompt)
 struct VerificationTests {
     private func record(
         _ fill: (AckTable, inout UnknownWrites) -> Void

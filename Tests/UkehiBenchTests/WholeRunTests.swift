@@ -1,9 +1,10 @@
 import Testing
+import _UkehiTestSupport
 
 @testable import UkehiCommand
 
 /// Short whole runs, on real nodes: they end verified, and leave nothing behind.
-@Suite("bench: whole runs", .serialized)
+@Suite("bench: whole runs", .prompt, .serialized)
 struct WholeRunTests {
     private func settings(_ mix: String, state: BenchState, nodes: Int) throws -> BenchSettings {
         var settings = BenchSettings(mix: try #require(OperationMix(parsing: mix)))

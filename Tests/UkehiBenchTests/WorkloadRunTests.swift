@@ -1,10 +1,11 @@
 import Testing
 import UkehiNode
+import _UkehiTestSupport
 
 @testable import UkehiCommand
 
 /// Short whole runs of named workloads, splits and many regions, on real nodes.
-@Suite("bench: whole runs of workloads", .serialized)
+@Suite("bench: whole runs of workloads", .prompt, .serialized)
 struct WorkloadRunTests {
     private func settings(
         _ workload: WorkloadKind, _ state: BenchState, nodes: Int

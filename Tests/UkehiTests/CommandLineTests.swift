@@ -1,8 +1,9 @@
 import Foundation
 import Testing
 import Ukehi
+import _UkehiTestSupport
 
-@Suite("Command line: processes", .timeLimit(.minutes(2)))
+@Suite("Command line: processes", .prompt, .timeLimit(.minutes(2)))
 struct CommandLineTests {
     @Test("each configuration key has its flag")
     func flags() throws {

@@ -1,7 +1,8 @@
 import Testing
 import Ukehi
+import _UkehiTestSupport
 
-@Suite("Documented examples run", .timeLimit(.minutes(2)))
+@Suite("Documented examples run", .prompt, .timeLimit(.minutes(2)))
 struct DocumentationTests {
     @Test("the program of the README")
     func readme() async throws {

@@ -1,7 +1,8 @@
 import Testing
 import Ukehi
+import _UkehiTestSupport
 
-@Suite("Node and client", .timeLimit(.minutes(3)))
+@Suite("Node and client", .prompt, .timeLimit(.minutes(3)))
 struct FacadeTests {
     /// A small, quick node in `directory`.
     private func configuration(
@@ -30,6 +31,15 @@ struct FacadeTests {
                 throw error
             }
         }
+    }
+
+    @Test("a test of nodes does not wait for those that compute, and its child tasks do not either")
+    func promptness() async {
+        #expect(PromptThreads.isCurrent)
+        async let child = PromptThreads.isCurrent
+        #expect(await child)
+        await Task.yield()
+        #expect(PromptThreads.isCurrent)
     }
 
     @Test("each operation does what it says", arguments: [Configuration.Storage.State.memory])

@@ -3,8 +3,9 @@
 import Foundation
 import Testing
 import Ukehi
+import _UkehiTestSupport
 
-@Suite("Fault tolerance", .serialized, .timeLimit(.minutes(5)))
+@Suite("Fault tolerance", .prompt, .serialized, .timeLimit(.minutes(5)))
 struct FaultToleranceTests {
     /// A key in each of the four regions.
     private static let keys: [Bytes] = [0x10, 0x50, 0x90, 0xd0].map { Bytes([$0]) }

@@ -1,9 +1,10 @@
 import Foundation
 import Testing
 import Ukehi
+import _UkehiTestSupport
 
 /// `ukehi wal` on directories that nodes made.
-@Suite("Command line: the log's tools", .timeLimit(.minutes(2)))
+@Suite("Command line: the log's tools", .prompt, .timeLimit(.minutes(2)))
 struct LogToolTests {
     private func withLog(_ body: (String) async throws -> Void) async throws {
         try await withTemporaryDirectory { directory async throws in

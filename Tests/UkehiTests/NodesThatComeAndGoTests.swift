@@ -4,8 +4,9 @@
 import Foundation
 import Testing
 import Ukehi
+import _UkehiTestSupport
 
-@Suite("Nodes that come and go", .serialized, .timeLimit(.minutes(5)))
+@Suite("Nodes that come and go", .prompt, .serialized, .timeLimit(.minutes(5)))
 struct NodesThatComeAndGoTests {
     private func start(
         _ position: Int, knowing addresses: [String], _ directory: String

@@ -4,6 +4,7 @@ import Foundation
 import Synchronization
 import Testing
 import Ukehi
+import _UkehiTestSupport
 
 /// Writes keys that are never written twice, and remembers which were acknowledged.
 private final class Writers: Sendable {
@@ -39,7 +40,7 @@ private final class Writers: Sendable {
     }
 }
 
-@Suite("Real processes", .serialized, .timeLimit(.minutes(5)))
+@Suite("Real processes", .prompt, .serialized, .timeLimit(.minutes(5)))
 struct ServerRunnerTests {
     private func start(
         _ position: Int, _ addresses: [String], _ directory: String, state: String

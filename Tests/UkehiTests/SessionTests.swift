@@ -2,8 +2,9 @@
 
 import Testing
 import Ukehi
+import _UkehiTestSupport
 
-@Suite("Sessions", .timeLimit(.minutes(10)))
+@Suite("Sessions", .prompt, .timeLimit(.minutes(10)))
 struct SessionTests {
     private func withNode(_ body: (Node) async throws -> Void) async throws {
         try await withTemporaryDirectory { directory async throws in

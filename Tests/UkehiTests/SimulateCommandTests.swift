@@ -2,8 +2,9 @@
 
 import Foundation
 import Testing
+import _UkehiTestSupport
 
-@Suite("Command line: simulate", .timeLimit(.minutes(5)))
+@Suite("Command line: simulate", .prompt, .timeLimit(.minutes(5)))
 struct SimulateCommandTests {
     /// The lines of a run, without what depends on the machine.
     private func simulate(_ arguments: [String], hashing: String) throws -> [String] {

@@ -6,9 +6,10 @@
     import UkehiBase
     import UkehiNode
     import UkehiState
+    import _UkehiTestSupport
 
     /// `ukehi snapshot export` and `import`: a node that comes back from its backup.
-    @Suite("Command line: backup and restore", .timeLimit(.minutes(2)))
+    @Suite("Command line: backup and restore", .prompt, .timeLimit(.minutes(2)))
     struct SnapshotImportTests {
         private static let count = 400
 

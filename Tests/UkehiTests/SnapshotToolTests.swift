@@ -7,9 +7,10 @@
     import UkehiEnvironment
     import UkehiPOSIX
     import UkehiState
+    import _UkehiTestSupport
 
     /// `ukehi snapshot` on directories that nodes made.
-    @Suite("Command line: snapshots", .timeLimit(.minutes(2)))
+    @Suite("Command line: snapshots", .prompt, .timeLimit(.minutes(2)))
     struct SnapshotToolTests {
         private static let count = 300
 

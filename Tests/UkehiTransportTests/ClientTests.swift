@@ -6,11 +6,12 @@ import UkehiBase
 import UkehiEnvironment
 import UkehiNode
 import UkehiState
+import _UkehiTestSupport
 
 @testable import UkehiTransport
 
 /// The native protocol from the client's call to its completion, over real sockets.
-@Suite("Native clients", .timeLimit(.minutes(1)))
+@Suite("Native clients", .prompt, .timeLimit(.minutes(1)))
 struct ClientTests {
     private let group = MultiThreadedEventLoopGroup.singleton
 

@@ -5,6 +5,7 @@ import Testing
 import UkehiBase
 import UkehiNode
 import UkehiRaft
+import _UkehiTestSupport
 
 @testable import UkehiTransport
 
@@ -12,7 +13,7 @@ import UkehiRaft
 ///
 /// Method: each waits for what the other is told; nothing sleeps. Back-off is shortened so that a
 /// refused or broken connection is tried again at once.
-@Suite("Transports over loopback", .timeLimit(.minutes(1)))
+@Suite("Transports over loopback", .prompt, .timeLimit(.minutes(1)))
 struct LoopbackTests {
     /// One node's transport with its recording node.
     final class Party: Sendable {
