@@ -73,10 +73,11 @@ public struct RaftConfiguration: Sendable {
     /// A restarted peer does not campaign until everything up to the commit index it restarted
     /// with is applied, whatever the entries are (RULES 9, 10).
     public var restartCampaignBarrier = false
-    /// With asynchronous storage writes, a candidate leads only once its own vote is durable, however
-    /// many others have voted for it. Without this a leader that loses its unsynced term in a power
-    /// cut can be elected again in the same term, by the same votes, and append other entries under
-    /// the same index and term (RULES 1). Set it wherever `asyncStorageWrites` is set.
+    /// With asynchronous storage writes, a candidate asks for votes, and leads, only once its own vote is
+    /// durable, and with it all of its log that it tells of. Without this a peer that loses its unsynced
+    /// term in a power cut can be elected again in the same term, by the same votes, with a log that lacks
+    /// what the others voted for, and append other entries under the same index and term (RULES 1). Set
+    /// it wherever `asyncStorageWrites` is set.
     public var leadOnlyWithDurableVote = false
 
     /// Where the group's log begins, if not with nothing: what came before is in no log. A peer whose log does

@@ -372,6 +372,47 @@ struct RestartTests {
         }
     }
 
+    /// The vote was given to a log that a power cut then took the end of, with the term in which it was
+    /// asked for. It arrives when the peer campaigns in that term once more, with what is left.
+    @Test("a vote for a log that a power cut took the end of does not elect what is left")
+    func votedForALostLog() throws {
+        for isOn in [false, true] {
+            let cluster = try RaftCluster(voters: [1, 2, 3]) { $0.leadOnlyWithDurableVote = isOn }
+            try cluster.elect(2)
+            try cluster.settle()
+            let index = try cluster.propose("x", at: 2)
+            cluster.collect(cluster[2])
+            for message in cluster.take({ $0.from == PeerID(2) }) { cluster.deliver(message) }
+            // The disk of 1 stands still.
+            try cluster.work(cluster[3])
+            for message in cluster.take({ $0.from == PeerID(3) }) { cluster.deliver(message) }
+            try cluster.work(cluster[2])
+            #expect(cluster[1].lastIndex == index && cluster[2].committed == index)
+
+            cluster.network = []
+            cluster[1].raft.campaign()
+            cluster.collect(cluster[1])
+            let term = cluster[1].term
+            for message in cluster.take({ $0.to == PeerID(3) }) { cluster.deliver(message) }
+            try cluster.work(cluster[3])
+            let votes = cluster.take { $0.from == PeerID(3) && $0.to == PeerID(1) }
+            #expect(votes.isEmpty == isOn)
+
+            try cluster.restart(1)
+            #expect(
+                cluster[1].lastIndex == index - 1 && cluster[1].term.rawValue + 1 == term.rawValue)
+            cluster[1].raft.campaign()
+            try cluster.work(cluster[1])
+            #expect(cluster[1].term == term)
+            cluster.network = []
+            for vote in votes { cluster.deliver(vote) }
+            // Without the option it leads, and lacks what is committed.
+            #expect(cluster[1].isLeader == !isOn)
+            #expect(cluster[1].lastIndex == (isOn ? index - 1 : index))
+            #expect(cluster[1].raft.term(at: index) == (isOn ? nil : term))
+        }
+    }
+
     /// Found by simulation: what a peer answers to an old leader, to pass on its term, has no index. It
     /// came late, when that peer led the new term, and moved a follower back to the first entry.
     @Test("a late answer to a message of an old term is no acknowledgement")

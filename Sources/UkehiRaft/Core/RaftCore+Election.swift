@@ -219,10 +219,23 @@ extension RaftCore {
                 messagesAfterAppend.append(
                     Message(kind: answer, to: id, from: id, term: voteTerm))
             } else {
-                messages.append(
-                    Message(
-                        kind: ask, to: voter, from: id, term: voteTerm, logTerm: log.lastTerm,
-                        index: log.lastIndex, context: context))
+                let request = Message(
+                    kind: ask, to: voter, from: id, term: voteTerm, logTerm: log.lastTerm,
+                    index: log.lastIndex, context: context)
+                // A vote is granted to the log that is told of. If the disk then loses its end, and the term
+                // with it, the vote must not come to a later campaign in the same term (RULES 1).
+                #if BugBank
+                    let isHasty = PlantedBug.leadsWithVolatileVote.isPlanted
+                #else
+                    let isHasty = false
+                #endif
+                if campaign != .preElection, !isHasty,
+                    settings.flags.contains(.leadOnlyWithDurableVote)
+                {
+                    messagesAfterAppend.append(request)
+                } else {
+                    messages.append(request)
+                }
             }
         }
     }
