@@ -13,9 +13,13 @@ extension Lane {
         guard !isStopped else { return }
         ticks += 1
         earlyAppends.forget(at: ticks)
+        watchLog()
         for region in orderedRegions {
-            for _ in 0..<ticksDue(region) { region.raft.tick() }
-            if region.firstCampaigns > 0 {
+            // Whoever campaigned would ask a log for more that gets nothing done.
+            if logStall == nil || region.isLeader {
+                for _ in 0..<ticksDue(region) { region.raft.tick() }
+            }
+            if region.firstCampaigns > 0, logStall == nil {
                 region.firstCampaigns -= 1
                 if region.leader != .none {
                     region.firstCampaigns = 0

@@ -33,6 +33,8 @@ extension Lane {
                     || admits(messages[position], region, slot)
             else { continue }
             let kind = messages[position].message.kind
+            // It could not lead before its vote for itself is durable.
+            if kind == .timeoutNow && logStall != nil { continue }
             if kind.isAboveCores {
                 receiveAboveCore(messages[position], region, slot)
                 continue
@@ -182,18 +184,21 @@ extension Lane {
             // Only responses, behind what is in flight already.
             invariant(!inFlight.isEmpty, "responses wait for a batch that does not exist")
             inFlight.append(
-                InFlightBatch(ticket: lastTicket, items: batchItems, turns: batchTurns))
+                InFlightBatch(
+                    ticket: lastTicket, since: ticks, items: batchItems, turns: batchTurns))
         } else {
             do throws(WALError) {
                 lastTicket = try log.submit(&batch, lane: index)
                 inFlight.append(
-                    InFlightBatch(ticket: lastTicket, items: batchItems, turns: batchTurns))
+                    InFlightBatch(
+                        ticket: lastTicket, since: ticks, items: batchItems, turns: batchTurns))
                 isDiskFull = false
+                refusedSince = nil
             } catch {
                 switch error.code {
-                case .overloaded: return
-                case .diskFull:
-                    isDiskFull = true
+                case .overloaded, .diskFull:
+                    if error.code == .diskFull { isDiskFull = true }
+                    if refusedSince == nil { refusedSince = ticks }
                     return
                 default: return fail(NodeError(error))
                 }

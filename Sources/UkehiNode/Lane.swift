@@ -127,6 +127,8 @@ struct InFlightBatch {
         case parted(Region)
     }
     var ticket: Ticket
+    /// The lane's tick at which it was handed to the log.
+    var since: UInt64
     var items: [Item]
     var turns: [Turn] = []
 }
@@ -190,6 +192,9 @@ package final class Lane: @unchecked Sendable {
     var lastTicket: Ticket = 0
     /// The log volume has no room: writes are refused until a batch is taken again.
     var isDiskFull = false
+    /// The tick since which the log takes no batch; nil: it took the last one.
+    var refusedSince: UInt64?
+    var logStall: LogStall?
     var applyBatch = ApplyBatch()
     var applyBytes = 0
     var isApplying = false
