@@ -413,6 +413,27 @@ struct RestartTests {
         }
     }
 
+    @Test("a candidate that has asked nobody yet does not begin again, and then has all its time")
+    func patientCandidate() throws {
+        for isOn in [false, true] {
+            let cluster = try RaftCluster(voters: [1, 2, 3]) { $0.leadOnlyWithDurableVote = isOn }
+            cluster[1].raft.campaign()
+            cluster.collect(cluster[1])
+            let term = cluster[1].term
+            cluster.tick(1, 200)
+            #expect((cluster[1].term == term) == isOn)
+            guard isOn else { continue }
+            #expect(cluster[1].role == .candidate && cluster.network.isEmpty)
+            // Its vote is durable just before it would have begun again.
+            try cluster.work(cluster[1])
+            #expect(cluster.take { $0.kind == .requestVote && $0.term == term }.count == 2)
+            cluster.tick(1, 9)
+            #expect(cluster[1].term == term)
+            cluster.tick(1, 11)
+            #expect(cluster[1].term > term)
+        }
+    }
+
     /// Found by simulation: what a peer answers to an old leader, to pass on its term, has no index. It
     /// came late, when that peer led the new term, and moved a follower back to the first entry.
     @Test("a late answer to a message of an old term is no acknowledgement")

@@ -100,6 +100,8 @@ extension RaftCore {
         electionElapsed += 1
         if electionElapsed >= randomizedElectionTimeout, isPromotable {
             electionElapsed = 0
+            // Nobody was asked yet. Another term would be one more thing to write, behind this one.
+            if awaitsOwnVote { return }
             campaign()
         } else if electionElapsed > 1 << 30 {
             electionElapsed = 1 << 30
@@ -240,8 +242,16 @@ extension RaftCore {
         }
     }
 
+    /// Whether this candidate's requests wait until its vote for itself is durable.
+    private var awaitsOwnVote: Bool {
+        role == .candidate && settings.flags.contains(.leadOnlyWithDurableVote)
+            && !(heldOffice?.votes.contains { $0.peer == id } ?? false)
+    }
+
     /// Counts an answer to this peer's campaign.
     mutating func count(vote granted: Bool, of peer: PeerID) {
+        // Others are asked from now on, and have the whole timeout to answer.
+        if peer == id, awaitsOwnVote { electionElapsed = 0 }
         if !office.votes.contains(where: { $0.peer == peer }) {
             office.votes.append((peer, granted))
         }

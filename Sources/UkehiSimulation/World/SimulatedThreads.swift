@@ -76,6 +76,8 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
     private let slowness: () -> UInt64
     /// When the work handed over so far is done.
     private var freeAt: UInt64 = 0
+    /// In nanoseconds.
+    private static let longestSlowed: UInt64 = 2_000_000_000
 
     init(
         world: World, process: Process, latency: ClosedRange<UInt64>,
@@ -89,7 +91,10 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
     }
 
     func run(_ work: @escaping @Sendable () -> Void) {
-        freeAt = max(freeAt, world.now) + UInt64.random(in: latency, using: &random) * slowness()
+        let ordinary = UInt64.random(in: latency, using: &random)
+        // Work that is begun in a slow moment does not stay slow for long after it.
+        let slowed = min(ordinary * slowness(), Self.longestSlowed)
+        freeAt = max(freeAt, world.now) + max(ordinary, slowed)
         world.schedule(after: freeAt - world.now, of: process, work)
     }
 
