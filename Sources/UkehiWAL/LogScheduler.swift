@@ -105,7 +105,8 @@ struct LogScheduler {
         var group = queued.last
         if let open = group,
             open.itemCount * FrameFormat.itemBytes + open.bodyBytes + bytes > groupLimit
-                || rare.takes(.groupPerBatch)
+                // A disk that is behind is behind with large groups.
+                || queued.count < 8 && rare.takes(.groupPerBatch)
         {
             group = nil
         }
