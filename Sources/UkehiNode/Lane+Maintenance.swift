@@ -13,6 +13,7 @@ extension Lane {
         guard !isStopped else { return }
         ticks += 1
         earlyAppends.forget(at: ticks)
+        watchRoom()
         watchLog()
         for region in orderedRegions {
             // Whoever campaigned would ask a log for more that gets nothing done.

@@ -33,8 +33,8 @@ extension Lane {
                     || admits(messages[position], region, slot)
             else { continue }
             let kind = messages[position].message.kind
-            // It could not lead before its vote for itself is durable.
-            if kind == .timeoutNow && logStall != nil { continue }
+            // Where it could not lead well its leader goes on.
+            if kind == .timeoutNow && isUnfit { continue }
             if kind.isAboveCores {
                 receiveAboveCore(messages[position], region, slot)
                 continue
@@ -46,7 +46,9 @@ extension Lane {
             }
             if kind == .appendEntries || kind == .heartbeat { region.heardTick = ticks }
             if kind == .appendEntries, !region.holes.isEmpty, takesNoEntries(region) { continue }
-            if isFull && kind == .appendEntries && !messages[position].message.entries.isEmpty {
+            if kind == .appendEntries, !messages[position].message.entries.isEmpty,
+                isFull || isDiskFull && !isFrugal(messages[position].message.entries)
+            {
                 continue
             }
             step(messages[position].message, region)
@@ -192,12 +194,10 @@ extension Lane {
                 inFlight.append(
                     InFlightBatch(
                         ticket: lastTicket, since: ticks, items: batchItems, turns: batchTurns))
-                isDiskFull = false
                 refusedSince = nil
             } catch {
                 switch error.code {
                 case .overloaded, .diskFull:
-                    if error.code == .diskFull { isDiskFull = true }
                     if refusedSince == nil { refusedSince = ticks }
                     return
                 default: return fail(NodeError(error))

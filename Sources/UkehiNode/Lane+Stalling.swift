@@ -54,6 +54,11 @@ extension Lane {
         }
         guard let stall = logStall, ticks >= stall.handsOverAt else { return }
         logStall?.handsOverAt = ticks + patience
+        handOverLeaderships()
+    }
+
+    /// Offers each leadership of this lane to the peer that lacks least.
+    func handOverLeaderships() {
         for region in orderedRegions where region.isLeader {
             guard region.raft.leadTransferee == .none,
                 let heir = MemberEngine.heir(memberView(of: region))
@@ -61,6 +66,9 @@ extension Lane {
             transferLeadership(of: region.id, to: heir)
         }
     }
+
+    /// Whether no peer of this lane should lead.
+    var isUnfit: Bool { logStall != nil || isDiskFull }
 
     private func milliseconds(since tick: UInt64) -> UInt64 {
         (ticks - tick) * UInt64(options.tickMilliseconds)

@@ -190,7 +190,7 @@ package final class Lane: @unchecked Sendable {
     var remains: [RegionID: Remains] = [:]
     var inFlight = Deque<InFlightBatch>()
     var lastTicket: Ticket = 0
-    /// The log volume has no room: writes are refused until a batch is taken again.
+    /// The log volume has no room for another segment: see Lane+FullVolume.swift.
     var isDiskFull = false
     /// The tick since which the log takes no batch; nil: it took the last one.
     var refusedSince: UInt64?

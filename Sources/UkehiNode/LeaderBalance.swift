@@ -72,8 +72,11 @@ extension Lane {
         guard leaderBalance.threshold > 0, let own = node, let host else { return }
         let led = orderedRegions.filter { $0.isLeader && !$0.descriptor.isSystem }
         host.leads(
-            NodeLoads.Load(
-                operations: led.reduce(0) { $0 + Self.load($1) }, seats: led.count), lane: index)
+            isUnfit
+                ? .unfit
+                : NodeLoads.Load(
+                    operations: led.reduce(0) { $0 + Self.load($1) }, seats: led.count),
+            lane: index)
         guard draining == nil, Int(ticks / ticksPerSecond) % options.laneCount == index else {
             return
         }
@@ -171,6 +174,8 @@ package struct NodeLoads {
         package var operations: Double
         /// Regions that it leads, the system region not counted.
         package var seats: Int
+        /// Of a node that should lead nothing: more than anybody has to do.
+        static let unfit = Load(operations: 1e12, seats: 1 << 20)
     }
     /// Of this node, a lane each.
     var own: [Load]

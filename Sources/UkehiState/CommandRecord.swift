@@ -131,6 +131,13 @@ package enum CommandRecord {
         }
     }
 
+    /// Whether a valid record's command writes no value.
+    package static func onlyDeletes(_ record: UnsafeRawBufferPointer) -> Bool {
+        guard record.count > kindOffset else { return false }
+        return [CommandKind.delete.rawValue, CommandKind.deleteRange.rawValue]
+            .contains(record[kindOffset])
+    }
+
     /// Decodes a record into a value: for tools and tests.
     package static func decode(_ record: Bytes) throws(CommandError) -> Command {
         try record.withUnsafeBytes { bytes throws(CommandError) in

@@ -152,6 +152,23 @@ package struct EntryPayload: Sendable {
         return writer.take()
     }
 
+    /// Whether an entry with this payload asks for no more room than its own: a leader's first one, time,
+    /// what administers the region, and commands that only delete.
+    package static func isFrugal(_ payload: Bytes) -> Bool {
+        guard !payload.isEmpty else { return true }
+        return payload.withUnsafeBytes { bytes in
+            guard let header = try? EntryPayload(bytes) else { return false }
+            guard header.kind == .commands else { return true }
+            var records = EntryRecords(header, in: bytes)
+            for _ in 0..<header.count {
+                guard let record = records.next(), CommandRecord.onlyDeletes(record) else {
+                    return false
+                }
+            }
+            return true
+        }
+    }
+
     @inlinable
     static func appendHeader(
         kind: Kind, count: Int, epoch: RegionEpoch, time: UInt64, to writer: inout ByteWriter

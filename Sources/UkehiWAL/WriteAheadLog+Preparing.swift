@@ -184,6 +184,10 @@ extension WriteAheadLog {
         framesAtLastLook = scheduler.framesWritten
     }
 
+    /// Whether the volume had no room for the next segment when that was last tried. What is left of the
+    /// one in use, most of it when this begins, can be written still.
+    package var lacksRoom: Bool { monitor.withLock { isFull } }
+
     /// Whether nothing can be written for want of space. Called with the lock held.
     var isStarved: Bool { isFull && scheduler.missingRoom > 0 }
 }

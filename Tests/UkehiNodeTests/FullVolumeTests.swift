@@ -1,0 +1,186 @@
+// A volume that has no room for the log's next segment.
+
+import Testing
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiSimulation
+import UkehiState
+
+@testable import UkehiNode
+@testable import UkehiWAL
+
+@Suite("Full volumes")
+struct FullVolumeTests {
+    private static let key: Bytes = "k"
+
+    private func started(_ nodes: Int) throws -> TestCluster {
+        let cluster = TestCluster(nodes: nodes, regions: 1)
+        cluster.logOptions = { $0.segmentBytes = 1 << 20 }
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        return cluster
+    }
+
+    private func command(_ command: Command, _ cluster: TestCluster, at number: Int) throws
+        -> Reply?
+    {
+        let tag = cluster.submit(number, .write(record: try command.encoded()), key: Self.key)
+        cluster.settle()
+        return cluster.sink.replies[tag]
+    }
+    private func put(_ cluster: TestCluster, at number: Int, bytes: Int = 4) throws -> Reply? {
+        // Such as does not shrink.
+        let random = NodeRandom(seed: UInt64(bytes))
+        let value = Bytes((0..<bytes).map { _ in UInt8(truncatingIfNeeded: random.next()) })
+        return try command(.put(key: Self.key, value: value), cluster, at: number)
+    }
+    private func isApplied(_ reply: Reply?) -> Bool {
+        if case .command(.applied)? = reply { true } else { false }
+    }
+
+    /// From now on there is no room for another file on these members' volumes.
+    private func fill(_ cluster: TestCluster, _ full: [Int]) {
+        for number in full {
+            cluster.members[number].fileSystem.setHook { operation throws(FileError) in
+                guard operation.kind == .allocate else { return }
+                throw FileError(kind: .noSpace, operation: "fallocate", path: operation.path)
+            }
+        }
+    }
+    private func empty(_ cluster: TestCluster) {
+        for member in cluster.members { member.fileSystem.setHook(nil) }
+        cluster.pass(milliseconds: 1000)
+    }
+    private func lacksRoom(_ cluster: TestCluster, _ number: Int) -> Bool {
+        cluster.members[number].core?.log.lacksRoom ?? false
+    }
+    /// Writes until these members' logs have used what they had prepared.
+    private func write(_ cluster: TestCluster, at leader: Int, until full: [Int]) throws {
+        var writes = 0
+        while !full.allSatisfy({ lacksRoom(cluster, $0) }) {
+            #expect(isApplied(try put(cluster, at: leader, bytes: 30_000)))
+            writes += 1
+            guard writes < 200 else { throw NotFilled() }
+        }
+    }
+    private struct NotFilled: Error {}
+
+    @Test("a leader on it hands over, others write on, and it catches up when there is room")
+    func oneNode() throws {
+        let cluster = try started(3)
+        let full = try #require(cluster.leader(of: Self.key))
+        fill(cluster, [full])
+        try write(cluster, at: full, until: [full])
+        cluster.pass(milliseconds: 200)
+        let leader = try #require(cluster.leader(of: Self.key))
+        #expect(leader != full)
+        let lane = try #require(cluster.members[full].core?.lanes[0])
+        #expect(!lane.orderedRegions.contains { $0.isLeader })
+        // More than its segment holds.
+        for _ in 0..<60 { #expect(isApplied(try put(cluster, at: leader, bytes: 30_000))) }
+        cluster.pass(milliseconds: 5000)
+        #expect(cluster.leader(of: Self.key) == leader)
+        // What it has left is there for its vote, and for what makes room.
+        let end = try #require(lane.orderedRegions.last).raft.lastIndex
+        #expect(
+            try #require(cluster.members[leader].core?.lanes[0].orderedRegions.last).raft.lastIndex
+                > end)
+        let node = try #require(cluster.members[leader].core?.nodeID)
+        cluster.network.drops = { $0.from == node || $0.to == node }
+        cluster.pass(milliseconds: 5000)
+        let third = try #require((0..<3).first { $0 != leader && $0 != full })
+        let region = try #require(cluster.members[third].core?.lanes[0].orderedRegions.last)
+        #expect(region.isLeader)
+        #expect(lane.orderedRegions.last?.leader == region.peer)
+        cluster.network.drops = { _ in false }
+        empty(cluster)
+        cluster.pass(milliseconds: 20_000)
+        #expect(isApplied(try put(cluster, at: try #require(cluster.leader(of: Self.key)))))
+        cluster.pass(milliseconds: 1000)
+        #expect(lane.orderedRegions.last?.applied == region.applied)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("where all are full writes are refused, deletes are not, and an election goes on")
+    func allNodes() throws {
+        let cluster = try started(3)
+        let all = [0, 1, 2]
+        let first = try #require(cluster.leader(of: Self.key))
+        fill(cluster, all)
+        try write(cluster, at: first, until: all)
+        cluster.pass(milliseconds: 5000)
+        let leader = try #require(cluster.leader(of: Self.key))
+        for _ in 0..<3 {
+            guard case .failed(.rejected(.diskFull))? = try put(cluster, at: leader) else {
+                Issue.record("a write was taken")
+                continue
+            }
+        }
+        #expect(isApplied(try command(.delete(key: Self.key), cluster, at: leader)))
+        let node = try #require(cluster.members[leader].core?.nodeID)
+        cluster.network.drops = { $0.from == node || $0.to == node }
+        cluster.pass(milliseconds: 5000)
+        let second = try #require(
+            all.first {
+                $0 != leader
+                    && cluster.members[$0].core?.lanes[0].orderedRegions.last?.isLeader == true
+            })
+        #expect(isApplied(try command(.delete(key: Self.key), cluster, at: second)))
+        cluster.network.drops = { _ in false }
+        empty(cluster)
+        cluster.pass(milliseconds: 5000)
+        #expect(isApplied(try put(cluster, at: try #require(cluster.leader(of: Self.key)))))
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test(
+        "a node alone refuses writes while its log has no room for a segment, and reads and deletes"
+    )
+    func alone() throws {
+        let cluster = try started(1)
+        fill(cluster, [0])
+        try write(cluster, at: 0, until: [0])
+        cluster.pass(milliseconds: 100)
+        guard case .failed(.rejected(.diskFull))? = try put(cluster, at: 0) else {
+            Issue.record("a write was taken")
+            return
+        }
+        let read = cluster.submit(0, .get(.linearizable), key: Self.key)
+        cluster.settle()
+        if case .value(.some)? = cluster.sink.replies[read] {
+        } else {
+            Issue.record("\(String(describing: cluster.sink.replies[read]))")
+        }
+        #expect(isApplied(try command(.delete(key: Self.key), cluster, at: 0)))
+        empty(cluster)
+        #expect(isApplied(try put(cluster, at: 0)))
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("what asks for no room of its own is told by its bytes, also where they lie")
+    func frugality() throws {
+        func payload(_ commands: [Command]) throws -> Bytes {
+            var packer = EntryPacker()
+            packer.begin(epoch: RegionEpoch(confVersion: 1, version: 1), time: 1)
+            for command in commands { #expect(packer.append(try command.encoded())) }
+            return packer.finish()
+        }
+        let put = Command.put(key: "a", value: "b")
+        let delete = Command.delete(key: "a")
+        #expect(EntryPayload.isFrugal(Bytes()))
+        #expect(EntryPayload.isFrugal(try payload([delete, delete])))
+        #expect(!EntryPayload.isFrugal(try payload([delete, put])))
+        #expect(!EntryPayload.isFrugal(try payload([put, delete])))
+        #expect(!EntryPayload.isFrugal(try payload([.increment(key: "a", by: 1)])))
+        let whole = try payload([delete, put]).array
+        for count in 1..<whole.count {
+            #expect(!EntryPayload.isFrugal(Bytes(Array(whole[..<count]))))
+        }
+        for position in whole.indices {
+            var bytes = whole
+            bytes[position] ^= 0xff
+            _ = EntryPayload.isFrugal(Bytes(bytes))
+        }
+    }
+}
