@@ -196,7 +196,17 @@ final class ModelPeer {
             write.describe(naming, to: &printer)
             printer.add(naming.name(write.vote))
             printer.add(UInt64(write.responses.count))
-            for answer in write.responses { answer.describe(naming, to: &printer) }
+            // What goes to others goes in any order: they are asked for votes by their names'.
+            var others = Fingerprint.zero
+            for answer in write.responses {
+                if answer.to == id {
+                    answer.describe(naming, to: &printer)
+                } else {
+                    others = others &+ answer.fingerprint(naming)
+                }
+            }
+            printer.add(others.low)
+            printer.add(others.high)
         }
         return printer.value
     }
