@@ -33,8 +33,12 @@ package struct NodeExport {
 
     /// A region as the log tells it.
     private struct Source {
-        var descriptor: RegionDescriptor
+        var birth: RegionBirth
         var lastIndex: LogIndex
+
+        var descriptor: RegionDescriptor { birth.origin }
+        /// Without a state it is an empty region only if it began so here.
+        var beginsWithState: Bool { birth.parting != nil || birth.introduction != nil }
     }
 
     private let directory: String
@@ -125,14 +129,14 @@ package struct NodeExport {
         log.stop()
         var sources: [Source] = []
         for found in regions {
-            guard let birth = found.birth else { continue }
-            guard let descriptor = try? RegionBirth.decode(birth).origin else {
+            guard let bytes = found.birth else { continue }
+            guard let birth = try? RegionBirth.decode(bytes) else {
                 throw NodeError(
                     code: .corrupted,
                     message: "The birth record of region \(found.region) cannot be read.")
             }
-            guard !descriptor.isSystem else { continue }
-            sources.append(Source(descriptor: descriptor, lastIndex: found.lastIndex))
+            guard !birth.origin.isSystem else { continue }
+            sources.append(Source(birth: birth, lastIndex: found.lastIndex))
         }
         return sources.sorted { $0.descriptor.region < $1.descriptor.region }
     }
@@ -195,9 +199,16 @@ package struct NodeExport {
         var header: SnapshotHeader?
         var state: RegionState?
         do {
-            _ = try store.open(
-                region: descriptor.region, system: false, range: descriptor.range,
+            let applied = try store.open(
+                region: descriptor.region, system: false, range: source.birth.firstRange,
                 epoch: descriptor.epoch)
+            guard applied > .zero || !source.beginsWithState else {
+                throw SnapshotError(
+                    .notFound,
+                    "Region \(descriptor.region) was not exported: what it holds is not here yet. Start "
+                        + "the node, let it catch up, and stop it cleanly; or export from another one."
+                )
+            }
             try store.writeSnapshot(of: descriptor.region) { found, stored in
                 // The log knows the region as it was born, the store as it has become.
                 if let stored { descriptor = try RegionDescriptor.decode(stored) }

@@ -1,12 +1,15 @@
 // A log volume without room for another segment.
 //
-//   as usual ── the preparer finds no room ──→ full ── it finds some ──→ as usual
+//   ample ── the preparer finds no room ──→ last segment ── half of it is used ──→ scarce
+//     ▲                                          └──────── it finds some ────────────┘
+//     └──────────────────────────────────────────────────────────┘
 //
 // What is left of the segment in use then, nearly all of it, is kept for what a cluster needs to stay one
-// and to get well: votes, a new leader's first entry, changes of members and of regions, compaction,
-// deletes. Other writes are refused (`diskFull`), and other entries are not taken from a leader, which
-// sends them again. This node's leaders are offered to others once, it takes no leadership that
-// is offered, and the balancer sees it as the busiest. Where all nodes are full one of them leads still.
+// and to get well: votes, a new leader's first entry, changes of members and of regions, the system region,
+// compaction, deletes. A leader refuses other writes (`diskFull`), also where too few of its voters'
+// nodes have room to commit them. A follower takes what was under way from the first half of what is left;
+// then it takes no other entries, which its leader sends again. This node's leaders are offered to nodes
+// that have room; where none has, one of them leads still.
 
 import Logging
 import UkehiBase
@@ -15,22 +18,60 @@ import UkehiState
 import UkehiWAL
 
 extension Lane {
+    var isDiskFull: Bool { room != .ample }
+
     /// At each tick.
     func watchRoom() {
-        let isFull = log.lacksRoom
-        guard isFull != isDiskFull else { return }
-        isDiskFull = isFull
-        guard isFull else {
-            return logger.info("the log's volume has room again", metadata: ["lane": "\(index)"])
+        let now = log.room
+        guard now != room else { return }
+        switch now {
+        case .ample: logger.info("the log's volume has room again", metadata: ["lane": "\(index)"])
+        case .lastSegment, .scarce:
+            logger.error(
+                "the log's volume is full: deletes are taken, other writes are not",
+                metadata: ["lane": "\(index)", "left": "\(now)"])
         }
-        logger.error(
-            "the log's volume is full: only deletes are taken, and leaderships go to other nodes",
-            metadata: ["lane": "\(index)"])
-        handOverLeaderships()
+        room = now
     }
 
-    /// Whether entries of a leader are those that room is kept for.
-    func isFrugal(_ entries: [Entry]) -> Bool {
-        entries.allSatisfy { $0.kind != .normal || EntryPayload.isFrugal($0.data) }
+    /// Once a second: which nodes should lead nothing, and which regions have too few others.
+    func learnWhoIsUnfit() {
+        let loads = (host?.loads() ?? [:]).filter { $0.value.isUnfit && $0.key != node }
+        if loads.isEmpty && unfitNodes.isEmpty { return }
+        unfitNodes = Set(loads.keys)
+        fullNodes = Set(loads.filter { $0.value.isFull }.keys)
+        for region in orderedRegions {
+            region.lacksRoom = region.isLeader && !hasRoomyQuorum(region.descriptor)
+        }
+    }
+
+    /// Whether the voters whose nodes are not known to be full can commit something.
+    private func hasRoomyQuorum(_ descriptor: RegionDescriptor) -> Bool {
+        let members = descriptor.configuration
+        let roomy = Set(descriptor.peers.filter { !fullNodes.contains($0.node) }.map(\.peer))
+        return [members.voters, members.votersOutgoing].allSatisfy { voters in
+            voters.isEmpty || 2 * voters.count(where: roomy.contains) > voters.count
+        }
+    }
+
+    /// Whether a client's command is one to propose now.
+    func hasRoom(for record: Bytes, _ region: Region) -> Bool {
+        if !isDiskFull && !region.lacksRoom || region.descriptor.isSystem { return true }
+        return record.withUnsafeBytes(CommandRecord.onlyDeletes)
+    }
+
+    /// Whether a leader's entries are to be taken now.
+    func hasRoom(for entries: [Entry], _ region: Region) -> Bool {
+        if room != .scarce || region.descriptor.isSystem { return true }
+        return entries.allSatisfy { $0.kind != .normal || EntryPayload.isFrugal($0.data) }
+    }
+
+    /// Whether entries go to a node that takes them only if it has room by now: they are sent again with each
+    /// heartbeat, and need not go in more than a part of each second.
+    func isVain(_ append: Message, _ region: Region, _ slot: Int) -> Bool {
+        !append.entries.isEmpty && fullNodes.contains(outboxes[slot].node)
+            && Int(ticks % ticksPerSecond) * options.tickMilliseconds
+                > 2 * options.heartbeatIntervalMilliseconds
+            && region.raft.progress(of: append.to)?.state == .probe
     }
 }

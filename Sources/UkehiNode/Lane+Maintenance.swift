@@ -16,11 +16,8 @@ extension Lane {
         watchRoom()
         watchLog()
         for region in orderedRegions {
-            // Whoever campaigned would ask a log for more that gets nothing done.
-            if logStall == nil || region.isLeader {
-                for _ in 0..<ticksDue(region) { region.raft.tick() }
-            }
-            if region.firstCampaigns > 0, logStall == nil {
+            for _ in 0..<ticksDue(region) { region.raft.tick() }
+            if region.firstCampaigns > 0, logStall == nil, !region.raft.awaitsOwnVote {
                 region.firstCampaigns -= 1
                 if region.leader != .none {
                     region.firstCampaigns = 0
@@ -46,6 +43,7 @@ extension Lane {
     /// Once a second.
     private func maintain() {
         let now = clock.now()
+        learnWhoIsUnfit()
         for region in orderedRegions {
             expire(region, now)
             weighSnapshot(region)

@@ -340,7 +340,8 @@ extension Lane {
                 let isOwn = member.peer == region.peer
                 return MemberView.Peer(
                     peer: member.peer, match: isOwn ? last : progress?.match ?? .zero,
-                    isActive: isOwn || progress?.isHeard ?? false)
+                    isActive: isOwn || progress?.isHeard ?? false,
+                    isUnfit: unfitNodes.contains(member.node))
             })
     }
 

@@ -47,7 +47,7 @@ extension Lane {
             if kind == .appendEntries || kind == .heartbeat { region.heardTick = ticks }
             if kind == .appendEntries, !region.holes.isEmpty, takesNoEntries(region) { continue }
             if kind == .appendEntries, !messages[position].message.entries.isEmpty,
-                isFull || isDiskFull && !isFrugal(messages[position].message.entries)
+                isFull || !hasRoom(for: messages[position].message.entries, region)
             {
                 continue
             }
@@ -101,6 +101,9 @@ extension Lane {
             return
         }
         guard let slot = region.slot(of: message.to) else { return }
+        if !fullNodes.isEmpty, message.kind == .appendEntries, isVain(message, region, slot) {
+            return
+        }
         outboxes[slot].messages.append(
             RegionMessage(region: region.id, epoch: region.statedEpoch, message: message))
     }

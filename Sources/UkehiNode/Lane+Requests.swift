@@ -32,7 +32,7 @@ extension Lane {
                 return reply(
                     .failed(.rejected(.invalid("\(error)"))), request.sink, request.tag)
             }
-            guard !isDiskFull || record.withUnsafeBytes(CommandRecord.onlyDeletes) else {
+            guard hasRoom(for: record, region) else {
                 return reply(.failed(.rejected(.diskFull)), request.sink, request.tag)
             }
             guard !isOverloaded, !rare.takes(.writeRefused),

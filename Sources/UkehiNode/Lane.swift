@@ -190,11 +190,18 @@ package final class Lane: @unchecked Sendable {
     var remains: [RegionID: Remains] = [:]
     var inFlight = Deque<InFlightBatch>()
     var lastTicket: Ticket = 0
-    /// The log volume has no room for another segment: see Lane+FullVolume.swift.
-    var isDiskFull = false
+    /// See Lane+FullVolume.swift.
+    var room = LogRoom.ample
+    /// Other nodes that say that they should lead nothing now, and those of them whose volumes are full.
+    var unfitNodes: Set<NodeID> = []
+    var fullNodes: Set<NodeID> = []
     /// The tick since which the log takes no batch; nil: it took the last one.
     var refusedSince: UInt64?
     var logStall: LogStall?
+    /// The tick at which this node's leaderships are offered next, while it should have none.
+    var handsOverAt: UInt64 = 0
+    /// After a stall the balancer waits for this tick before it lets the node lead again.
+    var calmAt: UInt64 = 0
     var applyBatch = ApplyBatch()
     var applyBytes = 0
     var isApplying = false

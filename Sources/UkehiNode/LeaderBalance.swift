@@ -69,15 +69,21 @@ package struct LeaderBalance: Sendable {
 extension Lane {
     /// Once a second, each lane in its turn: what others have handed over meanwhile is seen by then.
     func balanceLeaders() {
-        guard leaderBalance.threshold > 0, let own = node, let host else { return }
+        guard let own = node, let host else { return }
         let led = orderedRegions.filter { $0.isLeader && !$0.descriptor.isSystem }
-        host.leads(
-            isUnfit
-                ? .unfit
-                : NodeLoads.Load(
-                    operations: led.reduce(0) { $0 + Self.load($1) }, seats: led.count),
-            lane: index)
-        guard draining == nil, Int(ticks / ticksPerSecond) % options.laneCount == index else {
+        var load = NodeLoads.Load(
+            operations: led.reduce(0) { $0 + Self.load($1) }, seats: led.count)
+        if isDiskFull {
+            load = .full
+        } else if logStall != nil {
+            load = .stalled
+        } else if ticks < calmAt {
+            load = .calming
+        }
+        host.leads(load, lane: index)
+        guard leaderBalance.threshold > 0, draining == nil,
+            Int(ticks / ticksPerSecond) % options.laneCount == index
+        else {
             return
         }
         // Nodes that nobody here has heard of cannot take anything.
@@ -89,7 +95,11 @@ extension Lane {
             }
         }
         guard heard.count > 1 else { return }
-        let loads = host.loads().filter { heard.contains($0.key) }
+        // Those that should lead nothing take none, and are no measure for the others.
+        let loads = host.loads().filter {
+            heard.contains($0.key) && ($0.key == own || !$0.value.isSpared)
+        }
+        guard loads.count > 1 else { return }
         if ticks >= sharedLoadAt + 3 * ticksPerSecond,
             shareLoad(led, own, loads.mapValues(\.operations))
         {
@@ -174,8 +184,19 @@ package struct NodeLoads {
         package var operations: Double
         /// Regions that it leads, the system region not counted.
         package var seats: Int
-        /// Of a node that should lead nothing: more than anybody has to do.
-        static let unfit = Load(operations: 1e12, seats: 1 << 20)
+        // Of a node that should lead nothing: more than anybody has to do.
+
+        /// Its log did not answer a while ago.
+        static let calming = Load(operations: 1e12, seats: 1 << 20)
+        /// It does not answer.
+        static let stalled = Load(operations: 1e12, seats: 1 << 21)
+        /// Its volume has no room.
+        static let full = Load(operations: 1e12, seats: 1 << 22)
+        /// The balancer gives it nothing to lead.
+        var isSpared: Bool { seats >= Self.calming.seats }
+        /// It takes no leadership that is offered.
+        var isUnfit: Bool { seats >= Self.stalled.seats }
+        var isFull: Bool { seats >= Self.full.seats }
     }
     /// Of this node, a lane each.
     var own: [Load]
@@ -189,7 +210,8 @@ package struct NodeLoads {
     init(lanes: Int) { own = Array(repeating: Load(operations: 0, seats: 0), count: lanes) }
 
     var sum: Load {
-        own.reduce(into: Load(operations: 0, seats: 0)) { sum, lane in
+        if let spared = own.filter(\.isSpared).max(by: { $0.seats < $1.seats }) { return spared }
+        return own.reduce(into: Load(operations: 0, seats: 0)) { sum, lane in
             sum.operations += lane.operations
             sum.seats += lane.seats
         }
@@ -214,7 +236,6 @@ extension NodeCore {
 
     /// Once a second: tells the others what this node has to do.
     func tellLoad() {
-        guard options.rebalanceThreshold > 0 else { return }
         let (load, others) = state.withLock { state in
             (
                 state.loads.sum,

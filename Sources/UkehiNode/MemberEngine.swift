@@ -76,11 +76,14 @@ package enum MemberEngine {
         return .transfer(to: heir.peer)
     }
 
-    /// Whoever lacks least first.
+    /// Whoever lacks least first, and those last whose nodes should lead nothing.
     private static func before(
         _ view: MemberView
     ) -> (PeerDescriptor, PeerDescriptor) -> Bool {
-        { (view.lag(of: $0.peer), $0.peer) < (view.lag(of: $1.peer), $1.peer) }
+        func rank(_ peer: PeerID) -> (Int, UInt64, PeerID) {
+            (view.isUnfit(peer) ? 1 : 0, view.lag(of: peer), peer)
+        }
+        return { rank($0.peer) < rank($1.peer) }
     }
 
     /// The voter that leadership should go to when its holder's node stops; nil: there is none that could
@@ -88,6 +91,7 @@ package enum MemberEngine {
     package static func heir(_ view: MemberView) -> PeerID? {
         view.descriptor.peers.filter {
             $0.roles.contains(.voter) && $0.peer != view.leader && view.isReady($0.peer)
+                && !view.isUnfit($0.peer)
         }.min(by: before(view))?.peer
     }
 

@@ -67,6 +67,8 @@ package struct MemberView: Sendable {
         package var match: LogIndex
         /// It has answered lately.
         package var isActive: Bool
+        /// Its node says that it should lead nothing.
+        package var isUnfit: Bool
 
         /// A core takes a new peer to be active until it is found silent: one that holds nothing was
         /// never heard, and there may be nobody (RULES 13).
@@ -77,7 +79,8 @@ package struct MemberView: Sendable {
             return isActive && match > .zero
         }
 
-        package init(peer: PeerID, match: LogIndex, isActive: Bool) {
+        package init(peer: PeerID, match: LogIndex, isActive: Bool, isUnfit: Bool = false) {
+            self.isUnfit = isUnfit
             self.peer = peer
             self.match = match
             self.isActive = isActive
@@ -109,6 +112,9 @@ package struct MemberView: Sendable {
         guard let peer = peer(id), peer.hasAnswered else { return false }
         return peer.match.rawValue + Limits.maxPromotionLag >= lastIndex.rawValue
     }
+
+    /// Whether a peer's node should lead nothing.
+    func isUnfit(_ id: PeerID) -> Bool { peer(id)?.isUnfit ?? false }
 
     /// Entries that a peer lacks.
     package func lag(of id: PeerID) -> UInt64 {

@@ -59,6 +59,11 @@ extension NodeCore {
             return true
         } catch let error as StateError {
             throw NodeError(error)
+        } catch let error as FileError {
+            // Not as good as damage: it may be the only copy, and readable the next time.
+            throw NodeError(error, directory: directory)
+        } catch let error as SnapshotError where error.code == .ioFailed {
+            throw NodeError(code: .ioFailed, message: "\(error)")
         } catch {
             logger.error(
                 "a snapshot cannot be installed",

@@ -117,7 +117,7 @@ extension RegionBirth {
     }
 
     /// What the peer holds before anything is applied.
-    var firstRange: KeyRange {
+    package var firstRange: KeyRange {
         naming.epoch.version > origin.epoch.version ? naming.range : origin.range
     }
 }

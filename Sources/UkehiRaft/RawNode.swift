@@ -50,6 +50,13 @@ public struct RawNode: ~Copyable {
     /// One tick of the clock that the settings count in.
     public mutating func tick() { core.tick() }
 
+    /// While true this peer's patience with its leader ends without a campaign of its own: its storage does
+    /// not get done what it was asked for. It votes, and can be asked to campaign.
+    public var holdsCampaigns: Bool {
+        get { core.holdsCampaigns }
+        set { core.holdsCampaigns = newValue }
+    }
+
     /// Ticks since this node was made.
     public var ticks: UInt64 { core.now }
 

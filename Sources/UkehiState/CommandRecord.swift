@@ -131,11 +131,24 @@ package enum CommandRecord {
         }
     }
 
-    /// Whether a valid record's command writes no value.
+    /// Whether a record's command writes no value: a delete, by condition or not, or a batch of such.
     package static func onlyDeletes(_ record: UnsafeRawBufferPointer) -> Bool {
-        guard record.count > kindOffset else { return false }
-        return [CommandKind.delete.rawValue, CommandKind.deleteRange.rawValue]
-            .contains(record[kindOffset])
+        guard let view = try? CommandView(record: record) else { return false }
+        switch view.kind {
+        case .delete, .deleteRange: return true
+        case .compareAndSet: return (try? view.condition())?.puts == false
+        case .batch:
+            var nested = NestedRecords(view.body)
+            do throws(CommandError) {
+                while let view = try nested.next() {
+                    guard [.delete, .deleteRange, .check].contains(view.kind) else { return false }
+                }
+                return true
+            } catch {
+                return false
+            }
+        case .put, .increment, .check, .user: return false
+        }
     }
 
     /// Decodes a record into a value: for tools and tests.

@@ -292,6 +292,12 @@ struct LogScheduler {
     /// More was prepared, of the active segment or of the next one.
     mutating func roomGrew() { missingRoom = 0 }
 
+    /// Bytes that the active segment has room for as it is.
+    var roomLeft: UInt64 {
+        guard let active else { return 0 }
+        return max(active.preparedTo, endOffset) - endOffset
+    }
+
     /// The group's frame is durable. Its tickets are given out once all frames before it are, too.
     mutating func completed(_ group: Group) {
         group.isDone = true

@@ -8,6 +8,17 @@
 
 import UkehiEnvironment
 
+/// What a log can write without another segment.
+package enum LogRoom: Sendable {
+    /// The next segment is there, or being made.
+    case ample
+    /// There was no room on the volume for the next one when that was last tried. What is left of the one in
+    /// use, most of it when this begins, can be written still.
+    case lastSegment
+    /// Less than half of that one is left.
+    case scarce
+}
+
 extension WriteAheadLog {
     // MARK: Names
 
@@ -184,9 +195,15 @@ extension WriteAheadLog {
         framesAtLastLook = scheduler.framesWritten
     }
 
-    /// Whether the volume had no room for the next segment when that was last tried. What is left of the
-    /// one in use, most of it when this begins, can be written still.
-    package var lacksRoom: Bool { monitor.withLock { isFull } }
+    /// How much can be written still, as far as is known without trying.
+    package var room: LogRoom {
+        monitor.withLock { isFull ? isScarce ? .scarce : .lastSegment : .ample }
+    }
+
+    /// Whether what is left without another segment is to be kept. Called with the lock held.
+    var isScarce: Bool {
+        isFull && scheduler.roomLeft < UInt64(options.segmentBytes / 2)
+    }
 
     /// Whether nothing can be written for want of space. Called with the lock held.
     var isStarved: Bool { isFull && scheduler.missingRoom > 0 }

@@ -78,11 +78,11 @@ extension WriteAheadLog {
         if !scan.pinning.isEmpty {
             // Saying again what is so changes nothing, so it may be done before it is needed.
             // What has no room would only wait, and more of it with each step.
-            let isEarly = !isStarved && options.rarePaths.takes(.carriedEarly)
+            let isEarly = !isScarce && options.rarePaths.takes(.carriedEarly)
             let early = isEarly ? carry(scan) : nil
             let isWorth =
                 isEarly
-                || !isStarved && isWorthRewriting && (oldest <= toldSegment || isPressing)
+                || !isScarce && isWorthRewriting && (oldest <= toldSegment || isPressing)
             // Of what is sealed by now the owner is told, if nothing comes of it.
             let newest = segments[segments.count - 2].header.segment
             monitor.unlock()
@@ -98,7 +98,7 @@ extension WriteAheadLog {
         #endif
         if carries, !scan.carrying.isEmpty {
             // Where states are most of a segment, little is gained by moving them.
-            let isWorth = !isStarved && (isMostlyDead(oldest) || isWorthRewriting)
+            let isWorth = !isScarce && (isMostlyDead(oldest) || isWorthRewriting)
             let step = isWorth ? carry(scan) : .done
             if let step {
                 monitor.unlock()

@@ -53,7 +53,7 @@ struct FullVolumeTests {
         cluster.pass(milliseconds: 1000)
     }
     private func lacksRoom(_ cluster: TestCluster, _ number: Int) -> Bool {
-        cluster.members[number].core?.log.lacksRoom ?? false
+        cluster.members[number].core.map { $0.log.room != .ample } ?? false
     }
     /// Writes until these members' logs have used what they had prepared.
     private func write(_ cluster: TestCluster, at leader: Int, until full: [Int]) throws {
@@ -78,7 +78,10 @@ struct FullVolumeTests {
         let lane = try #require(cluster.members[full].core?.lanes[0])
         #expect(!lane.orderedRegions.contains { $0.isLeader })
         // More than its segment holds.
-        for _ in 0..<60 { #expect(isApplied(try put(cluster, at: leader, bytes: 30_000))) }
+        for _ in 0..<60 {
+            #expect(isApplied(try put(cluster, at: leader, bytes: 30_000)))
+            cluster.pass(milliseconds: 50)
+        }
         cluster.pass(milliseconds: 5000)
         #expect(cluster.leader(of: Self.key) == leader)
         // What it has left is there for its vote, and for what makes room.
@@ -134,6 +137,30 @@ struct FullVolumeTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    @Test("where too few have room to commit a write none is begun, and deletes are not behind one")
+    func fewHaveRoom() throws {
+        let cluster = try started(3)
+        let leader = try #require(cluster.leader(of: Self.key))
+        let others = [0, 1, 2].filter { $0 != leader }
+        fill(cluster, others)
+        try write(cluster, at: leader, until: others)
+        // Before it knows, it takes what they still have room for.
+        #expect(isApplied(try put(cluster, at: leader, bytes: 30_000)))
+        cluster.pass(milliseconds: 3000)
+        #expect(cluster.leader(of: Self.key) == leader)
+        #expect(cluster.members[leader].core?.log.room == .ample)
+        guard case .failed(.rejected(.diskFull))? = try put(cluster, at: leader) else {
+            Issue.record("a write was taken")
+            return
+        }
+        let deletes = Command.batch([.delete(key: "a"), .delete(key: Self.key)])
+        #expect(isApplied(try command(deletes, cluster, at: leader)))
+        empty(cluster)
+        cluster.pass(milliseconds: 3000)
+        #expect(isApplied(try put(cluster, at: try #require(cluster.leader(of: Self.key)))))
+        #expect(cluster.failures.isEmpty)
+    }
+
     @Test(
         "a node alone refuses writes while its log has no room for a segment, and reads and deletes"
     )
@@ -173,6 +200,13 @@ struct FullVolumeTests {
         #expect(!EntryPayload.isFrugal(try payload([delete, put])))
         #expect(!EntryPayload.isFrugal(try payload([put, delete])))
         #expect(!EntryPayload.isFrugal(try payload([.increment(key: "a", by: 1)])))
+        #expect(EntryPayload.isFrugal(try payload([.batch([delete, delete])])))
+        #expect(!EntryPayload.isFrugal(try payload([.batch([delete, put])])))
+        for (value, isFrugal) in [(Bytes?.none, true), ("b", false)] {
+            let command = Command.compareAndSet(
+                key: "a", expected: .absent, value: value, expiresAt: nil)
+            #expect(EntryPayload.isFrugal(try payload([command])) == isFrugal)
+        }
         let whole = try payload([delete, put]).array
         for count in 1..<whole.count {
             #expect(!EntryPayload.isFrugal(Bytes(Array(whole[..<count]))))

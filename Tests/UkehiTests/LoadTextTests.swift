@@ -55,3 +55,29 @@ struct LoadTextTests {
         #expect(LoadText.lines(nil).count == 1)
     }
 }
+
+@Suite("Command line: names of nodes")
+struct NodeNamesTests {
+    @Test("a node that is called like another one's id is the one that is called so")
+    func names() throws {
+        func address(_ id: UInt64, _ name: String) -> NodeAddress {
+            NodeAddress(node: NodeID(id), name: name, address: "h:\(id)")
+        }
+        let region = RegionInfo(
+            region: RegionID(2), range: .all, epoch: RegionEpoch(confVersion: 1, version: 1),
+            leader: nil, nodes: [NodeID(1), NodeID(2), NodeID(7)])
+        let names = NodeNames(
+            topology: Topology(
+                cluster: ClusterID(high: 1, low: 2), node: NodeID(1),
+                nodes: [address(1, "n0"), address(2, "n1"), address(40, "n4")],
+                regions: [region]))
+        #expect(try names.pastNode("n1") == NodeID(2) && names.node("n1") == NodeID(2))
+        #expect(try names.pastNode("n4") == NodeID(40))
+        #expect(try names.pastNode("n2") == NodeID(2) && names.pastNode("1") == NodeID(1))
+        // One that regions still count on though it is no node any more, and one that nobody knows.
+        #expect(try names.pastNode("n7") == NodeID(7))
+        #expect(throws: (any Error).self) { try names.pastNode("n9") }
+        #expect(try names.pastNode("n9", mayBeForgotten: true) == NodeID(9))
+        #expect(throws: (any Error).self) { try names.pastNode("n") }
+    }
+}

@@ -60,7 +60,7 @@ extension Lane {
         let isVote =
             message.entries.isEmpty
             && message.responses.allSatisfy {
-                $0.kind == .requestVoteResponse || $0.kind == .requestPreVoteResponse
+                [.requestVoteResponse, .requestPreVoteResponse, .requestVote].contains($0.kind)
             }
         guard isVote else {
             region.replacement?.held.append(message)

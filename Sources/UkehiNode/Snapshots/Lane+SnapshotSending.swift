@@ -78,9 +78,13 @@ extension Lane {
                 return refuse(request, from: message.from, region)
             }
             guard request.offset <= total else { return }
-            snapshots.outgoing[position].wanted = request
             snapshots.outgoing[position].pace.reached(request.offset, at: ticks)
+            // It says only that it is there.
+            guard request.room > 0 else { return }
+            snapshots.outgoing[position].wanted = request
             giveWanted(position)
+            // The rate holds it back; that is not silence.
+            if snapshots.outgoing[position].wanted != nil { tellMaking(message.from, region) }
         case (.goesOn, .taken): giveUp(position)
         case (.goesOn, .catchingUp): refuse(request, from: message.from, region)
         case (.needsState, _): break
@@ -205,6 +209,7 @@ extension Lane {
         guard count > 0 else { return }
         snapshots.outgoing[position].wanted = nil
         snapshots.outgoing[position].isReading = true
+        snapshots.outgoing[position].servedAt = ticks
         snapshots.budget -= Int(count)
         let lane = self
         let (region, peer) = (snapshot.region, snapshot.peer)
@@ -306,13 +311,13 @@ extension Lane {
                 continue
             default: break
             }
-            if isSilent(snapshot.heardAt) {
-                // It came to nothing there.
-                giveUp(position)
-            } else {
-                giveWanted(position)
-            }
+            // It came to nothing there.
+            if isSilent(snapshot.heardAt) { giveUp(position) }
         }
+        // What the rate allows goes to whoever has waited longest.
+        let order = snapshots.outgoing.indices.filter { snapshots.outgoing[$0].wanted != nil }
+            .sorted { snapshots.outgoing[$0].servedAt < snapshots.outgoing[$1].servedAt }
+        for position in order { giveWanted(position) }
     }
 
     func isSilent(_ heardAt: UInt64) -> Bool { ticks - heardAt > patience }

@@ -42,7 +42,8 @@ extension Lane {
             forget(position)
         }
         // An offer that was dropped would come again only when its leader has heard nothing for long.
-        guard ticks >= snapshots.restsUntil, snapshotWork.incoming.take() else {
+        // On a full volume it would not fit, or end the node that could not be started there again.
+        guard !isDiskFull, ticks >= snapshots.restsUntil, snapshotWork.incoming.take() else {
             return wait(for: message, region)
         }
         let files = snapshotWork.files
@@ -57,17 +58,21 @@ extension Lane {
     /// Keeps an offer that cannot be taken now, of each region the newest.
     private func wait(for message: Message, _ region: Region) {
         snapshots.waiting.removeAll { $0.region == region.id }
+        // Without what an offer does not need: it would keep all that came with it in memory.
+        var message = message
+        message.snapshot?.data = Bytes()
+        message.context = Bytes()
         snapshots.waiting.append((region.id, message))
     }
 
     /// Asks for what comes next.
-    private func ask(_ position: Int, _ verdict: SnapshotVerdict = .goesOn) {
+    private func ask(_ position: Int, _ verdict: SnapshotVerdict = .goesOn, room: Int? = nil) {
         snapshots.incoming[position].askedAt = ticks
         let snapshot = snapshots.incoming[position]
         guard let region = regions[snapshot.region] else { return }
         var request = SnapshotRequest(
             snapshot: snapshot.id, offset: snapshot.next,
-            room: UInt32(options.snapshotChunkBytes), verdict: verdict)
+            room: UInt32(room ?? options.snapshotChunkBytes), verdict: verdict)
         if snapshot.replacesLost, snapshot.id == 0, verdict == .goesOn {
             request.verdict = .needsState
             request.offset = region.raft.lastIndex.rawValue
@@ -103,9 +108,12 @@ extension Lane {
         }
         guard chunk.snapshot == snapshots.incoming[position].id,
             chunk.totalBytes == snapshots.incoming[position].totalBytes,
-            chunk.offset == snapshots.incoming[position].next
+            chunk.offset <= snapshots.incoming[position].next
         else { return }
         snapshots.incoming[position].heardAt = ticks
+        // Asked for again, and slow: what was asked for behind it is on its way.
+        guard chunk.offset == snapshots.incoming[position].next else { return }
+        snapshots.incoming[position].repeats = 0
         snapshots.incoming[position].next += UInt64(chunk.bytes.count)
         snapshots.incoming[position].pace.reached(snapshots.incoming[position].next, at: ticks)
         snapshots.incoming[position].unwritten += 1
@@ -239,9 +247,17 @@ extension Lane {
             switch snapshot.stage {
             case .receiving where isSilent(snapshot.heardAt): forget(position)
             case .receiving:
-                if ticks - snapshot.askedAt >= Limits.ticksPerSnapshotRequest,
-                    snapshot.unwritten < Limits.maxUnwrittenChunks
+                if snapshot.unwritten >= Limits.maxUnwrittenChunks {
+                    // Its own disk is behind, or checks another one; who sends it is to know that it goes on.
+                    snapshots.incoming[position].heardAt = ticks
+                    if ticks - snapshot.askedAt >= Limits.ticksPerSnapshotRequest {
+                        ask(position, room: 0)
+                    }
+                } else if ticks - snapshot.askedAt
+                    >= Limits.ticksPerSnapshotRequest << snapshot.repeats
                 {
+                    // Less and less often: on a slow link what comes twice holds up what comes next.
+                    snapshots.incoming[position].repeats = min(snapshot.repeats + 1, 2)
                     ask(position)
                 }
             case .checking, .held, .given:

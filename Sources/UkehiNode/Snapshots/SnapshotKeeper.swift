@@ -29,6 +29,8 @@ package final class SnapshotKeeper: @unchecked Sendable {
     private let logger: Logger
     private let lock = Lock()
     private var regions: [RegionID: Kept] = [:]
+    /// How often what was kept of a region was forgotten: what was begun before is not kept after.
+    private var forgotten: [RegionID: Int] = [:]
 
     init(
         files: SnapshotFiles, applier: Applier, worker: any Worker,
@@ -126,9 +128,9 @@ package final class SnapshotKeeper: @unchecked Sendable {
         lastApplied: LogIndex? = nil
     ) {
         let region = origin.region
-        let isFree = lock.withLock {
+        let (isFree, life) = lock.withLock {
             defer { regions[region, default: Kept()].isMaking = true }
-            return !(regions[region]?.isMaking ?? false)
+            return (!(regions[region]?.isMaking ?? false), forgotten[region] ?? 0)
         }
         guard isFree else { return }
         #if BugBank
@@ -145,6 +147,11 @@ package final class SnapshotKeeper: @unchecked Sendable {
                 let (index, footer) = try files.writeKept(
                     origin, of: cluster, version: version, id: random.next() | 1, from: applier,
                     options: SnapshotOptions(compressingWorker: compressingWorker))
+                guard lock.withLock({ (forgotten[region] ?? 0) == life }) else {
+                    // Its peer left meanwhile; a later one must not begin with it.
+                    try files.fileSystem.remove(files.kept(region, index))
+                    return try files.fileSystem.syncDirectory(files.directory)
+                }
                 took(region, index, rawBytes: footer.rawBytes)
             } catch {
                 lock.withLock { regions[region]?.isMaking = false }
@@ -164,6 +171,8 @@ package final class SnapshotKeeper: @unchecked Sendable {
         #if BugBank
             if PlantedBug.keptOutlivesPeer.isPlanted { return }
         #endif
+        // First: what is renamed after the look below is removed by whoever made it.
+        lock.withLock { forgotten[region, default: 0] += 1 }
         for index in try kept(of: region) {
             try files.fileSystem.remove(files.kept(region, index))
         }

@@ -76,6 +76,8 @@ struct OutgoingSnapshot {
     /// What it asked for and was not given yet.
     var wanted: SnapshotRequest?
     var isReading = false
+    /// The tick at which it was given something last.
+    var servedAt: UInt64 = 0
     /// Of the file, once it is made.
     var totalBytes: UInt64 = 0
     var pace: TransferPace
@@ -116,6 +118,8 @@ struct IncomingSnapshot {
     /// The tick at which something came of it, and at which something was asked for last.
     var heardAt: UInt64
     var askedAt: UInt64
+    /// How often the next chunk was asked for again, two at most.
+    var repeats: UInt64 = 0
     var pace: TransferPace
 }
 

@@ -99,6 +99,11 @@ extension RaftCore {
         }
         electionElapsed += 1
         if electionElapsed >= randomizedElectionTimeout, isPromotable {
+            if holdsCampaigns {
+                // It has lost its leader all the same, and may vote for another one.
+                electionElapsed = Int32(settings.electionTicks)
+                return
+            }
             electionElapsed = 0
             // Nobody was asked yet. Another term would be one more thing to write, behind this one.
             if awaitsOwnVote { return }
@@ -243,7 +248,7 @@ extension RaftCore {
     }
 
     /// Whether this candidate's requests wait until its vote for itself is durable.
-    private var awaitsOwnVote: Bool {
+    var awaitsOwnVote: Bool {
         role == .candidate && settings.flags.contains(.leadOnlyWithDurableVote)
             && !(heldOffice?.votes.contains { $0.peer == id } ?? false)
     }

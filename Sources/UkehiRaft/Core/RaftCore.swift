@@ -44,6 +44,8 @@ struct RaftCore: ~Copyable {
     var hasPendingAppends = false
     /// The log has entries that cannot be read: this peer votes by them, but neither leads nor campaigns.
     var isDamaged = false
+    /// See ``RawNode/holdsCampaigns``.
+    var holdsCampaigns = false
     /// See ``RawNode/sendsDurableOnly``.
     var sendsDurableOnly = false
     // Clocks, in ticks.

@@ -231,6 +231,7 @@ package final class SnapshotFileReader {
                 guard let decoded = try? RegionState.decode(bytes, region: header.region),
                     header.agrees(with: decoded)
                 else { return "the region's state is unreadable or not the header's" }
+                if let fault = SnapshotHeader.fault(of: decoded) { return fault }
                 state = decoded
                 order = SnapshotOrder(header.keyRange, decoded)
             case .session(let session, let value):

@@ -97,6 +97,15 @@ extension SnapshotHeader {
     /// No id, version, term or index comes near; one more can be added to what is below.
     private static let numberLimit: UInt64 = 1 << 62
 
+    /// More than a region ever remembers: each costs memory where the snapshot is installed.
+    private static let maxSessions: UInt32 = 1 << 16
+
+    /// Why no region can have this state; nil for a right one.
+    static func fault(of state: RegionState) -> String? {
+        if state.revision >= numberLimit { return "the region's revision is out of bounds" }
+        return state.sessions > maxSessions ? "the region has \(state.sessions) sessions" : nil
+    }
+
     /// Why no snapshot can have this header; nil for a right one.
     var fault: String? {
         if region.rawValue == 0 { return "it is of no region" }

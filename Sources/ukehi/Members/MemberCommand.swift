@@ -95,9 +95,15 @@ struct NodeNames {
         throw ValidationError("\(text) is no node of the cluster, which has \(names)")
     }
 
-    /// The same for one that may be gone, and that no region counts on any more: `n3`.
-    func pastNode(_ text: String) throws -> NodeID {
-        if text.hasPrefix("n"), let raw = UInt64(text.dropFirst()) { return NodeID(raw) }
+    /// The same for one that may be gone, as `n3`: regions count on it, or did if it may be forgotten. A name
+    /// goes first: a node may be called so, and have another id.
+    func pastNode(_ text: String, mayBeForgotten: Bool = false) throws -> NodeID {
+        if text.hasPrefix("n"), !topology.nodes.contains(where: { $0.name == text }),
+            let id = UInt64(text.dropFirst()).map({ NodeID($0) }),
+            mayBeForgotten || topology.regions.contains(where: { $0.nodes.contains(id) })
+        {
+            return id
+        }
         return try node(text)
     }
 
@@ -239,8 +245,9 @@ extension MemberCommand {
 
         func run() async throws {
             try await change(selection, waiting, connection) { names, present in
-                let (old, new) = (try names.pastNode(node), try names.node(new))
-                // Asked again when it is half done, the old one may be gone.
+                let new = try names.node(new)
+                // Asked again when it is done, the old one may be gone.
+                let old = try names.pastNode(node, mayBeForgotten: present.contains(new))
                 guard present.contains(old) || present.contains(new) else { return present }
                 return present.filter { $0 != old && $0 != new } + [new]
             }

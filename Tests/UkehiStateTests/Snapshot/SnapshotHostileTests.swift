@@ -25,6 +25,28 @@ struct SnapshotHostileTests {
         }
     }
 
+    @Test(
+        "a state that nothing can be added to, or of more sessions than any region has, is refused")
+    func impossibleStates() {
+        func refusal(_ change: (inout RegionState) -> Void) -> String? {
+            var state = Sample.state
+            change(&state)
+            let record =
+                [2, 0, 0, 0] + RawSnapshot.little(UInt32(state.encodedBytes))
+                + state.encoded().array
+            return failure(records: record, count: 1)?.message
+        }
+        #expect(refusal { _ in } == nil)
+        #expect(refusal { $0.revision = 1 << 62 - 1 } == nil)
+        for revision in [1 << 62, 1 << 63 - 1, UInt64.max] as [UInt64] {
+            #expect(
+                refusal { $0.revision = revision }?.contains("revision is out of bounds") == true)
+        }
+        for count in [1 << 16 + 1, UInt32.max] as [UInt32] {
+            #expect(refusal { $0.sessions = count }?.contains("has \(count) sessions") == true)
+        }
+    }
+
     @Test("a frame by hand is read, so that the refusals below are for their reasons")
     func byHand() throws {
         #expect(failure(records: RawRecord.state, count: 1) == nil)
