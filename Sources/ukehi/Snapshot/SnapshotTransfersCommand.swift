@@ -24,7 +24,9 @@ extension SnapshotCommand {
             try await connection.withClient { client in
                 let topology = try await client.topology(timeout: connection.patience)
                 let names = NodeNames(topology: topology)
-                let asked = try node.map { [try names.node($0)] } ?? topology.nodes.map(\.node)
+                let asked =
+                    try node.map { [try names.node($0)] }
+                    ?? topology.nodes.filter { !$0.isGone }.map(\.node)
                 var table = TransferText.table
                 var silent: [String] = []
                 for node in asked {
