@@ -83,6 +83,8 @@ package struct WALInspector: Sendable {
     package struct VerifyReport: Sendable, Hashable {
         package var segments = 0
         package var frames = 0
+        /// Indexes at segments' ends, each of them that of its frames.
+        package var footers = 0
         package var batches = 0
         package var entries: UInt64 = 0
         package var frameBytes: UInt64 = 0
@@ -99,6 +101,8 @@ package struct WALInspector: Sendable {
         package var warnings: [String] = []
         /// The first thing that makes a node refuse to start; nil: the log is sound.
         package var problem: WALError?
+        /// That is a segment's index only.
+        package var hasWrongFooter = false
         /// What would go with it, if the log were cut there.
         package var loss = LogLoss()
     }
@@ -114,7 +118,10 @@ package struct WALInspector: Sendable {
             }
             return (report, report.problem)
         }
-        if let place = report.problem?.position { report.loss = loss(from: place) }
+        // A wrong index costs nothing, if it is not gone by.
+        if let place = report.problem?.position, !report.hasWrongFooter {
+            report.loss = loss(from: place)
+        }
         return report
     }
 
@@ -130,10 +137,12 @@ package struct WALInspector: Sendable {
                 report.warnings.append(
                     "segment \(segment.id): one of the header's two copies is unreadable")
             }
-            let end = try replay.read(
-                segment, successor: found.successor(of: position)
-            ) { (frame) throws(WALError) in
+            let successor = found.successor(of: position)
+            let records = FooterBuffer()
+            var isComparable = true
+            let end = try replay.read(segment, successor: successor) { (frame) throws(WALError) in
                 progress.read(frame)
+                if !frame.damaged.isEmpty || records.add(frame) != nil { isComparable = false }
                 report.frames += 1
                 report.batches += frame.items.count
                 for item in frame.items {
@@ -144,11 +153,34 @@ package struct WALInspector: Sendable {
                 }
                 report.frameBytes += UInt64(frame.header.frameBytes)
             }
+            if isComparable, let successor {
+                try checkFooter(of: segment, successor, against: records, &report)
+            }
             report.lastLSN = end.lastLSN
             report.end = LogPosition(segment: segment.id, offset: end.offset)
             report.discardedFrames = end.discardedFrames
         }
         try replay.finish()
+    }
+
+    /// A node opens the segment by what its footer says, and some of that stands in no other checksum.
+    private func checkFooter(
+        of segment: FoundSegment, _ successor: SegmentHeader, against scanned: FooterBuffer,
+        _ report: inout VerifyReport
+    ) throws(WALError) {
+        let footer = try attempt { () throws(FileError) in
+            try FooterBuffer.read(segment, successor: successor)
+        }
+        guard let footer else { return }
+        report.footers += 1
+        guard footer.records.elementsEqual(scanned.records) else {
+            report.hasWrongFooter = true
+            throw WALError(
+                .corrupted,
+                "The index at the end of a segment is not that of its frames, which are sound. A node "
+                    + "would go by it. With zeros in the 4096 bytes there it reads the frames instead.",
+                at: LogPosition(segment: segment.id, offset: successor.predecessorEnd))
+        }
     }
 
     // MARK: Shared

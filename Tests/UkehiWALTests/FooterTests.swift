@@ -331,17 +331,44 @@ struct FooterTests {
         for place in 0..<(FrameFormat.headerBytes + FrameFormat.itemBytes) {
             var bytes = sample.bytes
             bytes[sample.end + FooterFormat.headerBytes + place] ^= 1
-            bytes.withUnsafeMutableBytes { raw in
-                guard let base = raw.baseAddress.map({ $0 + sample.end }),
-                    var header = FooterHeader.decode(UnsafeRawPointer(base))
-                else { return }
-                header.recordChecksum = CRC32C.checksum(
-                    UnsafeRawBufferPointer(
-                        start: base + FooterFormat.headerBytes, count: sample.recordBytes))
-                header.encode(to: base)
-            }
+            Self.repair(&bytes, sample)
             try Self.expectScanned(sample, bytes, "byte \(place)")
         }
+    }
+
+    /// Makes the footer's checksums right again.
+    private static func repair(_ bytes: inout [UInt8], _ sample: Sample) {
+        bytes.withUnsafeMutableBytes { raw in
+            guard let base = raw.baseAddress.map({ $0 + sample.end }),
+                var header = FooterHeader.decode(UnsafeRawPointer(base))
+            else { return }
+            header.recordChecksum = CRC32C.checksum(
+                UnsafeRawBufferPointer(
+                    start: base + FooterFormat.headerBytes, count: sample.recordBytes))
+            header.encode(to: base)
+        }
+    }
+
+    @Test("what a footer says beside its frames is compared by verify")
+    func details() throws {
+        let sample = try Self.sample()
+        func problem(_ bytes: [UInt8]) -> WALError? {
+            let changed = sample.small.fileSystem.copy()
+            changed.replace(sample.path, with: bytes)
+            return WALInspector(fileSystem: changed, directory: SmallLog.directory).verify().problem
+        }
+        #expect(problem(sample.bytes) == nil)
+        var believed = 0
+        for place in 0..<sample.recordBytes {
+            var bytes = sample.bytes
+            bytes[sample.end + FooterFormat.headerBytes + place] ^= 1
+            Self.repair(&bytes, sample)
+            guard try Self.isBelieved(sample, bytes) else { continue }
+            believed += 1
+            let found = try #require(problem(bytes), "byte \(place)")
+            #expect(found.code == .corrupted && found.position?.offset == UInt64(sample.end))
+        }
+        #expect(believed > 0)
     }
 
     // MARK: Crashes

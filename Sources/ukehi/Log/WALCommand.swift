@@ -85,7 +85,8 @@ extension WALCommand {
                 printLine(
                     JSONValue.object([
                         ("sound", .bool(report.problem == nil)),
-                        ("segments", .int(report.segments)), ("frames", .int(report.frames)),
+                        ("segments", .int(report.segments)), ("indexes", .int(report.footers)),
+                        ("frames", .int(report.frames)),
                         ("batches", .int(report.batches)), ("entries", number(report.entries)),
                         ("frame_bytes", number(report.frameBytes)),
                         ("compressed_batches", .int(report.compressedBatches)),
@@ -100,7 +101,8 @@ extension WALCommand {
                     ]).text)
             } else {
                 printLine(
-                    "\(report.segments) segments, \(report.frames) frames, \(report.batches) "
+                    "\(report.segments) segments, \(report.footers) with an index, "
+                        + "\(report.frames) frames, \(report.batches) "
                         + "batches, \(report.entries) entries, \(report.frameBytes) bytes")
                 if report.compressedBatches > 0 {
                     let share = Double(report.bodyBytes) / Double(max(report.rawBytes, 1))
