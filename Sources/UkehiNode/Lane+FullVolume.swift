@@ -34,21 +34,24 @@ extension Lane {
         room = now
     }
 
-    /// Once a second: which nodes should lead nothing, and which regions have too few others.
+    /// Once a second: which nodes should lead nothing.
     func learnWhoIsUnfit() {
         let loads = (host?.loads() ?? [:]).filter { $0.value.isUnfit && $0.key != node }
         if loads.isEmpty && unfitNodes.isEmpty { return }
         unfitNodes = Set(loads.keys)
         fullNodes = Set(loads.filter { $0.value.isFull }.keys)
-        for region in orderedRegions {
-            region.lacksRoom = region.isLeader && !hasRoomyQuorum(region.descriptor)
-        }
     }
 
-    /// Whether the voters whose nodes are not known to be full can commit something.
-    private func hasRoomyQuorum(_ descriptor: RegionDescriptor) -> Bool {
-        let members = descriptor.configuration
-        let roomy = Set(descriptor.peers.filter { !fullNodes.contains($0.node) }.map(\.peer))
+    /// Whether those voters can commit something that are heard, and whose nodes are not known to be full.
+    /// What they could not would stand before everything that comes after it.
+    private func hasRoomyQuorum(_ region: Region) -> Bool {
+        let members = region.descriptor.configuration
+        let roomy = Set(
+            region.descriptor.peers.filter { member in
+                member.peer == region.peer
+                    || !fullNodes.contains(member.node)
+                        && region.raft.progress(of: member.peer)?.isHeard ?? false
+            }.map(\.peer))
         return [members.voters, members.votersOutgoing].allSatisfy { voters in
             voters.isEmpty || 2 * voters.count(where: roomy.contains) > voters.count
         }
@@ -56,7 +59,8 @@ extension Lane {
 
     /// Whether a client's command is one to propose now.
     func hasRoom(for record: Bytes, _ region: Region) -> Bool {
-        if !isDiskFull && !region.lacksRoom || region.descriptor.isSystem { return true }
+        if region.descriptor.isSystem { return true }
+        if !isDiskFull && (fullNodes.isEmpty || hasRoomyQuorum(region)) { return true }
         return record.withUnsafeBytes(CommandRecord.onlyDeletes)
     }
 

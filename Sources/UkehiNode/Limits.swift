@@ -69,6 +69,8 @@ package enum Limits {
     package static let idsInReserve = 512
     /// Seconds after which the state is flushed again for divisions that nobody waits for.
     static let secondsUntilDivisionsFlushed: UInt64 = 10
+    /// How many times longer than for a word of its sender a snapshot waits for its own disk.
+    static let writePatience: UInt64 = 15
     /// Seconds for which the balancer gives a node nothing to lead after its log did not answer.
     static let secondsUntilCalm: UInt64 = 60
     /// Divisions that a node remembers having led.

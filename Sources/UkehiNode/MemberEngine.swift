@@ -70,20 +70,19 @@ package enum MemberEngine {
         let heirs = view.descriptor.peers.filter {
             wanted.contains($0.node) && $0.roles == .voter && $0.peer != view.leader
         }
-        guard let heir = heirs.filter({ view.isReady($0.peer) }).min(by: before(view)) else {
+        // One whose node should lead nothing refuses, and nothing can be proposed while it is asked.
+        let fit = heirs.filter { view.isReady($0.peer) && !view.isUnfit($0.peer) }
+        guard let heir = fit.min(by: before(view)) else {
             return heirs.first.map { .wait(.silent($0.peer)) } ?? .refused(.noVoters)
         }
         return .transfer(to: heir.peer)
     }
 
-    /// Whoever lacks least first, and those last whose nodes should lead nothing.
+    /// Whoever lacks least first.
     private static func before(
         _ view: MemberView
     ) -> (PeerDescriptor, PeerDescriptor) -> Bool {
-        func rank(_ peer: PeerID) -> (Int, UInt64, PeerID) {
-            (view.isUnfit(peer) ? 1 : 0, view.lag(of: peer), peer)
-        }
-        return { rank($0.peer) < rank($1.peer) }
+        { (view.lag(of: $0.peer), $0.peer) < (view.lag(of: $1.peer), $1.peer) }
     }
 
     /// The voter that leadership should go to when its holder's node stops; nil: there is none that could

@@ -133,8 +133,6 @@ final class Region {
     var ownSplit: OwnSplit?
     /// It came out of another region, this peer was to lead it first, and it has not served yet.
     var isFirstLed = false
-    /// Led here, and too few of its voters' nodes have room to commit something large.
-    var lacksRoom = false
     /// Why it is being divided, while somebody waits for that or it is under way.
     var splitReason = SplitReason.request
     /// Tells those who wait apart: what was begun for one does not come to another.

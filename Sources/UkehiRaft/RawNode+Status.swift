@@ -89,9 +89,9 @@ extension RawNode {
     public var hasCommittedInTerm: Bool {
         core.role == .leader && core.log.term(at: core.log.committed) == core.term
     }
-    /// The term of the entry at `index`; nil when compacted or past the end.
     /// Whether this peer is a candidate that has asked nobody yet (``RaftConfiguration/leadOnlyWithDurableVote``).
     public var awaitsOwnVote: Bool { core.awaitsOwnVote }
+    /// The term of the entry at `index`; nil when compacted or past the end.
     public func term(at index: LogIndex) -> Term? { core.log.term(at: index) }
 
     /// What this leader knows of a peer; nil when it does not lead or the peer is no member.

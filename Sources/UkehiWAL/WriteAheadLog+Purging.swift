@@ -83,6 +83,8 @@ extension WriteAheadLog {
             let isWorth =
                 isEarly
                 || !isScarce && isWorthRewriting && (oldest <= toldSegment || isPressing)
+                    // From what is left only where much more comes of it.
+                    && (!isFull || isMostlyDead(oldest))
             // Of what is sealed by now the owner is told, if nothing comes of it.
             let newest = segments[segments.count - 2].header.segment
             monitor.unlock()
@@ -98,7 +100,8 @@ extension WriteAheadLog {
         #endif
         if carries, !scan.carrying.isEmpty {
             // Where states are most of a segment, little is gained by moving them.
-            let isWorth = !isScarce && (isMostlyDead(oldest) || isWorthRewriting)
+            // It frees the segment, and takes what the states of its regions take.
+            let isWorth = !isStarved && (isMostlyDead(oldest) || isWorthRewriting)
             let step = isWorth ? carry(scan) : .done
             if let step {
                 monitor.unlock()

@@ -161,6 +161,29 @@ struct FullVolumeTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    @Test("a voter that is dead has no room either")
+    func deadVoter() throws {
+        let cluster = try started(3)
+        let leader = try #require(cluster.leader(of: Self.key))
+        let (full, dead) = ((leader + 1) % 3, (leader + 2) % 3)
+        fill(cluster, [full])
+        try write(cluster, at: leader, until: [full])
+        let node = try #require(cluster.members[dead].core?.nodeID)
+        cluster.network.drops = { $0.from == node || $0.to == node }
+        cluster.pass(milliseconds: 4000)
+        #expect(cluster.leader(of: Self.key) == leader)
+        guard case .failed(.rejected(.diskFull))? = try put(cluster, at: leader) else {
+            Issue.record("a write was taken")
+            return
+        }
+        #expect(isApplied(try command(.delete(key: Self.key), cluster, at: leader)))
+        cluster.network.drops = { _ in false }
+        cluster.pass(milliseconds: 1000)
+        #expect(isApplied(try put(cluster, at: leader)))
+        empty(cluster)
+        #expect(cluster.failures.isEmpty)
+    }
+
     @Test(
         "a node alone refuses writes while its log has no room for a segment, and reads and deletes"
     )

@@ -84,7 +84,10 @@ extension Lane {
             snapshots.outgoing[position].wanted = request
             giveWanted(position)
             // The rate holds it back; that is not silence.
-            if snapshots.outgoing[position].wanted != nil { tellMaking(message.from, region) }
+            let isHeldBack = snapshots.outgoing[position].wanted != nil
+            if isHeldBack, !snapshots.outgoing[position].isReading {
+                tellMaking(message.from, region)
+            }
         case (.goesOn, .taken): giveUp(position)
         case (.goesOn, .catchingUp): refuse(request, from: message.from, region)
         case (.needsState, _): break
@@ -323,7 +326,7 @@ extension Lane {
     func isSilent(_ heardAt: UInt64) -> Bool { ticks - heardAt > patience }
 
     /// Ticks.
-    private var patience: UInt64 {
+    var patience: UInt64 {
         UInt64(4 * options.electionTimeoutMilliseconds / options.tickMilliseconds)
     }
 

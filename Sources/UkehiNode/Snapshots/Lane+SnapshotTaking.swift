@@ -51,7 +51,8 @@ extension Lane {
             IncomingSnapshot(
                 region: region.id, peer: message.from, replacesLost: replacesLost,
                 staging: StagingFile(files.fileSystem, path: files.incoming(region.id)),
-                heardAt: ticks, askedAt: ticks, pace: TransferPace(begunAt: ticks)))
+                heardAt: ticks, askedAt: ticks, writtenAt: ticks, pace: TransferPace(begunAt: ticks)
+            ))
         ask(snapshots.incoming.count - 1)
     }
 
@@ -150,6 +151,7 @@ extension Lane {
         guard let position = snapshots.incoming(region), snapshots.incoming[position].id == id
         else { return }
         snapshots.incoming[position].unwritten -= 1
+        snapshots.incoming[position].writtenAt = ticks
         guard isWritten else {
             rest()
             ask(position, .givesUp)
@@ -248,6 +250,9 @@ extension Lane {
             case .receiving where isSilent(snapshot.heardAt): forget(position)
             case .receiving:
                 if snapshot.unwritten >= Limits.maxUnwrittenChunks {
+                    guard ticks - snapshot.writtenAt <= Limits.writePatience * patience else {
+                        continue
+                    }
                     // Its own disk is behind, or checks another one; who sends it is to know that it goes on.
                     snapshots.incoming[position].heardAt = ticks
                     if ticks - snapshot.askedAt >= Limits.ticksPerSnapshotRequest {

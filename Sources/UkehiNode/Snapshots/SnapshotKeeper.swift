@@ -147,12 +147,11 @@ package final class SnapshotKeeper: @unchecked Sendable {
                 let (index, footer) = try files.writeKept(
                     origin, of: cluster, version: version, id: random.next() | 1, from: applier,
                     options: SnapshotOptions(compressingWorker: compressingWorker))
-                guard lock.withLock({ (forgotten[region] ?? 0) == life }) else {
+                guard took(region, index, rawBytes: footer.rawBytes, life) else {
                     // Its peer left meanwhile; a later one must not begin with it.
                     try files.fileSystem.remove(files.kept(region, index))
                     return try files.fileSystem.syncDirectory(files.directory)
                 }
-                took(region, index, rawBytes: footer.rawBytes)
             } catch {
                 lock.withLock { regions[region]?.isMaking = false }
                 let code = (error as? SnapshotError)?.code
@@ -180,14 +179,21 @@ package final class SnapshotKeeper: @unchecked Sendable {
         lock.withLock { regions[region] = nil }
     }
 
-    /// One is there and durable: those before it may go.
-    func took(_ region: RegionID, _ index: LogIndex, rawBytes: UInt64) {
-        let before = lock.withLock {
+    /// One is there and durable: those before it may go. False, and nothing done, if what was kept was forgotten
+    /// since its region's `life` began; nil: it is of this one.
+    @discardableResult
+    func took(
+        _ region: RegionID, _ index: LogIndex, rawBytes: UInt64, _ life: Int? = nil
+    ) -> Bool {
+        let before: LogIndex? = lock.withLock {
+            guard life == nil || life == forgotten[region] ?? 0 else { return nil }
             let before = regions[region]?.index ?? .zero
             regions[region] = Kept(index: max(index, before), rawBytes: rawBytes)
             return before
         }
+        guard let before else { return false }
         if before > .zero, index > before { files.remove(files.kept(region, before)) }
+        return true
     }
 }
 

@@ -118,6 +118,8 @@ struct IncomingSnapshot {
     /// The tick at which something came of it, and at which something was asked for last.
     var heardAt: UInt64
     var askedAt: UInt64
+    /// The tick at which a chunk was written last.
+    var writtenAt: UInt64
     /// How often the next chunk was asked for again, two at most.
     var repeats: UInt64 = 0
     var pace: TransferPace

@@ -247,7 +247,9 @@ extension MemberCommand {
             try await change(selection, waiting, connection) { names, present in
                 let new = try names.node(new)
                 // Asked again when it is done, the old one may be gone.
-                let old = try names.pastNode(node, mayBeForgotten: present.contains(new))
+                let old = try names.pastNode(
+                    node,
+                    mayBeForgotten: names.topology.regions.contains { $0.nodes.contains(new) })
                 guard present.contains(old) || present.contains(new) else { return present }
                 return present.filter { $0 != old && $0 != new } + [new]
             }
