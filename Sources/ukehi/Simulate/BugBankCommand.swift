@@ -109,7 +109,7 @@
             case .lateAnswerCounts, .readsUnconfirmed, .previousTermUnchecked: .network
             case .rotatesWithoutBarrier, .directoryNotSynced, .recoveryTrustsPageCache: .crashes
             case .snapshotKeepsOldMembers, .keptOutlivesPeer, .markIsEnough,
-                .replacesWhileApplying, .sessionsNotInSnapshot:
+                .sessionsNotInSnapshot:
                 .members
             case .logResetFirst, .compactsBeforeKept, .sessionsLate: .crashes
             case .corruptionIsTornTail, .readsUnchecked: .disks
@@ -119,8 +119,8 @@
             case .splitNotAtomic, .childBirthVolatile, .leadsFirstTermAgain,
                 .replaysBeforeSplit, .sessionsNotSplit, .staleEpochRemembered:
                 .splits
-            case .wipedNodeKeepsItsID, .deadNodesAreAccepted,
-                .recoveryNotDurable:
+            case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoveryNotDurable,
+                .replacesWhileApplying:
                 .nodes
             default: .swarm
             }
