@@ -50,6 +50,8 @@ package struct NodeExport {
 
     /// Writes the snapshots of every user region, or of one.
     ///
+    /// A region whose state is not on this node yet is passed over, and the error at the end names it.
+    ///
     /// - Parameter exported: Told of each as soon as it is durable under its name.
     /// - Throws: ``NodeError`` or ``SnapshotError``. Snapshots told of by then are whole.
     package func run(
@@ -85,11 +87,24 @@ package struct NodeExport {
         let compressing = ThreadWorker(name: "ukehi-compress")
         defer { compressing.stop() }
         var before: UInt64 = 0
+        var absent: [RegionID] = []
         for (source, path) in zip(sources, paths) {
             let made = try export(
                 source, of: record.cluster, from: store, to: path, before, compressing)
+            guard let made else {
+                absent.append(source.descriptor.region)
+                continue
+            }
             before += made.footer.rawBytes
             try exported(made)
+        }
+        guard absent.isEmpty else {
+            throw NodeError(
+                code: .unavailable,
+                message: "Not exported: \(absent.count == 1 ? "region" : "regions") "
+                    + absent.map { "\($0.rawValue)" }.joined(separator: ", ")
+                    + ", of which nothing is here yet. Start the node, let it catch up, and stop it "
+                    + "cleanly; or export from another one.")
         }
     }
 
@@ -190,10 +205,11 @@ package struct NodeExport {
         }
     }
 
+    /// Nil: the node has a peer of the region, and nothing of its state yet.
     private func export(
         _ source: Source, of cluster: ClusterID, from store: KeyValueApplier, to path: String,
         _ before: UInt64, _ compressing: any Worker
-    ) throws -> Exported {
+    ) throws -> Exported? {
         var descriptor = source.descriptor
         var writer: SnapshotFileWriter?
         var header: SnapshotHeader?
@@ -202,13 +218,7 @@ package struct NodeExport {
             let applied = try store.open(
                 region: descriptor.region, system: false, range: source.birth.firstRange,
                 epoch: descriptor.epoch)
-            guard applied > .zero || !source.beginsWithState else {
-                throw SnapshotError(
-                    .notFound,
-                    "Region \(descriptor.region) was not exported: what it holds is not here yet. Start "
-                        + "the node, let it catch up, and stop it cleanly; or export from another one."
-                )
-            }
+            guard applied > .zero || !source.beginsWithState else { return nil }
             try store.writeSnapshot(of: descriptor.region) { found, stored in
                 // The log knows the region as it was born, the store as it has become.
                 if let stored { descriptor = try RegionDescriptor.decode(stored) }

@@ -284,6 +284,7 @@ extension Lane {
             let (heard, standings) = survey()
             done(heard, standings)
         case .forced(let order, let absent): force(order, without: absent)
+        case .abandon(let order, let done): abandon(order, done)
         case .readForPeer(let id, let message):
             peerReads -= 1
             if let region = regions[id], message.to != .none { send(message, region) }

@@ -38,6 +38,8 @@ package enum LaneEvent: Sendable {
     case survey(@Sendable (_ heard: [NodeID], [PeerStanding]) -> Void)
     /// A peer is to lead without those on absent nodes.
     case forced(ForcedPeer, without: Set<NodeID>)
+    /// A peer that never got anything of a lost region is to go; told why it does not.
+    case abandon(RecoveryOrder.Abandoned, @Sendable (String?) -> Void)
     /// An id for a region's next peer, or that there is none to be had.
     case allocated(RegionID, PeerID?)
     /// Divisions, with their indexes, that no crash undoes any more.

@@ -22,8 +22,9 @@ struct RegistryTending {
     var joiners: [Hello] = []
     /// Addresses that the transport dials.
     var dialed: Set<String> = []
-    /// Which node answered at a dialed address.
-    var reached: [String: NodeID] = [:]
+    /// Which node answered at a dialed address, and where it says to be: another one, if that was an alias, or
+    /// it has moved since.
+    var reached: [String: (node: NodeID, address: String)] = [:]
     /// Who answered there and had no cluster yet.
     var lacking: [String: Hello] = [:]
     /// Looks so far.
@@ -262,17 +263,20 @@ extension NodeCore {
 
     // MARK: Connections
 
-    /// Dials nodes that nobody has answered for yet.
+    /// Dials nodes that nobody has answered for yet, and those that are elsewhere now.
     private func dialUnreached() {
         let addresses: [String] = state.withLock { state in
             guard state.tending.looks > Self.settling,
                 let registry = state.identity.record?.registry
             else { return [] }
-            let reached = Set(state.tending.reached.values)
-            let addresses = registry.present.filter {
-                $0.node != state.identity.node && !reached.contains($0.node)
-                    && !state.tending.dialed.contains($0.address)
+            let reached = state.tending.reached.values
+            var addresses = registry.present.filter { known in
+                known.node != state.identity.node
+                    && !reached.contains { $0 == (known.node, known.address) }
             }.map(\.address)
+            // Who said so itself is dialed at once: without it there may be no quorum to list it anew.
+            addresses += state.tending.joiners.filter { $0.node != nil }.map(\.address)
+            addresses.removeAll { state.tending.dialed.contains($0) }
             state.tending.dialed.formUnion(addresses)
             return addresses
         }

@@ -481,7 +481,7 @@ extension NodeCore: TransportEvents {
         perform(
             state.withLock { state in
                 state.refusals[dialed] = nil
-                state.tending.reached[dialed] = remote.node
+                state.tending.reached[dialed] = remote.node.map { ($0, remote.address) }
                 state.tending.lacking[dialed] = remote.cluster == nil ? remote : nil
                 return state.bootstrap.connected(remote, dialed: dialed)
             })

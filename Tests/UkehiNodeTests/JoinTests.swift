@@ -131,6 +131,29 @@ struct JoinTests {
         }
     }
 
+    @Test("a node that comes back under another address is dialed there, by all")
+    func moved() throws {
+        let cluster = try cluster(of: 3)
+        cluster.crash(2, seed: 1)
+        try cluster.start(2, at: "elsewhere")
+        cluster.pass(milliseconds: 12_000)
+        #expect(cluster.members[2].core?.nodeID == NodeID(3))
+        for number in 0..<3 {
+            #expect(registry(cluster, number)?.node(NodeID(3))?.address == "elsewhere")
+        }
+        for number in 0..<2 {
+            #expect(cluster.members[number].transport.dialed.contains("elsewhere"))
+        }
+        let seen = cluster.members[0].core?.topology?.nodes.first { $0.node == NodeID(3) }
+        #expect(seen?.address == "elsewhere")
+        // And back again, where it is dialed still.
+        cluster.crash(2, seed: 2)
+        try cluster.start(2)
+        cluster.pass(milliseconds: 12_000)
+        #expect(registry(cluster, 0)?.node(NodeID(3))?.address == "node-3")
+        #expect(cluster.failures.isEmpty)
+    }
+
     @Test("a name that another directory holds elsewhere is not given away")
     func takenName() throws {
         let cluster = try cluster(of: 4)

@@ -2,6 +2,7 @@ import Synchronization
 import Testing
 import UkehiBase
 import UkehiEnvironment
+import UkehiRaft
 import UkehiSimulation
 import UkehiState
 import UkehiWAL
@@ -116,8 +117,11 @@ struct RecoveryTests {
         #expect(cluster.failures.codes == [.identity])
     }
 
-    /// Three nodes of which the last two alone have the region that holds this key, and are dead.
-    private func losing(_ key: Bytes) throws -> (TestCluster, RegionID) {
+    /// Three nodes of which the last two alone have the region that holds this key, and are dead; `returning`:
+    /// they were just giving the first one a peer of it again.
+    private func losing(
+        _ key: Bytes, returning: Bool = false
+    ) throws -> (TestCluster, RegionID) {
         let cluster = TestCluster(nodes: 3, regions: 3)
         try cluster.startAll()
         cluster.pass(milliseconds: 3000)
@@ -132,6 +136,21 @@ struct RecoveryTests {
         #expect(members(cluster, 1, region) == [NodeID(2), NodeID(3)])
         for member in cluster.members { member.store?.completeFlush() }
         cluster.pass(milliseconds: 3000)
+        if returning {
+            cluster.network.drops = { packet in
+                packet.to == NodeID(1)
+                    && packet.messages.contains {
+                        $0.region == region && $0.message.kind != .introducePeer
+                    }
+            }
+            for _ in 0..<20 where members(cluster, 0, region) == [] {
+                let leader = try #require(cluster.leader(of: key))
+                let all = [NodeID(1), NodeID(2), NodeID(3)]
+                cluster.submit(leader, .members(region, .set(all)), key: "")
+                cluster.pass(milliseconds: 1000)
+            }
+            #expect(members(cluster, 0, region) != [], "\(cluster.dump())")
+        }
         cluster.crash(1, seed: 1)
         cluster.crash(2, seed: 2)
         cluster.pass(milliseconds: 8000)
@@ -170,6 +189,52 @@ struct RecoveryTests {
         // A plan is good once.
         #expect(ask(0, again.creation.encoded(), cluster) == nil)
         #expect(try self.plan([2, 3], of: [0], cluster).missing.isEmpty)
+        cluster.crash(0, seed: 3)
+        try cluster.start(0)
+        cluster.pass(milliseconds: 3000)
+        #expect(value(key, cluster, at: 0) == "new")
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("a survivor that was just being given a peer of what was lost gives it up first")
+    func emptyPeerInTheWay() throws {
+        let key: Bytes = "1"
+        let (cluster, region) = try losing(key, returning: true)
+        let plan = try self.plan([2, 3], of: [0], cluster)
+        #expect(plan.refusals.isEmpty, "\(plan.refusals)")
+        #expect(plan.lost.map(\.region) == [region])
+        let abandoned = try #require(plan.abandons[NodeID(1)]?.first, "\(cluster.dump())")
+        #expect(abandoned.region == region && plan.missing.count == 1)
+        // Everybody has to refuse the dead before anything goes.
+        #expect(ask(0, plan.clearance(for: NodeID(1)).encoded(), cluster) == nil)
+        #expect(carryOut(plan, [0], cluster))
+        cluster.pass(milliseconds: 8000)
+        let again = try self.plan([2, 3], of: [0], cluster)
+        #expect(again.abandons == plan.abandons && again.missing == plan.missing)
+        #expect(ask(0, again.creation.encoded(), cluster) == nil)
+        // Peers that have something do not go by such an order.
+        var wrong = again.clearance(for: NodeID(1))
+        let (other, peer) = try #require(
+            cluster.members[0].core?.region(of: "z").flatMap { other in
+                survey(0, cluster)?.standings.first { $0.region == other }
+                    .map { (other, $0.peer) }
+            })
+        wrong.abandons = [.init(region: other, peer: peer)]
+        #expect(ask(0, wrong.encoded(), cluster) == nil)
+        #expect(ask(0, again.clearance(for: NodeID(1)).encoded(), cluster) != nil)
+        #expect(ask(0, again.clearance(for: NodeID(1)).encoded(), cluster) != nil)
+        cluster.pass(milliseconds: 3000)
+        for member in cluster.members { member.store?.completeFlush() }
+        cluster.pass(milliseconds: 3000)
+        let last = try self.plan([2, 3], of: [0], cluster)
+        #expect(last.abandons.isEmpty && last.missing == plan.missing, "\(last)")
+        #expect(ask(0, last.creation.encoded(), cluster) != nil)
+        cluster.pass(milliseconds: 2000)
+        #expect(isEmpty(key, cluster, at: 0), "\(cluster.dump())")
+        guard case .command(.applied)? = try cluster.write(.put(key: key, value: "new")) else {
+            Issue.record("the new region does not write")
+            return
+        }
         cluster.crash(0, seed: 3)
         try cluster.start(0)
         cluster.pass(milliseconds: 3000)
@@ -302,6 +367,7 @@ struct RecoveryTests {
                 .init(
                     region: RegionID(2), peer: PeerID(7), lastTerm: Term(2), lastIndex: LogIndex(9))
             ],
+            abandons: [.init(region: RegionID(3), peer: PeerID(8))],
             creates: [
                 .init(range: KeyRange(lower: "", upper: "c"), version: 4),
                 .init(range: KeyRange(lower: "x", upper: ""), version: 4),

@@ -231,13 +231,14 @@ final class TestCluster {
         }
     }
 
-    /// Starts a member on what its disk holds.
-    func start(_ number: Int, name: String? = nil) throws {
+    /// Starts a member on what its disk holds; its address is its name unless another is given.
+    func start(_ number: Int, name: String? = nil, at address: String? = nil) throws {
         var member = members[number]
-        member.transport = QueueTransport(network: network, address: member.name)
+        let address = address ?? member.name
+        member.transport = QueueTransport(network: network, address: address)
         member.executor = ManualExecutor(board: board)
         var nodeOptions = NodeOptions(
-            name: name ?? member.name, address: member.name,
+            name: name ?? member.name, address: address,
             peers: members.map(\.name).filter { $0 != member.name })
         nodeOptions.initialRanges = ranges
         options(&nodeOptions)
@@ -269,7 +270,7 @@ final class TestCluster {
     func crash(_ number: Int, seed: UInt64) {
         var random = UkehiSimulation.SeededRandom(seed: seed)
         release(number)
-        network.transports[members[number].name] = nil
+        network.transports[members[number].transport.address] = nil
         _ = members[number].store?.crash()
         members[number].fileSystem = members[number].fileSystem.crashed(using: &random)
     }

@@ -37,6 +37,28 @@ struct NodesThatComeAndGoTests {
         return nodes.map(\.name).sorted()
     }
 
+    @Test("a node that is started elsewhere is found there, without it there would be no quorum")
+    func elsewhere() async throws {
+        try await withTemporaryDirectory { directory async throws in
+            let addresses = try freeAddresses(4)
+            let first = Array(addresses[..<3])
+            var nodes = try (0..<3).map { try start($0, knowing: first, directory) }
+            for node in nodes { try await node.ready() }
+            let client = try Client(endpoints: first)
+            let keys: [Bytes] = [0x10, 0x50, 0x90, 0xd0].map { Bytes([$0]) }
+            for key in keys { try await client.put(key, "one", timeout: .seconds(60)) }
+            for position in [1, 2] { try await nodes[position].kill() }
+            nodes[2] = try start(
+                2, knowing: [addresses[0], addresses[1], addresses[3]], directory)
+            try await nodes[2].ready()
+            for key in keys { try await client.put(key, "two", timeout: .seconds(60)) }
+            try await eventually("the nodes are listed with their addresses") {
+                let listed = try? await client.topology(timeout: .seconds(5))
+                return listed?.nodes.first { $0.name == "node-3" }?.address == addresses[3]
+            }
+        }
+    }
+
     @Test(
         "a fourth joins with one command, a wiped one comes back as a new one, and one survivor goes on"
     )

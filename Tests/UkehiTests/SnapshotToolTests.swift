@@ -5,8 +5,10 @@
     import Ukehi
     import UkehiBase
     import UkehiEnvironment
+    import UkehiNode
     import UkehiPOSIX
     import UkehiState
+    import UkehiWAL
     import _UkehiTestSupport
 
     /// `ukehi snapshot` on directories that nodes made.
@@ -108,6 +110,36 @@
                 #expect(running.errors.contains("is running"))
                 #expect(!FileManager.default.fileExists(atPath: out + "-2"))
                 await node.stop()
+            }
+        }
+
+        @Test("a region that is not here yet is passed over and named; the others are whole")
+        func absentRegion() async throws {
+            try await withNode { data, out in
+                // As if a leader had just introduced a peer here, and its node had been stopped.
+                let (log, _) = try WriteAheadLog.open(
+                    fileSystem: POSIXFileSystem(), directory: data + "/wal", options: WALOptions(),
+                    random: SystemRandomSource(), clock: SystemClock())
+                log.start(durable: { _, _ in }, failed: { _ in })
+                let region = RegionDescriptor(
+                    region: RegionID(99), isSystem: false,
+                    range: KeyRange(lower: "x", upper: "y"),
+                    epoch: RegionEpoch(confVersion: 2, version: 1),
+                    peers: [PeerDescriptor(peer: PeerID(500), node: NodeID(9), roles: .voter)])
+                var batch = LogBatch()
+                batch.birth(
+                    region: RegionID(99),
+                    payload: RegionBirth(origin: region, introduction: region).encoded(),
+                    hardState: .empty)
+                _ = log.waitUntilDurable(try log.submit(&batch, lane: 0))
+                log.stop()
+                let outcome = try run("export", data, "--out-dir", out)
+                #expect(outcome.status == 69)
+                #expect(outcome.errors.contains("region 99"), "\(outcome.errors)")
+                #expect(try names(out) == (2...5).map { "region-\($0).snapshot" })
+                for file in try names(out) {
+                    #expect(try run("verify", "\(out)/\(file)").status == 0)
+                }
             }
         }
 

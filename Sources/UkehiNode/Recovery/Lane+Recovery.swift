@@ -58,6 +58,27 @@ extension Lane {
         if !isInPass { scheduleLocally() }
     }
 
+    /// A peer that never got anything of a region that is lost goes: its keys are to be another region's. `done`
+    /// gets why it does not.
+    func abandon(
+        _ order: RecoveryOrder.Abandoned, _ done: @escaping @Sendable (String?) -> Void
+    ) {
+        guard let region = regions[order.region], region.peer == order.peer else {
+            return done(nil)
+        }
+        guard standing(region).isEmpty, region.replacement == nil else {
+            return done("Region \(region.id.rawValue) has just got something. Make the plan anew.")
+        }
+        logger.warning(
+            "a peer that holds nothing of a lost region goes",
+            metadata: ["region": "\(region.id)", "peer": "\(region.peer)"])
+        // As it was last known: nobody decided that it is a member no more.
+        var last = region.birth.newest(region.descriptor)
+        last.peers.removeAll { $0.peer == region.peer }
+        leave(region, as: last)
+        done(regions[order.region] == nil ? nil : "It cannot go yet. Ask again.")
+    }
+
     /// The core takes a region's members as the forced peer counts them.
     func takeForced(_ descriptor: RegionDescriptor, _ region: Region) {
         do throws(RaftError) {

@@ -35,6 +35,14 @@ extension NodeCore {
     /// Carries it out. On the boot worker; `done` gets why it came to nothing.
     func create(_ order: RecoveryOrder, _ done: @escaping @Sendable (String?) -> Void) {
         guard let node = nodeID else { return done("The node is not part of a cluster yet.") }
+        let isBeingCleared = state.withLock { state in
+            state.clearing.contains { region, range in
+                region != .system && order.creates.contains { $0.range.overlaps(range) }
+            }
+        }
+        guard !isBeingCleared else {
+            return done("What a peer that is gone held of these keys is still being removed.")
+        }
         allocateIDs(2 * order.creates.count) { [self] result in
             guard case .success(let first) = result else {
                 return done("The system region gave no ids. Ask again.")

@@ -31,10 +31,26 @@ extension NodeCore {
                         if let reason { refuse(.unavailable(reason)) } else { survey(request) }
                     }
                 }
+                guard order.abandons.isEmpty else {
+                    return abandon(order.abandons[...]) { [self] reason in
+                        if let reason { refuse(.unavailable(reason)) } else { survey(request) }
+                    }
+                }
                 carryOut(order)
                 survey(request)
             }
         }
+    }
+
+    /// Peers that hold nothing go, one after the other; `done` gets why one does not.
+    private func abandon(
+        _ peers: ArraySlice<RecoveryOrder.Abandoned>, _ done: @escaping @Sendable (String?) -> Void
+    ) {
+        guard let first = peers.first else { return done(nil) }
+        lanes[lane(of: first.region)].post(
+            .abandon(first) { [self] reason in
+                if let reason { done(reason) } else { abandon(peers.dropFirst(), done) }
+            })
     }
 
     /// Why an order is not carried out.
@@ -51,6 +67,20 @@ extension NodeCore {
         }
         if !order.creates.isEmpty, let reason = fault(ofCreating: order, record.registry) {
             return reason
+        }
+        if !order.abandons.isEmpty, order.registry != record.registry {
+            return "The cluster's nodes have changed since the plan was made. Make it anew."
+        }
+        for abandoned in order.abandons {
+            // Who is not here any more has gone already.
+            guard let standing = standings.first(where: { $0.region == abandoned.region }),
+                standing.peer == abandoned.peer
+            else { continue }
+            guard standing.isEmpty, !standing.isLeader else {
+                return
+                    "Region \(abandoned.region.rawValue) has changed since the plan was made. Make "
+                    + "it anew."
+            }
         }
         for lead in order.leads {
             guard let standing = standings.first(where: { $0.region == lead.region }),

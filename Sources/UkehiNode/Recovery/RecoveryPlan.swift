@@ -56,6 +56,8 @@ package struct RecoveryPlan: Hashable, Sendable {
     package var regions: [RegionRecovery]
     /// Ranges that no region of the survivors has, ascending: what was lost with the dead.
     package var missing: [RecoveryOrder.Creation]
+    /// By survivor, peers of lost regions that never got anything: in the way of what is made anew.
+    package var abandons: [NodeID: [RecoveryOrder.Abandoned]]
     /// Why it must not be carried out; empty: it may be.
     package var refusals: [String]
 
@@ -102,14 +104,19 @@ package struct RecoveryPlan: Hashable, Sendable {
         return RecoveryOrder(cluster: cluster, registry: registry, leads: leads)
     }
 
+    /// What a survivor is ordered to do before ranges are created: peers that hold nothing of them go.
+    package func clearance(for node: NodeID) -> RecoveryOrder {
+        RecoveryOrder(cluster: cluster, registry: registry, abandons: abandons[node] ?? [])
+    }
+
     /// What the leader of the system region is ordered to do in the last phase, where it is wanted.
     package var creation: RecoveryOrder {
-        RecoveryOrder(cluster: cluster, registry: registry, leads: [], creates: missing)
+        RecoveryOrder(cluster: cluster, registry: registry, creates: missing)
     }
 
     /// What every survivor is ordered to do in the first phase: to know who is dead.
     package var preparation: RecoveryOrder {
-        RecoveryOrder(cluster: cluster, registry: registry, leads: [])
+        RecoveryOrder(cluster: cluster, registry: registry)
     }
 }
 
@@ -131,7 +138,7 @@ extension RecoveryPlan {
         var plan = RecoveryPlan(
             cluster: surveys[0].cluster, dead: dead.sorted(), survivors: surveys.map(\.node),
             registry: isDeclared ? newest : newest.declaringDead(known), regions: [],
-            missing: [], refusals: [])
+            missing: [], abandons: [:], refusals: [])
         plan.refusals = refusals(dead, surveys, newest)
         let present = Set(plan.registry.present.map(\.node)).intersection(plan.survivors)
         let regions = Set(
@@ -143,22 +150,44 @@ extension RecoveryPlan {
             plan.add(region, own, surveys.flatMap(\.elsewhere), present)
         }
         plan.findMissing(surveys)
+        plan.findAbandoned(surveys)
         return plan
     }
 
     /// What is left of the key space without the regions that somebody has.
     private mutating func findMissing(_ surveys: [RecoverySurvey]) {
-        let lost = Set(lost.map(\.region))
         let known = surveys.flatMap { $0.standings.map(\.descriptor) + $0.elsewhere }
             .filter { !$0.isSystem }
-        let held = surveys.flatMap { $0.standings.map(\.descriptor) }.filter {
-            !$0.isSystem && !lost.contains($0.region)
-        }
+        let held = held(surveys)
         // Without any region there was no key space yet.
         guard !known.isEmpty else { return }
         let version = (known.map(\.epoch.version).max() ?? 0) + 1
-        missing = KeyRange.all.subtracting(held.map(\.range)).map {
+        missing = KeyRange.all.subtracting(held).map {
             RecoveryOrder.Creation(range: $0, version: version)
+        }
+    }
+
+    /// Ranges of which some survivor has something.
+    private func held(_ surveys: [RecoverySurvey]) -> [KeyRange] {
+        let lost = Set(lost.map(\.region))
+        return surveys.flatMap { $0.standings.map(\.descriptor) }.filter {
+            !$0.isSystem && !lost.contains($0.region)
+        }.map(\.range)
+    }
+
+    private mutating func findAbandoned(_ surveys: [RecoverySurvey]) {
+        let lost = Set(lost.map(\.region))
+        let held = held(surveys)
+        for survey in surveys {
+            // What is empty here may yet come out of a region that somebody has, by a division in its log.
+            let empty = survey.standings.filter { standing in
+                lost.contains(standing.region) && standing.isEmpty
+                    && !held.contains { $0.overlaps(standing.descriptor.range) }
+            }
+            guard !empty.isEmpty else { continue }
+            abandons[survey.node] = empty.map {
+                RecoveryOrder.Abandoned(region: $0.region, peer: $0.peer)
+            }
         }
     }
 

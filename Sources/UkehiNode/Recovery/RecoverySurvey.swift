@@ -4,7 +4,8 @@
 //          | standings u32 × standing | elsewhere u32 × descriptor |
 //   standing | flags u64: 1 leads, 2 damaged, 4 changes to come | peer u64 | leader's node u64, 0: none
 //            | term u64 | last term u64 | last index u64 | committed u64 | applied u64 | descriptor |
-//   order  | version u8 = 2 | 7 × 0 | cluster 2 × u64 | registry | leads u32 × lead | creates u32 × create |
+//   order  | version u8 = 3 | 7 × 0 | cluster 2 × u64 | registry | leads u32 × lead
+//          | abandons u32 × (region u64, peer u64) | creates u32 × create |
 //   lead   | region u64 | peer u64 | last term u64 | last index u64 |
 //   create | version u64 | lower u16, bytes | upper u16, bytes |
 
@@ -31,6 +32,10 @@ package struct PeerStanding: Hashable, Sendable {
     package var region: RegionID { descriptor.region }
     /// What Raft compares: the greater one knows whatever the other may have acknowledged.
     package var position: (term: Term, index: LogIndex) { (lastTerm, lastIndex) }
+    /// It never got anything: neither an entry nor a snapshot.
+    package var isEmpty: Bool {
+        lastIndex == .zero && committed == .zero && applied == .zero && !isDamaged
+    }
 }
 
 /// What a node says of itself.
@@ -60,7 +65,7 @@ package struct RecoverySurvey: Hashable, Sendable {
 
 /// What a survivor is to do. First all survivors get the registry alone, then those that lead something the
 /// rest: nobody acts before everybody refuses the dead. Ranges that nobody has are created last, by whoever
-/// leads the system region then.
+/// leads the system region then, once peers of them that hold nothing are out of the way.
 package struct RecoveryOrder: Hashable, Sendable {
     /// A peer that is to lead, if its log still ends where the plan says.
     package struct Lead: Hashable, Sendable {
@@ -74,6 +79,16 @@ package struct RecoveryOrder: Hashable, Sendable {
             self.peer = peer
             self.lastTerm = lastTerm
             self.lastIndex = lastIndex
+        }
+    }
+    /// A peer that never got anything of a region that is lost, and goes.
+    package struct Abandoned: Hashable, Sendable {
+        package var region: RegionID
+        package var peer: PeerID
+
+        package init(region: RegionID, peer: PeerID) {
+            self.region = region
+            self.peer = peer
         }
     }
     /// A range that becomes an empty region.
@@ -90,15 +105,18 @@ package struct RecoveryOrder: Hashable, Sendable {
     package var cluster: ClusterID
     package var registry: NodeRegistry
     package var leads: [Lead]
+    package var abandons: [Abandoned]
     /// Ascending, apart from each other.
     package var creates: [Creation]
 
     package init(
-        cluster: ClusterID, registry: NodeRegistry, leads: [Lead], creates: [Creation] = []
+        cluster: ClusterID, registry: NodeRegistry, leads: [Lead] = [], abandons: [Abandoned] = [],
+        creates: [Creation] = []
     ) {
         self.cluster = cluster
         self.registry = registry
         self.leads = leads
+        self.abandons = abandons
         self.creates = creates
     }
 }
@@ -106,7 +124,7 @@ package struct RecoveryOrder: Hashable, Sendable {
 // MARK: - Bytes
 
 private let surveyVersion: UInt64 = 1
-private let orderVersion: UInt64 = 2
+private let orderVersion: UInt64 = 3
 
 extension RecoverySurvey {
     package func encoded() -> Bytes {
@@ -200,6 +218,11 @@ extension RecoveryOrder {
             writer.append(lead.lastTerm.rawValue)
             writer.append(lead.lastIndex.rawValue)
         }
+        writer.append(UInt32(abandons.count))
+        for abandoned in abandons {
+            writer.append(abandoned.region.rawValue)
+            writer.append(abandoned.peer.rawValue)
+        }
         writer.append(UInt32(creates.count))
         for creation in creates {
             writer.append(creation.version)
@@ -227,6 +250,12 @@ extension RecoveryOrder {
                     region: region, peer: peer, lastTerm: term,
                     lastIndex: LogIndex(try reader.read(UInt64.self))))
         }
+        var abandons: [Abandoned] = []
+        for _ in 0..<(try count(&reader, each: 16)) {
+            let region = RegionID(try reader.read(UInt64.self))
+            abandons.append(
+                Abandoned(region: region, peer: PeerID(try reader.read(UInt64.self))))
+        }
         var creates: [Creation] = []
         for _ in 0..<(try count(&reader, each: 12)) {
             let creation = try Creation.decode(from: &reader)
@@ -237,7 +266,8 @@ extension RecoveryOrder {
         }
         try reader.expectEnd()
         return RecoveryOrder(
-            cluster: cluster, registry: registry, leads: leads, creates: creates)
+            cluster: cluster, registry: registry, leads: leads, abandons: abandons,
+            creates: creates)
     }
 }
 

@@ -139,6 +139,7 @@ private struct Recovery {
                     "the regions have their leaders, but no range was created: what is missing "
                     + "has changed. Look at the plan again.")
         }
+        for node in plan.abandons.keys.sorted() { try await order(plan.clearance(for: node), node) }
         let system = try await client.members(of: .system, timeout: patience)
         try await order(plan.creation, system.leader)
         let alive = plan.registry.present.map(\.node)
@@ -171,14 +172,22 @@ private struct Recovery {
         guard let address = topology.nodes.first(where: { $0.node == node })?.address else {
             return
         }
-        do throws(RequestError) {
-            _ = try await client.survey(at: address, ordering: order, timeout: patience)
-        } catch {
-            throw Failure(
-                status: ExitStatus.failure,
-                message:
-                    "\(node) did not do its part: \(error). What was done is safe; make the plan "
-                    + "anew and carry it out.")
+        for attempt in 0... {
+            do throws(RequestError) {
+                _ = try await client.survey(at: address, ordering: order, timeout: patience)
+                return
+            } catch {
+                // Something of before is still being removed there: a matter of seconds.
+                if case .rejected(.unavailable) = error, attempt < 50 {
+                    try await Task.sleep(for: .milliseconds(200))
+                    continue
+                }
+                throw Failure(
+                    status: ExitStatus.failure,
+                    message:
+                        "\(node) did not do its part: \(error). What was done is safe; make the plan "
+                        + "anew and carry it out.")
+            }
         }
     }
 
