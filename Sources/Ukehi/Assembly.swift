@@ -59,9 +59,13 @@ package final class Assembly: Sendable {
                     .init(path: "cluster.listen", reason: "it is no host:port")
                 ])
             }
+            var limits = WireLimits.standard
+            // Whoever connects must not take the descriptors that the log and the state need.
+            limits.maxConnections = min(limits.maxConnections, OpenFileLimit.current / 2)
             let transport = NIOTransport(
                 host: listen.host, port: listen.port, lanes: lanes,
-                inbound: laneCount == 1 ? lanes[0] : loops, clock: clock, logger: logger)
+                inbound: laneCount == 1 ? lanes[0] : loops, clock: clock, logger: logger,
+                limits: limits)
             var address = configuration.cluster.advertise
             if address.isEmpty {
                 var bound = listen

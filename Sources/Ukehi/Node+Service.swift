@@ -3,6 +3,7 @@
 public import Logging
 public import ServiceLifecycle
 internal import UkehiNode
+internal import UkehiPOSIX
 internal import UnixSignals
 
 extension Node: Service {
@@ -29,7 +30,8 @@ extension Node: Service {
         if let failure { throw failure }
     }
 
-    /// Runs a node as a process of its own: until SIGINT or SIGTERM, or until it fails.
+    /// Runs a node as a process of its own: until SIGINT or SIGTERM, or until it fails. Raises the process's
+    /// limit of open files as far as it may.
     ///
     /// - Parameter onReady: Called once the node serves.
     /// - Throws: ``ConfigurationError``, or ``NodeError`` with the exit code that stands for it.
@@ -38,6 +40,7 @@ extension Node: Service {
         stateMachine: StateMachineFactory? = nil,
         onReady: @escaping @Sendable (Node) -> Void = { _ in }
     ) async throws {
+        OpenFileLimit.raise()
         let node = try await start(
             configuration: configuration, logger: logger, stateMachine: stateMachine,
             // Told by `run()`, which ends the group.

@@ -14,6 +14,8 @@ public struct FileError: Error, Sendable, Hashable, CustomStringConvertible {
         case locked
         case unsupported
         case denied
+        /// The process, or the system, has no file descriptor left: nothing was done.
+        case noDescriptor
         /// Anything else, a failed sync included: the file's state is unknown.
         case ioFailed
     }
@@ -31,6 +33,9 @@ public struct FileError: Error, Sendable, Hashable, CustomStringConvertible {
         self.path = path
         self.errno = errno
     }
+    /// Whether it is for want of something that may be there again later, and nothing was done.
+    package var isShortage: Bool { kind == .noSpace || kind == .noDescriptor }
+
     public var description: String { "\(operation) of \(path) failed: \(kind), errno \(errno)" }
 }
 

@@ -188,7 +188,8 @@ public enum RequestError: Error, Hashable, Sendable {
         case invalid(String)
         /// The deadline passed before anything was done.
         case timedOut
-        /// The log volume is full; deletes and reads go on.
+        /// The log has no room: its volume is full, or the node has no file descriptor left. Deletes and
+        /// reads go on.
         case diskFull
         /// The region does not take the command's session, as it was not used for long or there were too
         /// many: open another one and ask in that.

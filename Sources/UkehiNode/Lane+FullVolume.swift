@@ -1,4 +1,4 @@
-// A log volume without room for another segment.
+// A log without room for another segment: its volume is full, or the process has no descriptor left.
 //
 //   ample ── the preparer finds no room ──→ last segment ── half of it is used ──→ scarce
 //     ▲                                          └──────── it finds some ────────────┘
@@ -25,11 +25,14 @@ extension Lane {
         let now = log.room
         guard now != room else { return }
         switch now {
-        case .ample: logger.info("the log's volume has room again", metadata: ["lane": "\(index)"])
+        case .ample: logger.info("the log has room again", metadata: ["lane": "\(index)"])
         case .lastSegment, .scarce:
             logger.error(
-                "the log's volume is full: deletes are taken, other writes are not",
-                metadata: ["lane": "\(index)", "left": "\(now)"])
+                "the log has no room for its next segment: deletes are taken, other writes are not",
+                metadata: [
+                    "lane": "\(index)", "left": "\(now)",
+                    "cause": "\(log.roomShortage.map { "\($0)" } ?? "none any more")",
+                ])
         }
         room = now
     }

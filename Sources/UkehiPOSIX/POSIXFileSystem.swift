@@ -1,5 +1,6 @@
 // Names and locks on the real disk.
 
+import Synchronization
 public import UkehiEnvironment
 
 #if canImport(Glibc)
@@ -10,6 +11,8 @@ public import UkehiEnvironment
 
 /// The system's files. Paths are as the operator named them, relative ones to the working directory.
 public final class POSIXFileSystem: FileSystem {
+    private let directories = Mutex(OpenDirectories())
+
     public init() {}
 
     public func open(_ path: String, _ mode: OpenMode) throws(FileError) -> any File {
@@ -62,10 +65,20 @@ public final class POSIXFileSystem: FileSystem {
     }
 
     public func syncDirectory(_ path: String) throws(FileError) {
+        let descriptor = try directory(path)
+        let result = fsync(descriptor.value)
+        guard result == 0 else { throw FileError.last("fsync", path) }
+    }
+
+    /// The directory, open. It stays so: a name that was changed has to become durable also when no descriptor
+    /// is left.
+    private func directory(_ path: String) throws(FileError) -> OwnedDescriptor {
+        if let open = directories.withLock({ $0.current(path) }) { return open }
         let descriptor = retrying { Self.openat(path, O_RDONLY | O_DIRECTORY, 0) }
         guard descriptor >= 0 else { throw FileError.last("open", path) }
-        defer { close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw FileError.last("fsync", path) }
+        let open = OwnedDescriptor(descriptor)
+        directories.withLock { $0.keep(open, path) }
+        return open
     }
 
     public func exists(_ path: String) -> Bool {
@@ -104,6 +117,35 @@ public final class POSIXFileSystem: FileSystem {
     }
 }
 
+/// Directories that were synced, open, by path.
+private struct OpenDirectories {
+    /// A node syncs four.
+    private static let most = 8
+
+    private var open: [(path: String, descriptor: OwnedDescriptor)] = []
+
+    /// The open one, unless the path leads elsewhere by now.
+    mutating func current(_ path: String) -> OwnedDescriptor? {
+        guard let position = open.firstIndex(where: { $0.path == path }) else { return nil }
+        let found = open[position].descriptor
+        var (named, opened) = (stat(), stat())
+        guard stat(path, &named) == 0, fstat(found.value, &opened) == 0,
+            named.st_dev == opened.st_dev, named.st_ino == opened.st_ino
+        else {
+            open.remove(at: position)
+            return nil
+        }
+        return found
+    }
+
+    /// Keeps it, in the place of the one that has been there longest if there are many.
+    mutating func keep(_ descriptor: OwnedDescriptor, _ path: String) {
+        open.removeAll { $0.path == path }
+        if open.count == Self.most { open.removeFirst() }
+        open.append((path, descriptor))
+    }
+}
+
 /// A `flock` on its own descriptor: it ends with the process, however that ends.
 ///
 /// Safety: the descriptor is released under a flag that only the first caller gets.
@@ -136,6 +178,7 @@ extension FileError {
             case ENOSPC, EDQUOT, EFBIG: .noSpace
             case EACCES, EPERM, EROFS, ELOOP: .denied
             case EOPNOTSUPP, ENOSYS: .unsupported
+            case EMFILE, ENFILE: .noDescriptor
             default: .ioFailed
             }
         return FileError(kind: kind, operation: operation, path: path, errno: number)

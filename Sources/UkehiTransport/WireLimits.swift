@@ -28,7 +28,7 @@ package struct WireLimits: Sendable {
     /// Bytes of the frames they came in, which each of them keeps; one request may always be in
     /// flight.
     package var maxInflightRequestBytes = 16 << 20
-    /// Connections accepted at the same time, per node.
+    /// Connections accepted at the same time, per node; fewer where the process may open few files.
     package var maxConnections = 4096
     /// Bytes of frames that have begun and not ended, over all accepted connections of a node.
     package var maxAssemblingBytes = 256 << 20

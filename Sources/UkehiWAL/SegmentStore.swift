@@ -167,6 +167,7 @@ extension WALError {
             case .noSpace: "Free space on the volume."
             case .locked: "Stop the process that uses the directory."
             case .denied: "Check owner and permissions."
+            case .noDescriptor: "Raise the limit of open files (ulimit -n)."
             default: "Check the disk; see the system's log."
             }
         self.init(code, "\(effect): \(error). \(advice)")

@@ -6,14 +6,14 @@
 // its first chunk is ready; the preparer goes on zeroing it as the active one. Frames are placed only
 // where that is done. The footers of sealed segments are written in between; nobody waits for them.
 
-import UkehiEnvironment
+package import UkehiEnvironment
 
 /// What a log can write without another segment.
 package enum LogRoom: Sendable {
     /// The next segment is there, or being made.
     case ample
-    /// There was no room on the volume for the next one when that was last tried. What is left of the one in
-    /// use, most of it when this begins, can be written still.
+    /// There was no room on the volume for the next one when that was last tried, or no descriptor. What is left
+    /// of the one in use, most of it when this begins, can be written still.
     case lastSegment
     /// Less than half of that one is left.
     case scarce
@@ -107,14 +107,14 @@ extension WriteAheadLog {
         if let made { spare = made }
         if idle != nil, made != nil { counters.segmentsReused += 1 }
         if let target, let reached { target.preparedTo = reached }
-        isFull = failure?.kind == .noSpace
+        shortage = failure.flatMap { $0.isShortage ? $0 : nil }
         if failure == nil {
             scheduler.roomGrew()
             wakeWriter()
         }
         changes.broadcast()
         monitor.unlock()
-        if let failure, failure.kind != .noSpace {
+        if let failure, !failure.isShortage {
             fail(
                 WALError(failure, effect: "The log has stopped and acknowledges nothing more"))
         }
@@ -199,6 +199,9 @@ extension WriteAheadLog {
     package var room: LogRoom {
         monitor.withLock { isFull ? isScarce ? .scarce : .lastSegment : .ample }
     }
+
+    /// Why there is no more room than that.
+    package var roomShortage: FileError? { monitor.withLock { shortage } }
 
     /// Whether what is left without another segment is to be kept. Called with the lock held.
     var isScarce: Bool {

@@ -69,7 +69,9 @@ package final class WriteAheadLog: @unchecked Sendable {
     let changes: Condition
     private var isStopping = false
     var isStopped = false
-    var isFull = false
+    /// What the next segment could not be made for when that was last tried: no space, or no descriptor.
+    var shortage: FileError?
+    var isFull: Bool { shortage != nil }
     var framesAtLastLook: UInt64 = 0
     var counters = WALStatistics()
 
@@ -177,8 +179,8 @@ package final class WriteAheadLog: @unchecked Sendable {
             counters.overloads += 1
             return WALError(
                 .diskFull,
-                "Nothing was taken: the prepared room is used up and the volume is full. Free "
-                    + "space on it.")
+                "Nothing was taken: the prepared room is used up, and the next segment cannot be made: "
+                    + "\(shortage.map { "\($0)" } ?? "").")
         }
         if scheduler.queuedBytes > 0,
             scheduler.queuedBytes + bytes > options.maxQueueBytes

@@ -387,7 +387,9 @@ struct SnapshotTests {
         let tries = Tries()
         let disk = cluster.members[isLeaders ? lagging.leader : lagging.lagging].fileSystem
         disk.setHook { (operation) throws(FileError) in
-            guard operation.kind == .write, operation.path.hasPrefix("data/snapshots/") else {
+            guard [.create, .write].contains(operation.kind),
+                operation.path.hasPrefix("data/snapshots/")
+            else {
                 return
             }
             tries.increment()

@@ -68,6 +68,24 @@ struct POSIXFileSystemTests {
         }
     }
 
+    @Test("a directory that another one has taken the place of is synced as what it is now")
+    func replacedDirectory() throws {
+        try withDirectory { fileSystem, directory in
+            let path = directory + "/sub"
+            try fileSystem.createDirectory(path)
+            for _ in 0..<3 { try fileSystem.syncDirectory(path) }
+            try fileSystem.rename(path, to: directory + "/old")
+            #expect(kind { try fileSystem.syncDirectory(path) } == .notFound)
+            try fileSystem.createDirectory(path)
+            try fileSystem.syncDirectory(path)
+            // More than are kept open, and each again.
+            for number in 0..<40 {
+                try fileSystem.createDirectory(directory + "/\(number % 20)")
+                try fileSystem.syncDirectory(directory + "/\(number % 20)")
+            }
+        }
+    }
+
     @Test("a symbolic link is not followed")
     func symbolicLink() throws {
         try withDirectory { fileSystem, directory in

@@ -21,15 +21,20 @@ private enum Fault: CaseIterable {
     func hits(_ kind: SimulatedOperation.Kind) -> Bool {
         switch self {
         // A sync that fails is an ioError, whatever the reason (UkehiPOSIX).
-        case .noSpace: [.write, .writeDurably, .allocate, .rename].contains(kind)
+        case .noSpace: [.create, .write, .writeDurably, .allocate, .rename].contains(kind)
         case .ioError: true
-        case .noDescriptor: [.open, .list, .syncDirectory].contains(kind)
+        // Directories stay open (UkehiPOSIX).
+        case .noDescriptor: [.open, .create, .list].contains(kind)
         case .halfWrittenNoSpace, .halfWrittenIOError: kind == .write
         }
     }
 
     var errorKind: FileError.Kind {
-        self == .noSpace || self == .halfWrittenNoSpace ? .noSpace : .ioFailed
+        switch self {
+        case .noSpace, .halfWrittenNoSpace: .noSpace
+        case .noDescriptor: .noDescriptor
+        case .ioError, .halfWrittenIOError: .ioFailed
+        }
     }
 
     var errno: Int32 {
@@ -157,7 +162,7 @@ struct FaultSweepTests {
         let whole = workload(sound)
         #expect(whole.last == 22 && whole.isBornAcknowledged && whole.failure == nil)
         let calls = counting.calls.withLock { $0 }
-        #expect(calls > (fault == .noDescriptor ? 15 : 50))
+        #expect(calls > (fault == .noDescriptor ? 8 : 50))
         var random = SeededRandom(seed: 4)
         var stopped = 0
         var goneOnWithout = 0
@@ -174,6 +179,10 @@ struct FaultSweepTests {
                 #expect(failure.code == wanted, what)
                 #expect(failure.code.exitCode == (wanted == .diskFull ? 22 : 21), what)
                 #expect(failure.message.contains("errno \(fault.errno)"), what)
+            } else if fault.errorKind == .noDescriptor {
+                // Room for the next segment waits until there is one.
+                #expect(plan.failed.withLock { $0 } == .create, what)
+                goneOnWithout += 1
             } else if fault.errorKind != .noSpace {
                 // A footer that cannot be read is done without: the segment itself is read.
                 #expect(plan.failed.withLock { $0 } == .read && !isLasting, what)
@@ -184,9 +193,10 @@ struct FaultSweepTests {
             fileSystem.setFailsHalfway(false)
             try check(fileSystem.crashed(using: &random), outcome, what)
         }
-        if fault.errorKind == .noSpace {
-            #expect(stopped > 0)
-        } else {
+        switch fault.errorKind {
+        case .noSpace: #expect(stopped > 0)
+        case .noDescriptor: #expect(stopped > 0 && goneOnWithout > 0)
+        default:
             #expect(stopped + goneOnWithout == calls)
             #expect(goneOnWithout < 6)
         }

@@ -14,7 +14,8 @@ package import UkehiEnvironment
 /// What is about to be done to the simulated disk.
 package struct SimulatedOperation: Sendable, Hashable {
     package enum Kind: Sendable, Hashable, CaseIterable {
-        case open, read, write, writeDurably, sync, truncate, allocate
+        /// `create` opens a file that was not there.
+        case open, create, read, write, writeDurably, sync, truncate, allocate
         case rename, remove, syncDirectory, list
     }
     package var kind: Kind
@@ -110,7 +111,7 @@ package final class SimulatedFileSystem: FileSystem {
     // MARK: FileSystem
 
     package func open(_ path: String, _ mode: OpenMode) throws(FileError) -> any File {
-        try announce(mode == .createNew ? .write : .open, path)
+        try announce(mode == .createNew ? .create : .open, path)
         let id: Int? = disk.withLock { disk in
             if let id = disk.names[path] { return mode == .createNew ? nil : id }
             guard mode == .createNew else { return nil }

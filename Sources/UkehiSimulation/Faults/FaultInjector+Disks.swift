@@ -10,7 +10,7 @@ extension FaultInjector {
         switch (fault, operation) {
         case (.failedSync, .sync), (.failedSync, .writeDurably), (.failedSync, .syncDirectory): true
         case (.failedRead, .read), (.failedRead, .open), (.failedRead, .list): true
-        case (.fullAtWrite, .write), (.fullAtWrite, .allocate): true
+        case (.fullAtWrite, .create), (.fullAtWrite, .write), (.fullAtWrite, .allocate): true
         case (.failedWrite, .read), (.failedWrite, .open), (.failedWrite, .list): false
         case (.failedWrite, _): true
         default: false

@@ -175,7 +175,7 @@ final class FaultInjector: @unchecked Sendable {
     private func killThenCut(_ fault: Fault, _ node: SimulatedNode) {
         let disk = node.disk
         disk.setHook { [weak self, weak disk, weak node] operation throws(FileError) in
-            guard operation.kind == .write || operation.kind == .writeDurably else { return }
+            guard [.create, .write, .writeDurably].contains(operation.kind) else { return }
             disk?.setHook(nil)
             guard let self, let node else { return }
             let life = node.process.life
