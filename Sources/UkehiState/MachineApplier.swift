@@ -162,16 +162,15 @@ package final class MachineApplier: Applier, @unchecked Sendable {
 
     package override func digest(region id: RegionID) throws(StateError) -> RegionDigest {
         guard let running = regions[id] else { return try system.digest(region: id) }
-        return running.lock.withLock {
-            let state = running.region.working
-            let writer = DigestingWriter()
-            running.machine.writeSnapshot(to: writer)
-            var digest = writer.finish()
-            digest.mix(state.revision, state.loggedTime)
-            digest.mix(state.epoch.confVersion, state.epoch.version)
-            return RegionDigest(
-                region: id, applied: state.applied, high: digest.high, low: digest.low)
+        let (state, copy) = running.lock.withLock {
+            (running.region.working, running.machine.copyForSnapshot())
         }
+        let writer = DigestingWriter()
+        copy.writeSnapshot(to: writer)
+        var digest = writer.finish()
+        digest.mix(state.revision, state.loggedTime)
+        digest.mix(state.epoch.confVersion, state.epoch.version)
+        return RegionDigest(region: id, applied: state.applied, high: digest.high, low: digest.low)
     }
 
     // MARK: Snapshots
@@ -194,15 +193,11 @@ package final class MachineApplier: Applier, @unchecked Sendable {
         guard let running = regions[id] else {
             return try system.writeSnapshot(of: id, to: begin)
         }
+        // Written outside the lock: commands go on.
         let (state, descriptor, copy) = running.lock.withLock {
-            let copy = running.machine.copyForSnapshot()
-            return (running.region.working, running.descriptor, copy)
+            (running.region.working, running.descriptor, running.machine.copyForSnapshot())
         }
-        if let copy { return try PieceWriter.write(copy, to: begin(state, descriptor)) }
-        try running.lock.withLock {
-            try PieceWriter.write(
-                running.machine, to: begin(running.region.working, running.descriptor))
-        }
+        try PieceWriter.write(copy, to: begin(state, descriptor))
     }
 
     package override func install(

@@ -39,8 +39,9 @@ public protocol SnapshotReader: AnyObject {
 /// Replicated state: one instance per region and node.
 ///
 /// The engine calls an instance from one thread at a time, never twice at once. Its state is written as
-/// a snapshot every `raft.snapshot_interval` commands or so; after a restart a fresh instance is given
-/// the last one, and the log from there on.
+/// a snapshot every `raft.snapshot_interval` commands, but not before eight times the last one's bytes of log,
+/// or half a minute, have passed since; after a restart a fresh instance is given the last one, and the
+/// log from there on.
 ///
 /// **Determinism.** Replicas apply the same commands in the same order and must reach the same
 /// state and give the same answers, byte for byte. So `apply` may depend on nothing but the state,
@@ -63,11 +64,7 @@ public protocol StateMachine: AnyObject, Sendable {
     /// throws.
     func restore(from reader: any SnapshotReader) throws
     /// A copy of the state as it is now, whose ``writeSnapshot(to:)`` gives it whatever becomes of this
-    /// one. Cheap where the state is made of Swift's values, which copy when written. Nil, the default:
-    /// commands wait while a snapshot is written.
-    func copyForSnapshot() -> (any StateMachine)?
-}
-
-extension StateMachine {
-    public func copyForSnapshot() -> (any StateMachine)? { nil }
+    /// one: commands go on while it is written, on another thread. Cheap where the state is made of Swift's
+    /// values, which copy when written; it runs between two commands, and the node waits for it.
+    func copyForSnapshot() -> any StateMachine
 }

@@ -33,6 +33,12 @@ final class TaskQueue: StateMachine, @unchecked Sendable {
         tasks = []
         while rest.remaining > 0 { tasks.append(try rest.readLengthPrefixed().array) }
     }
+
+    func copyForSnapshot() -> any StateMachine {
+        let copy = TaskQueue()
+        copy.tasks = tasks  // Not copied before either changes it.
+        return copy
+    }
 }
 
 func runQueue(directory: String) async throws -> [String] {
