@@ -8,6 +8,8 @@ extension KeyValueApplier {
         _ id: RegionID, to begin: (RegionState, Bytes?) throws -> SnapshotEncoder
     ) throws {
         let region = try regions.find(id)
+        // Or the view would be of the region as it was, and the keys as they will be.
+        try region.requireInStore()
         let view = try store.openLongView(
             of: id, region.space, KeyRange(lower: region.lower, upper: region.upper))
         defer { view.close() }

@@ -131,6 +131,9 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         }
         for position in range {
             regions[items[position].region]?.publish()
+            for part in items[position].change?.parts ?? [] where part.isHere {
+                regions[part.region]?.publish()
+            }
         }
         poolLock.withLock { pool.append(batch) }
     }
@@ -211,7 +214,10 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         region.working = state
         batch.putRegionState(item.region, state)
         // At once: what follows in this very batch is judged by the range that it finds.
-        if let range = item.change?.range { try setRange(range, of: item.region) }
+        if let range = item.change?.range {
+            try setRange(range, of: item.region)
+            try regions.find(item.region).waitForStore()
+        }
         #if BugBank
             if PlantedBug.appliedIndexBehind.isPlanted, let first = item.entries.first {
                 state.applied = first.index - 1
@@ -293,6 +299,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         let opened = OpenRegion(
             id: part.region, space: region.space, range: part.range, state: begun)
         opened.sessions = sessions
+        opened.waitForStore()
         regions.insert(opened, part.region)
     }
 
@@ -395,6 +402,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
 
     package override func digest(region id: RegionID) throws(StateError) -> RegionDigest {
         let region = try regions.find(id)
+        try region.requireInStore()
         let view = try store.openView(tier: .once)
         defer { view.close() }
         let state = try state(of: region, in: view)

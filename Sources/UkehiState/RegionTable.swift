@@ -29,6 +29,9 @@ final class OpenRegion: @unchecked Sendable {
     private var publishedState: RegionState
     /// Logged time, published for point reads without the lock.
     let loggedTime: Atomic<UInt64>
+    /// Whether the store holds the region as this object describes it. Not so from the moment in which its range
+    /// changes until the batch is committed that changes it.
+    private let isInStore = Atomic<Bool>(true)
 
     init(id: RegionID, space: StoreSpace, range: KeyRange, state: RegionState) {
         self.id = id
@@ -38,6 +41,16 @@ final class OpenRegion: @unchecked Sendable {
         working = state
         publishedState = state
         loggedTime = Atomic(state.loggedTime)
+    }
+
+    /// It is what a batch makes of it that is not committed yet.
+    func waitForStore() { isInStore.store(false, ordering: .releasing) }
+
+    /// Throws while what the store holds of the region is not what this says: a view would be of other keys.
+    func requireInStore() throws(StateError) {
+        guard isInStore.load(ordering: .acquiring) else {
+            throw StateError(.wouldBlock, "Region \(id) is being divided.")
+        }
     }
 
     /// The same region with another range.
@@ -67,6 +80,7 @@ final class OpenRegion: @unchecked Sendable {
     func publish() {
         sessions?.keep()
         lock.withLock { publishedState = working }
+        isInStore.store(true, ordering: .releasing)
         loggedTime.store(working.loggedTime, ordering: .releasing)
     }
 

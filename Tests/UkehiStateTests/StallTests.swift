@@ -10,6 +10,8 @@ private final class UnwillingStore: StateStore, @unchecked Sendable {
     let inner = MemoryStore()
     var stallsLeft = 0
     var relieved = 0
+    /// Called while a batch waits, before anything of it is in the store.
+    var whileStalled: () -> Void = {}
     var readsFail = false
 
     var isInMemory: Bool { true }
@@ -36,6 +38,7 @@ private final class UnwillingStore: StateStore, @unchecked Sendable {
     func relieveStall() {
         relieved += 1
         stallsLeft -= 1
+        whileStalled()
     }
     func close() { inner.close() }
 }
@@ -125,6 +128,54 @@ struct StallTests {
         #expect(store.relieved == 3)
         #expect(Array(item.results[0]) == [.counter(value: 2, version: 1)])
         #expect(try applier.digest(region: RegionID(2)).applied == LogIndex(1))
+    }
+
+    @Test("while a division waits for the store, nobody gets a snapshot or a digest of half of it")
+    func viewsOfADivision() throws {
+        let store = UnwillingStore()
+        let applier = KeyValueApplier(store: store)
+        _ = try applier.open(region: RegionID(2), system: false, range: .all, epoch: epoch1)
+        _ = try apply(applier, [.put(key: "a", value: "1"), .put(key: "z", value: "2")])
+        let next = RegionEpoch(confVersion: epoch1.confVersion, version: epoch1.version + 1)
+        let command = SplitCommand(parts: [
+            .init(region: RegionID(20), end: "m", leader: PeerID(21), peers: [PeerID(21)])
+        ])
+        let entry = Entry(
+            term: Term(1), index: LogIndex(2),
+            data: EntryPayload.encode(admin: .split(command), epoch: epoch1, time: 1))
+        var batch = ApplyBatch()
+        batch.append(
+            region: RegionID(2), entries: [entry], wantsResults: false,
+            change: RegionChange(
+                epoch: next, descriptor: "descriptor", range: KeyRange(lower: "m", upper: ""),
+                parts: [
+                    RegionPart(
+                        region: RegionID(20), range: KeyRange(lower: "", upper: "m"), epoch: next,
+                        applied: LogIndex(5), appliedTerm: Term(5), isHere: true)
+                ]))
+        store.stallsLeft = 1
+        store.whileStalled = {
+            for region in [RegionID(2), RegionID(20)] {
+                let error = #expect(throws: StateError.self) {
+                    try applier.writeSnapshot(of: region) { _, _ in
+                        throw SnapshotError(.refused, "It was begun.")
+                    }
+                }
+                #expect(error?.code == .wouldBlock)
+                #expect(throws: StateError.self) { try applier.digest(region: region) }
+            }
+        }
+        try applier.apply(&batch)
+        #expect(store.relieved == 1)
+        for region in [RegionID(2), RegionID(20)] {
+            #expect(throws: SnapshotError.self) {
+                try applier.writeSnapshot(of: region) { state, _ in
+                    #expect(state.epoch == next)
+                    throw SnapshotError(.refused, "It was begun.")
+                }
+            }
+            _ = try applier.digest(region: region)
+        }
     }
 
     @Test(
