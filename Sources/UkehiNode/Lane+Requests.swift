@@ -74,10 +74,12 @@ extension Lane {
     }
 
     private func hasLongKey(_ request: ClientRequest) -> Bool {
-        if case .scan(let upper, _, _) = request.operation, upper.count > Limits.maxKeyBytes {
-            return true
+        if request.key.count > Limits.maxKeyBytes { return true }
+        return switch request.operation {
+        case .scan(let upper, _, _): upper.count > Limits.maxKeyBytes
+        case .split(let keys): keys.contains { $0.count > Limits.maxKeyBytes }
+        default: false
         }
-        return request.key.count > Limits.maxKeyBytes
     }
 
     /// Counts a read among those that wait, wherever they do; what it counts for is given back with
@@ -320,7 +322,11 @@ extension Lane {
             return reply(
                 .failed(.rejected(.staleEpoch(current: [region.info] + region.parts))), to: read)
         }
-        let outcome = applier.read(region: region.id, request, tier: .cacheOnly)
+        // Long reads one after the other are long, too: the read thread has time for them.
+        let hasTime = readBytesInPass < Limits.maxReadBytesInPass
+        let outcome =
+            hasTime ? applier.read(region: region.id, request, tier: .cacheOnly) : .wouldBlock
+        readBytesInPass += outcome.readBytes
         if region.isLeader { count(read, outcome, region) }
         switch outcome {
         case .wouldBlock:
@@ -388,6 +394,18 @@ extension Lane {
             .failed(.rejected(.invalid("\(error)")))
         case .failed(let error): .failed(.rejected(.unavailable("\(error)")))
         case .wouldBlock: .failed(.rejected(.overloaded))
+        }
+    }
+}
+
+extension ReadOutcome {
+    /// Bytes that were read, about.
+    fileprivate var readBytes: Int {
+        switch self {
+        case .value(let value): value?.value.count ?? 0
+        case .scan(let page): page.byteCount
+        case .query(let bytes): bytes.count
+        case .failed, .wouldBlock: 0
         }
     }
 }

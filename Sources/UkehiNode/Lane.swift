@@ -188,6 +188,8 @@ package final class Lane: @unchecked Sendable {
     /// Regions whose remains are still there; no peer of them can come to be before they are cleared away
     /// for good.
     var remains: [RegionID: Remains] = [:]
+    /// Who is told when a region's tombstone is durable: it was given up for a recovery.
+    var abandoned: [RegionID: @Sendable (String?) -> Void] = [:]
     var inFlight = Deque<InFlightBatch>()
     var lastTicket: Ticket = 0
     /// See Lane+FullVolume.swift.
@@ -236,6 +238,8 @@ package final class Lane: @unchecked Sendable {
     var isStopped = false
     var ticks: UInt64 = 0
     package private(set) var passes: UInt64 = 0
+    /// Bytes that reads have taken from memory in this pass.
+    var readBytesInPass = 0
 
     package init(
         index: Int, options: NodeOptions, executor: any LaneExecutor, clock: any NodeClock,
@@ -383,6 +387,7 @@ package final class Lane: @unchecked Sendable {
         guard !isStopped else { return refuseAll() }
         isInPass = true
         passes &+= 1
+        readBytesInPass = 0
         mailbox.drain(into: &inbox)
         let late = rare.takes(.fewRequests) ? takeLateRequests() : []
         if rare.isOn { leaveSomeForLater() }

@@ -70,6 +70,8 @@ public struct ScanPage: Hashable, Sendable {
     }
     /// Whether the asked range goes on past this page.
     public var hasMore: Bool { next != nil }
+    /// Of its keys and values.
+    package var byteCount: Int { pairs.reduce(0) { $0 + $1.key.count + $1.value.count } }
 }
 
 /// A region's state in 128 bits, equal on all replicas that have applied the same index.

@@ -15,6 +15,8 @@ final class AcceptedSession: WireSession {
     private var purpose: ConnectionPurpose?
     private var remote: Hello?
     private var client: ClientService?
+    /// Where the client is counted.
+    private var report: WireReport?
     /// Messages of the current read, handed over when it ends.
     private var inbox: [RegionMessage] = []
 
@@ -65,7 +67,14 @@ final class AcceptedSession: WireSession {
         }
         purpose = greeting.purpose
         if greeting.purpose == .client {
-            if let wire { client = ClientService(wire: wire, events: events, clock: clock) }
+            if let wire {
+                let limit = wire.limits.maxClients
+                client = ClientService(wire: wire, events: events, clock: clock)
+                report = wire.report
+                guard wire.report.acceptedClient() <= limit else {
+                    throw WireError(.resources, "\(limit) clients are connected already")
+                }
+            }
         } else {
             flushInbox()  // Said under the earlier hello.
             switch events.judge(greeting.hello, dialed: nil) {
@@ -75,6 +84,7 @@ final class AcceptedSession: WireSession {
             }
             let isFirst = remote == nil
             remote = greeting.hello
+            wire?.isNode = greeting.hello.node != nil
             if isFirst, greeting.purpose == .control { heard(greeting.hello) }
         }
         wire?.isEstablished = true
@@ -94,7 +104,8 @@ final class AcceptedSession: WireSession {
     }
 
     override func writabilityChanged(_ isWritable: Bool) {
-        client?.writabilityChanged(isWritable)
+        // Who does not read what it is answered says nothing more: welcomes do not pile up.
+        wire?.holdsReads = !isWritable
     }
 
     override func tick(_ now: NIODeadline) throws(WireError) { try client?.tick(now) }
@@ -109,7 +120,9 @@ final class AcceptedSession: WireSession {
         {
             events.dismissed(reason.reason, by: remote.address)
         }
-        client?.closed()
-        client = nil
+        guard let client else { return }
+        report?.closedClient()
+        client.closed()
+        self.client = nil
     }
 }

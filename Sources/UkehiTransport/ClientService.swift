@@ -8,6 +8,7 @@ import Synchronization
 import UkehiBase
 import UkehiEnvironment
 import UkehiNode
+import UkehiState
 
 /// Confined to its connection's event loop.
 final class ClientService {
@@ -47,7 +48,7 @@ final class ClientService {
         self.events = events
         self.clock = clock
         lastRequestAt = wire.now
-        sink = ConnectionSink(loop: loop)
+        sink = ConnectionSink(loop: loop, maxBytes: wire.limits.maxPendingReplyBytes)
         sink.service = self
     }
 
@@ -188,11 +189,6 @@ final class ClientService {
         if isLarge { writer = ByteWriter(chunkCapacity: 16 << 10) }
     }
 
-    func writabilityChanged(_ isWritable: Bool) {
-        // Who does not read replies gets no more requests in.
-        wire.holdsReads = !isWritable
-    }
-
     func tick(_ now: NIODeadline) throws(WireError) {
         if inflight == 0, now - lastRequestAt >= wire.limits.clientIdleTimeout {
             throw WireError(.ended, "no request for a long time")
@@ -208,16 +204,31 @@ final class ClientService {
 final class ConnectionSink: ReplySink, @unchecked Sendable {
     private struct State {
         var replies: [(tag: UInt64, reply: Reply)] = []
+        /// What they hold of stored data.
+        var bytes = 0
         var isHopping = false
     }
     private let loop: any EventLoop
     private let state = Mutex(State())
+    private let maxBytes: Int
     weak var service: ClientService?
 
-    init(loop: any EventLoop) { self.loop = loop }
+    init(loop: any EventLoop, maxBytes: Int) {
+        self.loop = loop
+        self.maxBytes = maxBytes
+    }
 
+    /// What was read is not kept past the bound: all of a lane's pass is answered before anything leaves.
     override func reply(_ reply: Reply, tag: UInt64) {
-        state.withLock { $0.replies.append((tag, reply)) }
+        let bytes = reply.readBytes
+        state.withLock { state in
+            guard bytes > 0, state.bytes + bytes > maxBytes else {
+                state.bytes += bytes
+                state.replies.append((tag, reply))
+                return
+            }
+            state.replies.append((tag, .failed(.rejected(.overloaded))))
+        }
     }
 
     override func flush() {
@@ -235,12 +246,31 @@ final class ConnectionSink: ReplySink, @unchecked Sendable {
 
     /// On the event loop.
     func drain() {
-        let replies = state.withLock { state in
+        let replies = take()
+        if !replies.isEmpty { service?.deliver(replies) }
+    }
+
+    /// What was collected.
+    func take() -> [(tag: UInt64, reply: Reply)] {
+        state.withLock { state in
             state.isHopping = false
             let replies = state.replies
             state.replies = []
+            state.bytes = 0
             return replies
         }
-        if !replies.isEmpty { service?.deliver(replies) }
+    }
+}
+
+extension Reply {
+    /// Bytes of what was read, about; 0: it is small, or must not be put in another one's place.
+    fileprivate var readBytes: Int {
+        switch self {
+        case .value(let value): value?.value.count ?? 0
+        case .scan(let page): page.byteCount
+        case .query(let bytes), .recovery(let bytes): bytes.count
+        case .topology(let topology): 64 * (topology.regions.count + topology.nodes.count)
+        default: 0
+        }
     }
 }

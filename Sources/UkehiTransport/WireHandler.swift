@@ -55,6 +55,8 @@ final class WireHandler: ChannelDuplexHandler {
 
     /// Whether the hello is behind us; raises the frame limit, ends the hello timeout.
     var isEstablished = false
+    /// Whether a node of this cluster is at the other end.
+    var isNode = false
     /// While true, nothing is read: the other side is made to wait.
     var holdsReads = false {
         didSet {
@@ -151,7 +153,8 @@ final class WireHandler: ChannelDuplexHandler {
         let grown = held > heldBytes
         let total = report.held(held - heldBytes)
         heldBytes = held
-        guard !grown || total <= limits.maxAssemblingBytes else {
+        // Clients must not push nodes out: of those there are few.
+        guard !grown || isNode || total <= limits.maxAssemblingBytes else {
             throw WireError(
                 .resources,
                 "unfinished frames of all connections hold \(total) bytes, over the "

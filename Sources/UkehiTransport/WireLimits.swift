@@ -30,6 +30,8 @@ package struct WireLimits: Sendable {
     package var maxInflightRequestBytes = 16 << 20
     /// Connections accepted at the same time, per node; fewer where the process may open few files.
     package var maxConnections = 4096
+    /// Of them by clients: the rest is for nodes, or one that was away could not come back to a full house.
+    package var maxClients: Int { maxConnections - max(1, maxConnections / 8) }
     /// Bytes of frames that have begun and not ended, over all accepted connections of a node.
     package var maxAssemblingBytes = 256 << 20
 

@@ -40,6 +40,7 @@ final class WireReport: Sendable {
     private let faulted = Atomic<UInt64>(0)
     private let handshakesRefused = Atomic<UInt64>(0)
     private let open = Atomic<Int>(0)
+    private let clients = Atomic<Int>(0)
     /// Bytes of unfinished frames of accepted connections.
     private let assembling = Atomic<Int>(0)
 
@@ -67,6 +68,10 @@ final class WireReport: Sendable {
         accepted.add(1, ordering: .relaxed)
         return open.add(1, ordering: .relaxed).newValue
     }
+    /// Counts a client; the number connected with it.
+    func acceptedClient() -> Int { clients.add(1, ordering: .relaxed).newValue }
+    func closedClient() { clients.subtract(1, ordering: .relaxed) }
+
     func closedAccepted() { open.subtract(1, ordering: .relaxed) }
 
     /// Adds to the bytes held for unfinished frames; the new total.

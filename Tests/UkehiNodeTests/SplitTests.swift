@@ -70,6 +70,8 @@ struct SplitRulesTests {
         }
         #expect(refusal([Self.part(20, "g"), Self.part(21, "g")]) == .keysUnordered)
         #expect(refusal([Self.part(20, "g"), Self.part(21, "f")]) == .keysUnordered)
+        let long = Bytes(Array(repeating: UInt8(ascii: "g"), count: Limits.maxKeyBytes + 1))
+        #expect(refusal([Self.part(20, long)]) == .malformed)
         #expect(refusal([]) == .tooMany)
         #expect(refusal((0..<65).map { Self.part(20 + $0, "g") }) == .tooMany)
         #expect(refusal([Self.part(7, "g")]) == .malformed)
@@ -318,6 +320,10 @@ struct SplitTests {
         #expect(try reason(["B"]) == "\(SplitRefusal.emptyHalf)")
         #expect(try reason(["h", "i"]) == "\(SplitRefusal.emptyHalf)")
         #expect(try reason(["p", "h"]) == "\(SplitRefusal.keysUnordered)")
+        // What no log could hold is in none.
+        let long = Bytes(Array(repeating: UInt8(ascii: "h"), count: Limits.maxKeyBytes + 1))
+        #expect(try reason(["h", long]) != nil)
+        #expect(try reason([long]) != nil)
         let leader = try #require(cluster.leads())
         let tag = cluster.submit((leader + 1) % 3, .split(["h"]), key: "h")
         cluster.settle()

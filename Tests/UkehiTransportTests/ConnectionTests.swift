@@ -4,6 +4,7 @@ import Testing
 import UkehiBase
 import UkehiNode
 import UkehiRaft
+import UkehiState
 
 @testable import UkehiTransport
 
@@ -20,10 +21,11 @@ struct ConnectionTests {
         let report: WireReport
 
         init(
-            limits: WireLimits = .standard, answer: (@Sendable (ClientRequest) -> Reply?)? = nil
+            limits: WireLimits = .standard, beside other: Harness? = nil,
+            answer: (@Sendable (ClientRequest) -> Reply?)? = nil
         ) throws {
             node = TestNode(hello("node-1", node: 1), answer: answer)
-            report = WireReport(logger: RecordingLogHandler.logger(lines))
+            report = other?.report ?? WireReport(logger: RecordingLogHandler.logger(lines))
             let session = AcceptedSession(events: node, clock: TestClock()) { _ in }
             channel = EmbeddedChannel(
                 handler: WireHandler(
@@ -267,26 +269,65 @@ struct ConnectionTests {
         #expect(!client.channel.isActive)
     }
 
-    @Test("bounds what all unfinished frames hold together, and the number of connections")
-    func sharedBounds() throws {
+    @Test("bounds what all unfinished frames hold together, for clients: nodes are not pushed out")
+    func assemblingBound() throws {
         var limits = WireLimits.standard
         limits.maxAssemblingBytes = 40 << 10
-        limits.maxConnections = 1
-        let harness = try Harness(limits: limits)
-        try harness.greet()
+        let client = try Harness(limits: limits)
+        try client.greet(.client)
         let frame = frameBytes(.messages, encodeMessages([append([100_000])]))
-        try harness.put([UInt8](frame[..<30_000]))
-        #expect(try harness.farewell()?.contains("unfinished") == true)
-        #expect(harness.report.held(0) == 0)
+        try client.put([UInt8](frame[..<30_000]))
+        #expect(try client.farewell()?.contains("unfinished") == true)
+        #expect(client.report.held(0) == 0)
 
+        let node = try Harness(limits: limits)
+        try node.greet()
+        try node.put([UInt8](frame[..<30_000]))
+        #expect(node.channel.isActive)
+        #expect(node.report.held(0) > 30_000)
+    }
+
+    @Test("bounds the number of connections, and leaves some of them to nodes")
+    func connectionBound() throws {
+        var limits = WireLimits.standard
+        limits.maxConnections = 2
         let first = try Harness(limits: limits)
-        let second = EmbeddedChannel(
-            handler: WireHandler(
-                session: AcceptedSession(events: first.node, clock: TestClock()) { _ in },
-                limits: limits, report: first.report, accepted: true))
-        try second.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
-        #expect(!second.isActive)
+        try first.greet(.client)
         #expect(first.channel.isActive)
+        let second = try Harness(limits: limits, beside: first)
+        try second.greet(.client)
+        #expect(try second.farewell()?.contains("1 clients are connected already") == true)
+        let node = try Harness(limits: limits, beside: first)
+        try node.greet()
+        #expect(node.channel.isActive)
+        let third = try Harness(limits: limits, beside: first)
+        #expect(!third.channel.isActive)
+        // Who leaves makes room.
+        try first.channel.close().wait()
+        let next = try Harness(limits: limits, beside: first)
+        try next.greet(.client)
+        #expect(next.channel.isActive)
+    }
+
+    @Test(
+        "what a client's reads give back in one go is bounded; the rest of them is to be asked again"
+    )
+    func readBound() throws {
+        let sink = ConnectionSink(loop: EmbeddedEventLoop(), maxBytes: 2500)
+        var kept: [Bool] = []
+        for tag in 0..<4 as Range<UInt64> {
+            let value = Bytes([UInt8](repeating: 7, count: 1000))
+            sink.reply(.value(VersionedValue(value: value, version: 1)), tag: tag)
+        }
+        sink.reply(.command(.applied(version: 3)), tag: 4)
+        for (_, reply) in sink.take() {
+            if case .failed(.rejected(.overloaded)) = reply {
+                kept.append(false)
+            } else {
+                kept.append(true)
+            }
+        }
+        #expect(kept == [true, true, false, false, true])
     }
 
     @Test("serves a client's requests and bounds those in flight")

@@ -164,6 +164,7 @@ extension RegionDescriptor {
     /// Whether the region can be divided at these keys.
     func check(_ keys: [Bytes]) throws(SplitRefusal) {
         guard !keys.isEmpty, keys.count <= SplitCommand.maxParts else { throw .tooMany }
+        guard keys.allSatisfy({ $0.count <= CommandLimits.maxKeyBytes }) else { throw .malformed }
         guard keys.allSatisfy({ range.contains($0) && $0 > range.lower }) else {
             throw .keyOutside
         }

@@ -52,7 +52,7 @@ extension SplitRefusal: CustomStringConvertible {
         case .emptyHalf:
             "One of the parts would have no key. Choose a key between those that are there."
         case .regionExists(let region): "There is a region \(region) already."
-        case .malformed: "The command names ids or peers that no region can have."
+        case .malformed: "The command names ids, peers or keys that no region can have."
         case .noIDs:
             "The system region has given no ids. Ask again when it has a leader."
         }
@@ -97,6 +97,8 @@ extension RegionDescriptor {
         for part in command.parts {
             guard part.end > range.lower, range.contains(part.end) else { throw .keyOutside }
             guard part.end > start else { throw .keysUnordered }
+            // What the command's own form cannot hold must not come to be in a log: nobody could apply it.
+            guard part.end.count <= CommandLimits.maxKeyBytes else { throw .malformed }
             guard part.region != region, part.region > .system, part.region.rawValue > 0,
                 !children.contains(where: { $0.region == part.region }),
                 part.peers.count == peers.count, Set(part.peers).count == part.peers.count,
