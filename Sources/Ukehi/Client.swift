@@ -14,7 +14,7 @@ public import UkehiState
 /// let client = try Client(endpoints: ["10.0.0.1:7878", "10.0.0.2:7878"])
 /// ```
 public final class Client: KeyValueStore, Sendable {
-    private let engine: RequestEngine
+    let engine: RequestEngine
 
     /// Makes a client; connects when first used.
     ///

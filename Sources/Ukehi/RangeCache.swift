@@ -72,6 +72,11 @@ struct RangeCache {
         regions.replaceSubrange(start..<end, with: CollectionOfOne(info))
     }
 
+    /// Forgets that a node is reached at `address`.
+    mutating func forget(address: String) {
+        for (node, known) in addresses where known == address { addresses[node] = nil }
+    }
+
     /// Forgets who leads the region of `key`: whoever was asked did not answer.
     mutating func forgetLeader(of key: Bytes) {
         let position = firstAbove(key)

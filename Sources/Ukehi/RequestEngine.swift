@@ -176,6 +176,9 @@ final class RequestEngine: Sendable {
         cache.withLock { $0.regionAtOrAbove(key) }
     }
 
+    /// All regions, as far as known, ascending by range.
+    var knownRegions: [RegionInfo] { cache.withLock { $0.all } }
+
     /// Asks one node for its view of the cluster.
     func refresh(until deadline: MonotonicTime) async throws(RequestError) -> Topology {
         let request = EngineRequest(operation: .topology, key: Bytes(), isWrite: false)
@@ -301,8 +304,10 @@ final class RequestEngine: Sendable {
     }
 
     private func forget(_ target: Target, _ request: EngineRequest) {
-        guard case .remote = target else { return }
+        guard case .remote(let address) = target else { return }
         cache.withLock { cache in
+            // Its node may be elsewhere now: whoever names it next is asked where.
+            cache.forget(address: address)
             if case .members(let id, _) = request.operation { return cache.forgetLeader(of: id) }
             cache.forgetLeader(of: request.key)
         }

@@ -109,6 +109,7 @@ extension Lane {
         case .committed(let region, let index): releaseChanges(upTo: index, region)
         case .parted(let region): childrenBorn(of: region)
         case .left(let tombstone):
+            abandoned.removeValue(forKey: tombstone.last.region)?(nil)
             observer?.buried(region: tombstone.last.region, peer: tombstone.peer)
             host?.buried(tombstone.last.region)
             clear(tombstone)

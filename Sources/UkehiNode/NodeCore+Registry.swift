@@ -263,23 +263,35 @@ extension NodeCore {
 
     // MARK: Connections
 
-    /// Dials nodes that nobody has answered for yet, and those that are elsewhere now.
+    /// Dials nodes that nobody has answered for yet, and those that are elsewhere now; no more where nobody is
+    /// looked for.
     private func dialUnreached() {
-        let addresses: [String] = state.withLock { state in
+        let (addresses, past): ([String], [String]) = state.withLock { state in
             guard state.tending.looks > Self.settling,
                 let registry = state.identity.record?.registry
-            else { return [] }
+            else { return ([], []) }
             let reached = state.tending.reached.values
             var addresses = registry.present.filter { known in
                 known.node != state.identity.node
                     && !reached.contains { $0 == (known.node, known.address) }
             }.map(\.address)
             // Who said so itself is dialed at once: without it there may be no quorum to list it anew.
-            addresses += state.tending.joiners.filter { $0.node != nil }.map(\.address)
+            let movers = state.tending.joiners.filter {
+                $0.node != nil && $0.node != state.identity.node
+            }.map(\.address)
+            addresses += movers
             addresses.removeAll { state.tending.dialed.contains($0) }
             state.tending.dialed.formUnion(addresses)
-            return addresses
+            let past = state.tending.dialed.subtracting(options.peers + movers).subtracting(
+                registry.present.map(\.address))
+            state.tending.dialed.subtract(past)
+            for address in past {
+                state.tending.reached[address] = nil
+                state.tending.lacking[address] = nil
+            }
+            return (addresses, past.sorted())
         }
+        if !past.isEmpty { transport.hangUp(past) }
         if !addresses.isEmpty { transport.dial(addresses) }
     }
 
@@ -313,8 +325,12 @@ extension NodeCore.State {
 
     /// Remembers a directory that wants to be a node, or a node that moved.
     mutating func note(_ hello: Hello) {
-        guard bootstrap.isNews(hello), tending.joiners.count < Self.maxJoiners else { return }
+        // What it said before is past, also where it is back at the address that is listed. Others may have an old
+        // hello of this node itself.
         tending.joiners.removeAll { $0.incarnation == hello.incarnation }
+        guard bootstrap.isNews(hello), tending.joiners.count < Self.maxJoiners,
+            hello.incarnation != identity.incarnation || hello.address == address
+        else { return }
         tending.joiners.append(hello)
         tending.joiners.sort { $0.incarnation.rawValue < $1.incarnation.rawValue }
     }

@@ -88,6 +88,8 @@ open class Transport: @unchecked Sendable {
     }
     /// Dials these, too, from now on; does nothing for those it dials already.
     open func dial(_ addresses: [String]) { fatalError("a transport dials") }
+    /// Dials these no more, and ends what connections they led to.
+    open func hangUp(_ addresses: [String]) {}
     /// Where this node is reached, once started; nil: as configured.
     open var boundAddress: String? { nil }
     /// Sends one lane pass's messages for one node; small ones on the control connection of the

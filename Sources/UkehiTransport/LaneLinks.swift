@@ -83,6 +83,19 @@ final class LaneLinks: DialedSessionOwner, @unchecked Sendable {
         for dialer in dialers[begun...] { dialer.dial() }
     }
 
+    /// Dials these no more.
+    func hangUp(_ addresses: [String]) {
+        loop.preconditionInEventLoop()
+        let ending = dialers.filter { addresses.contains($0.address) }
+        dialers.removeAll { addresses.contains($0.address) }
+        for dialer in ending {
+            if let session = dialer.session {
+                for link in links.values { remove(session, from: link) }
+            }
+            _ = dialer.stop()
+        }
+    }
+
     /// Closes everything; completes when the channels are closed.
     func stop() -> EventLoopFuture<Void> {
         loop.preconditionInEventLoop()

@@ -122,6 +122,12 @@ package final class NIOTransport: Transport, @unchecked Sendable {
         }
     }
 
+    package override func hangUp(_ addresses: [String]) {
+        for (loop, link) in zip(lanes, state.withLock { $0.links }) {
+            loop.execute { link.hangUp(addresses) }
+        }
+    }
+
     /// Runs on the accepted channel's loop.
     private func accept(_ channel: any Channel) -> EventLoopFuture<Void> {
         let events = state.withLock { state -> (any TransportEvents)? in

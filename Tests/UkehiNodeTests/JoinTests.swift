@@ -141,16 +141,22 @@ struct JoinTests {
         for number in 0..<3 {
             #expect(registry(cluster, number)?.node(NodeID(3))?.address == "elsewhere")
         }
+        // None that names it as a peer forgets that address; one that learnt it would.
         for number in 0..<2 {
             #expect(cluster.members[number].transport.dialed.contains("elsewhere"))
         }
+        #expect(!cluster.members[2].transport.dialed.contains("elsewhere"))
         let seen = cluster.members[0].core?.topology?.nodes.first { $0.node == NodeID(3) }
         #expect(seen?.address == "elsewhere")
         // And back again, where it is dialed still.
         cluster.crash(2, seed: 2)
         try cluster.start(2)
         cluster.pass(milliseconds: 12_000)
-        #expect(registry(cluster, 0)?.node(NodeID(3))?.address == "node-3")
+        for number in 0..<2 {
+            #expect(registry(cluster, number)?.node(NodeID(3))?.address == "node-3")
+            #expect(!cluster.members[number].transport.dialed.contains("elsewhere"))
+            #expect(cluster.members[number].transport.dialed.contains("node-3"))
+        }
         #expect(cluster.failures.isEmpty)
     }
 

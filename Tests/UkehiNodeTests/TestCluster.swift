@@ -153,6 +153,7 @@ final class QueueTransport: Transport, @unchecked Sendable {
     override func dial(_ addresses: [String]) {
         dialed += addresses.filter { !dialed.contains($0) }
     }
+    override func hangUp(_ addresses: [String]) { dialed.removeAll { addresses.contains($0) } }
     override func send(_ messages: [RegionMessage], to node: NodeID, lane: Int) {
         guard let from = events?.localHello().node else { return }
         network.packets.append(QueueNetwork.Packet(from: from, to: node, messages: messages))

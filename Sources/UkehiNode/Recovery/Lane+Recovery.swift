@@ -76,7 +76,9 @@ extension Lane {
         var last = region.birth.newest(region.descriptor)
         last.peers.removeAll { $0.peer == region.peer }
         leave(region, as: last)
-        done(regions[order.region] == nil ? nil : "It cannot go yet. Ask again.")
+        guard regions[order.region] == nil else { return done("It cannot go yet. Ask again.") }
+        // Once no crash brings it back.
+        abandoned[order.region] = done
     }
 
     /// The core takes a region's members as the forced peer counts them.

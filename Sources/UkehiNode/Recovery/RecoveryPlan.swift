@@ -158,7 +158,7 @@ extension RecoveryPlan {
     private mutating func findMissing(_ surveys: [RecoverySurvey]) {
         let known = surveys.flatMap { $0.standings.map(\.descriptor) + $0.elsewhere }
             .filter { !$0.isSystem }
-        let held = held(surveys)
+        let held = held(surveys).map(\.range)
         // Without any region there was no key space yet.
         guard !known.isEmpty else { return }
         let version = (known.map(\.epoch.version).max() ?? 0) + 1
@@ -167,22 +167,26 @@ extension RecoveryPlan {
         }
     }
 
-    /// Ranges of which some survivor has something.
-    private func held(_ surveys: [RecoverySurvey]) -> [KeyRange] {
+    /// User regions of which some survivor has something.
+    private func held(_ surveys: [RecoverySurvey]) -> [RegionDescriptor] {
         let lost = Set(lost.map(\.region))
         return surveys.flatMap { $0.standings.map(\.descriptor) }.filter {
             !$0.isSystem && !lost.contains($0.region)
-        }.map(\.range)
+        }
     }
 
     private mutating func findAbandoned(_ surveys: [RecoverySurvey]) {
         let lost = Set(lost.map(\.region))
         let held = held(surveys)
         for survey in surveys {
-            // What is empty here may yet come out of a region that somebody has, by a division in its log.
+            // What is empty here may yet come out of a region that somebody has, by a division in its log: one of a
+            // lower version, since those that come out of a division are all of the same.
             let empty = survey.standings.filter { standing in
                 lost.contains(standing.region) && standing.isEmpty
-                    && !held.contains { $0.overlaps(standing.descriptor.range) }
+                    && !held.contains {
+                        $0.range.overlaps(standing.descriptor.range)
+                            && $0.epoch.version < standing.descriptor.epoch.version
+                    }
             }
             guard !empty.isEmpty else { continue }
             abandons[survey.node] = empty.map {
@@ -224,10 +228,10 @@ extension RecoveryPlan {
         _ region: RegionID, _ own: [(node: NodeID, standing: PeerStanding)],
         _ elsewhere: [RegionDescriptor], _ present: Set<NodeID>
     ) {
-        // The newest configuration that a survivor has applied; of those that have no peer, what they know.
+        // The newest configuration that a survivor knows, with a peer or without: one that was away while it was
+        // removed knows an older one.
         let descriptors =
-            own.isEmpty
-            ? elsewhere.filter { $0.region == region } : own.map(\.standing.descriptor)
+            own.map(\.standing.descriptor) + elsewhere.filter { $0.region == region }
         guard
             let descriptor = descriptors.max(by: { $0.epoch.confVersion < $1.epoch.confVersion })
         else { return }

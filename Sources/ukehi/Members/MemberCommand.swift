@@ -39,8 +39,14 @@ struct RegionSelection: ParsableArguments {
         }
     }
 
-    func regions(of topology: Topology) throws -> [RegionID] {
-        let known = [RegionID.system] + topology.regions.map(\.region).sorted()
+    /// The region that was named; nil: all are meant.
+    func only(of view: ClusterView) throws -> RegionID? {
+        let regions = try regions(of: view)
+        return all ? nil : regions.first
+    }
+
+    func regions(of view: ClusterView) throws -> [RegionID] {
+        let known = [RegionID.system] + view.topology.regions.map(\.region).sorted()
         guard let region else { return known }
         guard known.contains(RegionID(region)) else {
             let names = known.map { "\($0.rawValue)" }.joined(separator: ", ")
@@ -126,9 +132,9 @@ extension MemberCommand {
 
         func run() async throws {
             try await connection.withClient { client in
-                let topology = try await client.topology(timeout: connection.patience)
-                let names = NodeNames(topology: topology)
-                let known = [RegionID.system] + topology.regions.map(\.region).sorted()
+                let view = try await client.view(timeout: connection.patience)
+                let names = NodeNames(topology: view.topology)
+                let known = [RegionID.system] + view.topology.regions.map(\.region).sorted()
                 var table = MemberText.table
                 for id in known where region == nil || region == id.rawValue {
                     let report = try await client.members(of: id, timeout: connection.patience)
@@ -141,6 +147,9 @@ extension MemberCommand {
                 if !connection.json {
                     for line in table.lines { printLine(line) }
                     if let advice = names.advice { printLine(advice) }
+                }
+                if region == nil, let gap = view.gap {
+                    throw Failure(status: ExitStatus.failure, message: gap)
                 }
             }
         }
@@ -157,13 +166,25 @@ extension MemberCommand {
 
         func run() async throws {
             try await connection.withClient { client in
-                let topology = try await client.topology(timeout: connection.patience)
-                let names = NodeNames(topology: topology)
+                let view = try await client.view(timeout: connection.patience)
+                let names = NodeNames(topology: view.topology)
                 let wanted = try names.nodes(voters)
-                var isPossible = true
-                for id in try selection.regions(of: topology) {
-                    let report = try await client.members(
+                let silent = Swift.Set(view.silent.map(\.node))
+                var isPossible = view.gap == nil || !selection.all
+                for id in try selection.regions(of: view) {
+                    var report = try await client.members(
                         of: id, .plan(wanted), timeout: connection.patience)
+                    // Its leader plans as if each node did its part.
+                    let members = report.members.map(\.node)
+                    if report.progress == .done,
+                        let node = wanted.first(where: {
+                            silent.contains($0) && !members.contains($0)
+                        })
+                    {
+                        report.progress = .waiting
+                        report.reason =
+                            "\(names.name(node)) does not answer: its peer would not catch up."
+                    }
                     isPossible = isPossible && report.progress == .done
                     if connection.json {
                         printLine(MemberText.json(report, names).text)
@@ -178,7 +199,8 @@ extension MemberCommand {
                     }
                     if report.progress != .done { printLine("  then no further: \(report.reason)") }
                 }
-                if !isPossible { throw Failure(status: ExitStatus.failure, message: "") }
+                let gap = selection.all ? view.gap : nil
+                if !isPossible { throw Failure(status: ExitStatus.failure, message: gap ?? "") }
             }
         }
     }
@@ -193,8 +215,9 @@ extension MemberCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await change(selection, waiting, connection) { names, _ in
-                try names.nodes(voters)
+            try await change(selection, waiting, connection) { names in
+                let nodes = try names.nodes(voters)
+                return { _ in nodes }
             }
         }
     }
@@ -209,9 +232,9 @@ extension MemberCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await change(selection, waiting, connection) { names, present in
+            try await change(selection, waiting, connection) { names in
                 let new = try names.node(node)
-                return present.contains(new) ? present : present + [new]
+                return { $0.contains(new) ? $0 : $0 + [new] }
             }
         }
     }
@@ -226,9 +249,9 @@ extension MemberCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await change(selection, waiting, connection) { names, present in
+            try await change(selection, waiting, connection) { names in
                 let old = try names.pastNode(node)
-                return present.filter { $0 != old }
+                return { present in present.filter { $0 != old } }
             }
         }
     }
@@ -244,14 +267,16 @@ extension MemberCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await change(selection, waiting, connection) { names, present in
+            try await change(selection, waiting, connection) { names in
                 let new = try names.node(new)
                 // Asked again when it is done, the old one may be gone.
                 let old = try names.pastNode(
                     node,
                     mayBeForgotten: names.topology.regions.contains { $0.nodes.contains(new) })
-                guard present.contains(old) || present.contains(new) else { return present }
-                return present.filter { $0 != old && $0 != new } + [new]
+                return { present in
+                    guard present.contains(old) || present.contains(new) else { return present }
+                    return present.filter { $0 != old && $0 != new } + [new]
+                }
             }
         }
     }
@@ -267,11 +292,11 @@ extension MemberCommand {
 
         func run() async throws {
             try await connection.withClient { client in
-                let topology = try await client.topology(timeout: connection.patience)
-                let names = NodeNames(topology: topology)
+                let view = try await client.view(timeout: connection.patience)
+                let names = NodeNames(topology: view.topology)
                 let target = try names.node(node)
                 let clock = ContinuousClock()
-                for id in try selection.regions(of: topology) {
+                for id in try selection.regions(of: view) {
                     let end = clock.now + connection.patience
                     var report = try await client.members(
                         of: id, .transfer(target), timeout: connection.patience)
@@ -296,56 +321,64 @@ extension MemberCommand {
     }
 }
 
-/// Asks each region for a change, again and again until all are done: a region's next leader does not know
-/// what the last one was asked for.
+/// Has regions changed, and says each step.
 private func change(
     _ selection: RegionSelection, _ waiting: WaitOptions, _ connection: ConnectionOptions,
-    _ wanted: (NodeNames, _ present: [NodeID]) throws -> [NodeID]
+    _ wanted: (NodeNames) throws -> (_ present: [NodeID]) -> [NodeID]
 ) async throws {
     try await connection.withClient { client in
-        let topology = try await client.topology(timeout: connection.patience)
-        let names = NodeNames(topology: topology)
-        let clock = ContinuousClock()
-        let end = clock.now + .milliseconds(Int64(waiting.wait * 1000))
-        var open: [(region: RegionID, wanted: [NodeID], told: Int)] = []
-        for id in try selection.regions(of: topology) {
-            let report = try await client.members(of: id, timeout: connection.patience)
-            let voters = report.members.filter { $0.roles.contains(.voter) }.map(\.node)
-            open.append((id, try wanted(names, voters), 0))
-        }
-        while let next = open.first {
-            let report = try await client.members(
-                of: next.region, .set(next.wanted), timeout: connection.patience)
-            if !connection.json, report.steps.count > next.told {
-                for step in report.steps[next.told...] {
-                    printLine("region \(next.region.rawValue): \(step)")
-                }
-                flushOutput()
+        let view = try await client.view(timeout: connection.patience)
+        let names = NodeNames(topology: view.topology)
+        let region = try selection.only(of: view)
+        let wanted = try wanted(names)
+        func told(_ event: MemberEvent) {
+            switch event {
+            case .step(let region, let step) where !connection.json:
+                printLine("region \(region.rawValue): \(step)")
+            case .waiting(let region, let reason) where !connection.json:
+                printLine("region \(region.rawValue): waits: \(reason)")
+            case .done(let report):
+                printLine(
+                    connection.json
+                        ? MemberText.json(report, names).text
+                        : "region \(report.region.rawValue): done")
+            case .step, .waiting: return
             }
-            open[0].told = report.steps.count
-            switch report.progress {
-            case .done:
-                if connection.json {
-                    printLine(MemberText.json(report, names).text)
-                } else {
-                    printLine("region \(next.region.rawValue): done")
-                }
-                open.removeFirst()
-                continue
-            case .refused:
+            flushOutput()
+        }
+        do throws(MemberChangeError) {
+            try await client.changeMembers(
+                of: region, timeout: .milliseconds(Int64(waiting.wait * 1000)),
+                patience: connection.patience, told: told, wanted: wanted)
+        } catch {
+            switch error {
+            case .refused(let region, let reason):
+                throw Failure(
+                    status: ExitStatus.failure, message: "region \(region.rawValue): \(reason)")
+            case .notInTime(let region, let reason):
                 throw Failure(
                     status: ExitStatus.failure,
-                    message: "region \(next.region.rawValue): \(report.reason)")
-            case .none, .working, .waiting: break
-            }
-            guard clock.now < end else {
-                let reason = report.reason.isEmpty ? "it is under way" : report.reason
+                    message:
+                        "region \(region.rawValue) is not done: \(reason) Its leader goes on with it; "
+                        + "ask again to follow it, or `set` the members that it has to have it stop."
+                )
+            case .unknownRanges(let ranges, let silent):
                 throw Failure(
                     status: ExitStatus.failure,
-                    message: "region \(next.region.rawValue) is not done: \(reason) "
-                        + "Ask again to go on.")
+                    message: view.text(ranges, silent) + " The others are done.")
+            case .failed(let error): throw error
             }
-            try await Task.sleep(for: .milliseconds(100))
         }
+    }
+}
+
+extension ClusterView {
+    /// Which keys nobody who answers has a region for; nil: there are none.
+    var gap: String? { unknown.isEmpty ? nil : text(unknown, silent) }
+
+    fileprivate func text(_ ranges: [KeyRange], _ silent: [NodeAddress]) -> String {
+        let names = silent.map(\.name).joined(separator: ", ")
+        return "\(ranges.count) ranges of keys have no region on a node that answers"
+            + (silent.isEmpty ? "." : "; \(names) did not answer.")
     }
 }

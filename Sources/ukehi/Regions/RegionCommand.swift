@@ -28,14 +28,16 @@ struct RegionCommand: AsyncParsableCommand {
 extension RegionCommand {
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Show all regions, in the order of their keys, as one node knows them.")
+            abstract:
+                "Show all regions, in the order of their keys, as all nodes know them together.")
 
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
             try await connection.withClient { client in
-                let topology = try await client.topology(timeout: connection.patience)
-                RegionText.show(topology.regions, of: topology, json: connection.json)
+                let view = try await client.view(timeout: connection.patience)
+                RegionText.show(view.topology.regions, of: view.topology, json: connection.json)
+                if let gap = view.gap { throw Failure(status: ExitStatus.failure, message: gap) }
             }
         }
     }
@@ -60,7 +62,7 @@ extension RegionCommand {
 
         func run() async throws {
             try await connection.withClient { client in
-                let topology = try await client.topology(timeout: connection.patience)
+                let topology = try await client.view(timeout: connection.patience).topology
                 let found = topology.regions.filter { known in
                     region == known.region.rawValue
                         || key.map { known.range.contains($0.bytes) } ?? false
