@@ -229,7 +229,7 @@ package struct SwarmOptions: Sendable {
         // New peers begin with snapshots.
         leavesBehind = true
         wipesEveryMilliseconds = [1000, 3000, 8000][Int(random.next() % 3)]
-        losesQuorum = random.oneIn(2)
+        losesQuorum = true
     }
 
     /// Drawn apart, so that the choices above stay those of the seed.

@@ -1,5 +1,6 @@
-// Nodes lose their disks, one after the other, and come back empty under their old names: as new nodes, which
-// take the places of the old ones as soon as they are known. What an operator would do, at random times.
+// What an operator would do, at random times. Regions are given to some of the nodes, now to these, now to those.
+// Then all nodes hold everything, one loses its disk, and comes back empty under its old name: as a new node,
+// which takes the place of the old one as soon as it is known.
 
 import UkehiBase
 import UkehiNode
@@ -18,8 +19,10 @@ final class NodeDriver: @unchecked Sendable {
     private var hasBegun = false
     private var isStopped = false
     private var nextWipe: UInt64 = 0
-    /// Regions that still count on a disk that is gone.
+    /// Regions that are not held by all nodes yet, and are to be: before a disk is lost, and after it.
     private var open: Set<RegionID> = []
+    /// All is held by all, and a disk is to be lost.
+    private var isGathered = false
     private(set) var wipes = 0
     private var lastReason = ""
 
@@ -61,16 +64,27 @@ final class NodeDriver: @unchecked Sendable {
     }
 
     /// No more disks are lost; places that are open are filled.
-    func stop() { isStopped = true }
+    func stop() {
+        isStopped = true
+        if hasBegun { open = Set(regions) }
+    }
 
     private func act() {
         if !hasBegun {
             hasBegun = nodes.allSatisfy { $0.core?.topology != nil }
-            nextWipe = world.now + random.next() % (2 * interval)
+            nextWipe = world.now + random.next() % interval
             return
         }
         guard open.isEmpty else { return replace() }
-        guard !isStopped, world.now >= nextWipe else { return }
+        guard !isStopped else { return }
+        guard world.now >= nextWipe else { return move() }
+        guard isGathered else {
+            // A disk that one of few members alone has is lost rightfully.
+            isGathered = true
+            open = Set(regions)
+            return replace()
+        }
+        isGathered = false
         nextWipe = world.now + random.next() % (2 * interval)
         let node = nodes[Int(random.next() % UInt64(nodes.count))]
         guard !node.isLost else { return }
@@ -81,6 +95,16 @@ final class NodeDriver: @unchecked Sendable {
         node.wipe()
         open = Set(regions)
         world.schedule(after: random.next() % 2_000_000_000) { node.start() }
+    }
+
+    /// Asks whoever leads some region to have some nodes as members, once.
+    private func move() {
+        let known = nodes.compactMap { $0.core?.nodeID }
+        guard known.count == nodes.count else { return }
+        let region = regions[Int(random.next() % UInt64(regions.count))]
+        let count = Int.random(in: 1...known.count, using: &random)
+        let wanted = Array(known.shuffled(using: &random).prefix(count))
+        ask(region, for: wanted, ReportSink { _ in })
     }
 
     /// Asks whoever leads to have all nodes as members, again and again.
@@ -94,14 +118,16 @@ final class NodeDriver: @unchecked Sendable {
             }
             self?.open.remove(report.region)
         }
-        for region in open.sorted() {
-            for node in nodes {
-                world.schedule(after: 0, of: node.process) {
-                    node.core?.submit(
-                        ClientRequest(
-                            operation: .members(region, .set(wanted)), key: Bytes(), sink: sink,
-                            tag: 0))
-                }
+        for region in open.sorted() { ask(region, for: wanted, sink) }
+    }
+
+    private func ask(_ region: RegionID, for wanted: [NodeID], _ sink: ReportSink) {
+        for node in nodes {
+            world.schedule(after: 0, of: node.process) {
+                node.core?.submit(
+                    ClientRequest(
+                        operation: .members(region, .set(wanted)), key: Bytes(), sink: sink,
+                        tag: 0))
             }
         }
     }
