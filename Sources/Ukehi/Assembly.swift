@@ -153,10 +153,9 @@ extension Configuration {
         options.compactionInterval = raft.snapshotInterval
         options.maxLogEntries = raft.maxLogEntries
         options.maxLogBytes = raft.maxLogMegabytes << 20
-        // A lane's share.
         options.snapshotBytesPerSecond =
             raft.snapshotMegabytesPerSecond == 0
-            ? 1 << 40 : max(1 << 20, (raft.snapshotMegabytesPerSecond << 20) / laneCount)
+            ? 1 << 40 : raft.snapshotMegabytesPerSecond << 20
         options.maxUnflushedLogBytes = raft.maxUnflushedLogMegabytes << 20
         options.splitBytes = sharding.splitThresholdMegabytes << 20
         options.splitLoadPerSecond = sharding.splitLoadPerSecond

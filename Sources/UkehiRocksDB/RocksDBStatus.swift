@@ -22,8 +22,11 @@ extension StateError {
         func says(_ words: String) -> Bool { text.contains(words) }
         let code: Code
         let advice: String
-        if text.hasPrefix("Result incomplete") {
-            code = says("stall") ? .stalled : .wouldBlock
+        if text.hasPrefix("Result incomplete: Write stall") {
+            code = .stalled
+            advice = "It is asked again."
+        } else if text.hasPrefix("Result incomplete"), !says("No space left on device") {
+            code = .wouldBlock
             advice = "It is asked again."
         } else if says("No space left on device") || says("Disk quota exceeded") {
             code = .diskFull

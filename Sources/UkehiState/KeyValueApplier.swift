@@ -28,6 +28,8 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
 
     /// Most bytes of keys and values in one page of a scan, unless one pair alone is larger.
     static let maxPageBytes = 1 << 20
+    /// Pairs that a page passes over because they have expired.
+    static let maxExpiredOfPage = 4096
     /// Most bytes of entries that are applied without handing them to another thread.
     static let maxBytesWithoutWaiting = 4 << 10
 
@@ -359,9 +361,16 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         var pairs: [KeyValue] = []
         var next: Bytes?
         var bytes = 0
+        var expired = 0
         let limit = max(limit, 1)
         try view.scan(region.space, from: lower, to: isClipped ? region.upper : upper) { entry in
-            guard entry.expiresAt == 0 || entry.expiresAt > time else { return true }
+            guard entry.expiresAt == 0 || entry.expiresAt > time else {
+                // They take time, too; a page may end with none, and the next one goes on behind them.
+                expired += 1
+                guard expired > KeyValueApplier.maxExpiredOfPage else { return true }
+                next = Bytes(copying: entry.key)
+                return false
+            }
             let size = entry.key.count + entry.value.count
             if pairs.count >= limit
                 || (!pairs.isEmpty && bytes + size > KeyValueApplier.maxPageBytes)

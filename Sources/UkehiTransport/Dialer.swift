@@ -62,22 +62,27 @@ final class Dialer {
         let report = report
         let pending =
             purpose == .control ? limits.softPendingBytes : limits.bulkPendingBytes
-        WireChannels.client(on: loop, limits: limits, pendingBytes: pending)
-            .channelInitializer { channel in
-                // A name with several addresses may try several channels; one of them is adopted.
-                channel.eventLoop.makeCompletedFuture {
-                    let session = bound.value.makeSession()
-                    let handler = WireHandler(
-                        session: session, limits: limits, report: report, accepted: false)
-                    try channel.pipeline.syncOperations.addHandler(handler)
-                }
+        // Who waits for a part of a snapshot is patient for four election timeouts, 4 s as a rule: a connection that
+        // broke silently has to be another one by then, or it begins anew.
+        let unanswered = purpose == .snapshot ? 2000 : 5000
+        WireChannels.client(
+            on: loop, limits: limits, pendingBytes: pending, unansweredMilliseconds: unanswered
+        )
+        .channelInitializer { channel in
+            // A name with several addresses may try several channels; one of them is adopted.
+            channel.eventLoop.makeCompletedFuture {
+                let session = bound.value.makeSession()
+                let handler = WireHandler(
+                    session: session, limits: limits, report: report, accepted: false)
+                try channel.pipeline.syncOperations.addHandler(handler)
             }
-            .connect(host: target.host, port: target.port)
-            .hop(to: loop)
-            .whenComplete { result in
-                bound.value.connected(result)
-                ended.succeed()
-            }
+        }
+        .connect(host: target.host, port: target.port)
+        .hop(to: loop)
+        .whenComplete { result in
+            bound.value.connected(result)
+            ended.succeed()
+        }
     }
 
     private func makeSession() -> DialedSession {

@@ -12,8 +12,12 @@ import NIOPosix
 enum WireChannels {
     /// A dialing socket: small frames leave at once, and a peer that vanished is noticed within
     /// seconds whether or not anything is being sent.
+    ///
+    /// - Parameter unansweredMilliseconds: How long what was sent may go unacknowledged before the connection counts
+    ///   as broken.
     static func client(
-        on loop: any EventLoop, limits: WireLimits, pendingBytes: Int
+        on loop: any EventLoop, limits: WireLimits, pendingBytes: Int,
+        unansweredMilliseconds: Int = 5000
     ) -> ClientBootstrap {
         ClientBootstrap(group: loop)
             .connectTimeout(limits.connectTimeout)
@@ -22,7 +26,10 @@ enum WireChannels {
             .channelOption(.tcpOption(.init(rawValue: TCP_KEEPIDLE)), value: 5)
             .channelOption(.tcpOption(.init(rawValue: TCP_KEEPINTVL)), value: 1)
             .channelOption(.tcpOption(.init(rawValue: TCP_KEEPCNT)), value: 5)
-            .channelOption(.tcpOption(.init(rawValue: TCP_USER_TIMEOUT)), value: 5000)
+            .channelOption(
+                .tcpOption(.init(rawValue: TCP_USER_TIMEOUT)),
+                value: ChannelOptions.Types.SocketOption.Value(unansweredMilliseconds)
+            )
             .channelOption(.recvAllocator, value: receiving)
             .channelOption(.writeBufferWaterMark, value: waterMark(pendingBytes))
     }

@@ -204,16 +204,15 @@ extension Lane {
     /// Reads the chunk that was asked for last, if one may be sent now.
     func giveWanted(_ position: Int) {
         let snapshot = snapshots.outgoing[position]
-        guard let request = snapshot.wanted, !snapshot.isReading, snapshots.budget > 0,
+        guard let request = snapshot.wanted, !snapshot.isReading,
             case .made(let file, let id, let total) = snapshot.stage, request.offset < total
         else { return }
         let count = min(
             UInt64(request.room), UInt64(options.snapshotChunkBytes), total - request.offset)
-        guard count > 0 else { return }
+        guard count > 0, snapshotWork.budget.take(Int(count)) else { return }
         snapshots.outgoing[position].wanted = nil
         snapshots.outgoing[position].isReading = true
         snapshots.outgoing[position].servedAt = ticks
-        snapshots.budget -= Int(count)
         let lane = self
         let (region, peer) = (snapshot.region, snapshot.peer)
         readWorker.run {
@@ -282,7 +281,7 @@ extension Lane {
     /// Once a tick while there are any: gives what the rate allows, forgets those not heard of.
     func tendOutgoing() {
         let perTick = options.snapshotBytesPerSecond / max(1, 1000 / options.tickMilliseconds)
-        snapshots.budget = min(snapshots.budget + perTick, max(perTick, 1))
+        snapshotWork.budget.refill(bytesPerTick: perTick, at: ticks)
         for position in snapshots.outgoing.indices.reversed() {
             let snapshot = snapshots.outgoing[position]
             guard let region = regions[snapshot.region] else {

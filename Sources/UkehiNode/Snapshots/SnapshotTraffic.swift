@@ -25,6 +25,34 @@ package final class SnapshotSlots: @unchecked Sendable {
     func give() { lock.withLock { free += 1 } }
 }
 
+/// What a node may send of snapshots until the next tick, shared by its lanes. Any thread.
+package final class SnapshotBudget: @unchecked Sendable {
+    // Safety: all is behind `lock`.
+    private let lock = Lock()
+    private var left = 0
+    private var lastTick: UInt64 = 0
+
+    package init() {}
+
+    /// Adds what the rate allows since the last call, but no more than a tick's; lanes' ticks go together.
+    func refill(bytesPerTick: Int, at tick: UInt64) {
+        lock.withLock {
+            guard tick > lastTick else { return }
+            lastTick = tick
+            left = min(left + bytesPerTick, max(bytesPerTick, 1))
+        }
+    }
+
+    /// Takes a chunk's bytes, if there are any left; may be overdrawn by one chunk.
+    func take(_ bytes: Int) -> Bool {
+        lock.withLock {
+            guard left > 0 else { return false }
+            left -= bytes
+            return true
+        }
+    }
+}
+
 /// What a lane's snapshots are made with.
 package struct SnapshotWork: Sendable {
     package var files: SnapshotFiles
@@ -36,6 +64,7 @@ package struct SnapshotWork: Sendable {
     package var takingWorker: any Worker
     package var outgoing: SnapshotSlots
     package var incoming: SnapshotSlots
+    package var budget = SnapshotBudget()
     package var random: any RandomSource
     /// Nil where the state survives the process by itself.
     package var keeper: SnapshotKeeper?
@@ -177,9 +206,6 @@ struct SnapshotTraffic {
     var outgoing: [OutgoingSnapshot] = []
     /// In the order in which they were begun.
     var incoming: [IncomingSnapshot] = []
-    /// Bytes that may be sent until the next tick; may be overdrawn by a chunk.
-    var budget = 0
-
     /// Until this tick none is begun: a disk that has just failed one is not asked again at once.
     var restsUntil: UInt64 = 0
 

@@ -179,6 +179,7 @@ extension Applier {
         guard case .scan(let page) = read(region: region, request, tier: .any) else {
             return false
         }
-        return !page.pairs.isEmpty
+        // It may have ended on the way, with nothing but what has expired.
+        return !page.pairs.isEmpty || page.next.map { range.contains($0) } ?? false
     }
 }

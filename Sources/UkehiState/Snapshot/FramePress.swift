@@ -7,7 +7,7 @@
 // a frame in place of waiting, and hands it over so. Without a worker a frame is pressed before the next
 // is filled, by the same code. The bytes are the same: frames are written one after another, in order.
 //
-// Memory: `framesInAll` frames, before compression and after it.
+// Memory: `framesInAll` frames, before compression and after it, or one of a large value.
 
 import UkehiBase
 import UkehiEnvironment
@@ -87,10 +87,17 @@ final class FramePress: @unchecked Sendable {
 
     func emptyFrame() -> RawFrame { RawFrame(capacity: capacity) }
 
-    /// Takes a full frame, and gives an empty one for it; waits while there is none.
+    /// Takes a full frame, and gives an empty one for it; waits while there is none. One of a large value is
+    /// pressed alone, and its room not kept: four of them would be 100 MiB.
     ///
     /// - Throws: What became of this frame or one before it: nothing more is written then.
     func handOver(_ frame: RawFrame) throws(SnapshotError) -> RawFrame {
+        if frame.raw.count > 2 * capacity {
+            drain()
+            if let failure = lock.withLock({ failure }) { throw failure }
+            try press(frame)
+            return emptyFrame()
+        }
         guard let worker else {
             try press(frame)
             frame.clear()

@@ -98,7 +98,7 @@ extension SnapshotHeader {
     private static let numberLimit: UInt64 = 1 << 62
 
     /// More than a region ever remembers: each costs memory where the snapshot is installed.
-    private static let maxSessions: UInt32 = 1 << 16
+    private static let maxSessions: UInt32 = 1 << 14
 
     /// Why no region can have this state; nil for a right one.
     static func fault(of state: RegionState) -> String? {
