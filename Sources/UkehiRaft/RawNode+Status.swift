@@ -63,6 +63,13 @@ extension RawNode {
     public var vote: PeerID { core.vote }
     /// The leader of its term as far as known, or none.
     public var leader: PeerID { core.leader }
+    /// Whether it leads, or has heard its leader within two election timeouts. Who may not campaign, a learner,
+    /// follows a leader that is gone for ever.
+    public var hearsLeader: Bool {
+        core.role == .leader
+            || core.leader != .none
+                && core.electionElapsed < 2 * Int32(core.settings.electionTicks)
+    }
     public var role: Role { core.role }
     public var isLeader: Bool { core.role == .leader }
     public var committed: LogIndex { core.log.committed }

@@ -321,6 +321,25 @@ struct RecoveryTests {
         #expect(members(cluster, 0, RegionID(2)) == [NodeID(1)])
     }
 
+    @Test("who leads by a log that ends before it came to be a member becomes one as the dead go")
+    func leadsFromOutside() throws {
+        let region = RegionDescriptor(
+            region: RegionID(2), isSystem: false, range: .all,
+            epoch: RegionEpoch(confVersion: 6, version: 1),
+            peers: [
+                PeerDescriptor(peer: PeerID(10), node: NodeID(1), roles: .voter),
+                PeerDescriptor(peer: PeerID(11), node: NodeID(2), roles: .voter),
+                PeerDescriptor(peer: PeerID(19), node: NodeID(5), roles: .learner),
+            ])
+        let dead: Set<NodeID> = [NodeID(1), NodeID(2), NodeID(5)]
+        let change = try #require(region.removing(dead, led: PeerID(24), on: NodeID(6)))
+        var after = try region.applying(change)
+        if after.isJoint { after = try after.applying(.leaveJoint) }
+        let expected = PeerDescriptor(peer: PeerID(24), node: NodeID(6), roles: .voter)
+        #expect(after.peers == [expected])
+        #expect(after.removing(dead, led: PeerID(24), on: NodeID(6)) == nil)
+    }
+
     @Test("with a quorum nothing is planned; an order for another log is refused")
     func refused() throws {
         let cluster = TestCluster(nodes: 3, regions: 1)

@@ -49,6 +49,21 @@ struct DamagedPeerTests {
         #expect(cluster[1].role == .follower && cluster[1].leader == PeerID(3))
     }
 
+    @Test("who may not campaign follows a leader that is gone, and says that it is not heard")
+    func learnerWithoutLeader() throws {
+        let cluster = try RaftCluster(voters: [1, 2, 3], learners: [4])
+        try cluster.elect(1)
+        try cluster.settle()
+        #expect(cluster[4].leader == PeerID(1) && cluster[4].hearsLeader)
+        cluster.tick(4, 19)
+        #expect(cluster[4].hearsLeader)
+        cluster.tick(4, 1)
+        #expect(cluster[4].leader == PeerID(1) && !cluster[4].hearsLeader)
+        cluster.tick(1, 1)
+        try cluster.settle()
+        #expect(cluster[4].hearsLeader && cluster[1].hearsLeader)
+    }
+
     @Test("of equals the first takes over, and none that was not heard from")
     func choice() throws {
         let cluster = try RaftCluster(voters: [1, 2, 3, 4]) { $0.checkQuorum = true }

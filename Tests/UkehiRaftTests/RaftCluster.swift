@@ -95,6 +95,7 @@ extension TestPeer {
     var isSupportingLeader: Bool { raft.isSupportingLeader }
     var isDamaged: Bool { raft.isDamaged }
     func progress(of id: UInt64) -> PeerProgress? { raft.progress(of: PeerID(id)) }
+    var hearsLeader: Bool { raft.hearsLeader }
 }
 
 /// The peers and the network between them.

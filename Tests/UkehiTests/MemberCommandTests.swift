@@ -261,7 +261,7 @@ struct MemberCommandTests {
             let three = try await list(options)
             #expect(three.allSatisfy { $0.nodes == Self.names }, "\(three.map(\.holders))")
             let roles = Set(three.flatMap { $0.members.map(\.role) })
-            #expect(roles == ["leader", "voter"])
+            #expect(roles == ["voter"])
             try await expect("three", client)
             try await put("four", client)
             try await expect("four", client)

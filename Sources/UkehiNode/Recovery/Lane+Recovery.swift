@@ -28,8 +28,8 @@ extension Lane {
         let newest = region.birth.newest(region.descriptor)
         return PeerStanding(
             peer: region.peer, descriptor: newest, isLeader: region.raft.isLeader,
-            leader: region.raft.leader == .none
-                ? nil : newest.node(of: region.raft.leader) ?? node,
+            leader: region.raft.leader != .none && region.raft.hearsLeader
+                ? newest.node(of: region.raft.leader) ?? node : nil,
             term: raft.hardState.term, lastTerm: region.raft.lastTerm,
             lastIndex: region.raft.lastIndex, committed: raft.hardState.commit,
             applied: region.applied,
@@ -93,7 +93,9 @@ extension Lane {
 
     /// Takes the next step to members that are all there; once a second.
     func driveRecovery(_ region: Region) {
-        guard let change = region.descriptor.removing(region.absent, led: region.peer) else {
+        guard let node else { return }
+        let removal = region.descriptor.removing(region.absent, led: region.peer, on: node)
+        guard let change = removal else {
             region.absent = []
             region.raft.sendsDurableOnly = false
             host?.recovered(region.id, peer: region.peer)
@@ -102,16 +104,16 @@ extension Lane {
         guard region.isLeader, region.raft.isLeader, !memberView(of: region).isPending else {
             return
         }
-        let next: ConfigurationChange
+        let step: ConfigurationChange
         if region.descriptor.isJoint {
             // The core leaves it by itself where that was asked for.
             guard !region.descriptor.leavesJoint else { return }
-            next = .leaveJoint
+            step = .leaveJoint
         } else {
-            next = change
+            step = change
         }
         do throws(RaftError) {
-            try region.raft.proposeConfChange(next)
+            try region.raft.proposeConfChange(step)
         } catch {
             logger.debug(
                 "the dead cannot be removed yet",

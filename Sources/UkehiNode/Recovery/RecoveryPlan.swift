@@ -323,18 +323,20 @@ extension RegionDescriptor {
         return state
     }
 
-    /// The change that takes those on absent nodes out of the region; nil: there are none.
+    /// The change that takes those on absent nodes out of the region; nil: there are none. What survives of the
+    /// log may end before whoever leads came to be a member: then that comes with it.
     package func removing(
-        _ absent: Set<NodeID>, led peer: PeerID
+        _ absent: Set<NodeID>, led peer: PeerID, on node: NodeID
     ) -> ConfigurationChange? {
         let gone = peers.filter { absent.contains($0.node) }
-        guard !gone.isEmpty else { return nil }
+        let chosen = member(peer)
+        guard !gone.isEmpty || chosen == nil else { return nil }
         var steps: [ConfigurationChange.Step] = []
-        if let chosen = member(peer), !chosen.roles.contains(.voter) {
-            steps.append(.init(.addVoter, peer))
-        }
+        if !(chosen?.roles.contains(.voter) ?? false) { steps.append(.init(.addVoter, peer)) }
         steps += gone.map { .init(.remove, $0.peer) }
-        let context = MemberContext(confVersion: epoch.confVersion, places: [])
+        let context = MemberContext(
+            confVersion: epoch.confVersion,
+            places: chosen == nil ? [.init(peer: peer, node: node)] : [])
         return ConfigurationChange(steps, context: context.encoded())
     }
 }

@@ -366,7 +366,7 @@ final class ClusterObserver {
             }
         }
         configurations.forced(
-            descriptor, absent: absent, last: LogIndex(UInt64(log.count)))
+            descriptor, peer, absent: absent, last: LogIndex(UInt64(log.count)))
         self.log.add(
             .members(node: node, words: "\(peer) leads without \(absent.sorted())"),
             region: region.rawValue)

@@ -11,11 +11,16 @@ struct ConfigurationChecker {
     private(set) var recoveries = 0
     /// Peers that are not counted any more, since a recovery goes on without them.
     private var absent: [RegionID: Set<PeerID>] = [:]
+    /// Peers that lead because a recovery says so, whatever the log that is left says of them.
+    private var forced: [RegionID: Set<PeerID>] = [:]
     private var known: [RegionID: [(index: LogIndex, descriptor: RegionDescriptor)]] = [:]
 
     /// A recovery goes on from a log that ends with `last`, without the peers on absent nodes.
-    mutating func forced(_ descriptor: RegionDescriptor, absent: Set<NodeID>, last: LogIndex) {
+    mutating func forced(
+        _ descriptor: RegionDescriptor, _ peer: PeerID, absent: Set<NodeID>, last: LogIndex
+    ) {
         recoveries += 1
+        forced[descriptor.region, default: []].insert(peer)
         self.absent[descriptor.region, default: []].formUnion(
             descriptor.peers.filter { absent.contains($0.node) }.map(\.peer))
         // What those who are gone have applied beyond it never was.
@@ -125,6 +130,7 @@ struct ConfigurationChecker {
 
     func mayLead(_ peer: PeerID, of region: RegionID) -> Bool {
         recent(region).contains { $0.member(peer)?.isVoter ?? false }
+            || forced[region]?.contains(peer) ?? false
     }
 
     func description(of region: RegionID) -> String {
