@@ -48,6 +48,9 @@ package struct NodeImport {
     /// Asked after each frame: whether to give up.
     package var isCancelled: () -> Bool = { false }
 
+    /// Whether keys that no snapshot has become regions with nothing in them; otherwise they are an error.
+    package var fillsMissing = false
+
     /// - Parameters:
     ///   - backup: A directory in which each `.snapshot` is one region of the same cluster.
     ///   - configuration: Of the node that the directory is for; its `cluster.data_dir` is made.
@@ -59,9 +62,11 @@ package struct NodeImport {
     /// Restores all of the backup.
     ///
     /// - Parameter imported: Told of each region once it is in the new directory.
-    /// - Returns: The new cluster.
+    /// - Returns: The new cluster, and how many of its regions begin with nothing in them.
     /// - Throws: ``ConfigurationError``, ``NodeError`` or ``SnapshotError``; then no directory was made.
-    package func run(imported: (Imported) throws -> Void) throws -> ClusterID {
+    package func run(
+        imported: (Imported) throws -> Void
+    ) throws -> (cluster: ClusterID, empty: Int) {
         try configuration.validate()
         guard configuration.cluster.peers.isEmpty else {
             throw NodeError(
@@ -75,14 +80,14 @@ package struct NodeImport {
                 message: "Nothing was imported: with storage.state = \"none\" nothing is kept.")
         }
         let sources = try sources()
-        try Self.check(sources)
+        let missing = try check(sources)
         let isNew = try claim()
         var isDone = false
         defer { if !isDone { clear(isNew: isNew) } }
         let lock = try fileSystem.lock(directory + "/lock")
         defer { lock.release() }
-        let identity = newIdentity(for: sources)
-        guard let record = identity.record else { return ClusterID(high: 0, low: 0) }
+        let identity = newIdentity(for: sources, filling: missing)
+        guard let record = identity.record else { return (ClusterID(high: 0, low: 0), 0) }
         do {
             try writeLog(record, sources)
             try install(record, sources, imported)
@@ -93,7 +98,7 @@ package struct NodeImport {
             throw NodeError(error)
         }
         isDone = true
-        return record.cluster
+        return (record.cluster, missing.count)
     }
 
     // MARK: The backup
@@ -138,13 +143,14 @@ package struct NodeImport {
         }
     }
 
-    /// Together they must be every key of one cluster, each once.
-    private static func check(_ sources: [Source]) throws(SnapshotError) {
+    /// Together they must be keys of one cluster, each once, and all of them unless what is missing is to be
+    /// filled. What is missing, ascending.
+    private func check(_ sources: [Source]) throws(SnapshotError) -> [KeyRange] {
         func refuse(_ reason: String) -> SnapshotError {
             SnapshotError(.unfit, "Nothing was imported: \(reason)")
         }
         let sorted = sources.sorted { $0.header.range.lower < $1.header.range.lower }
-        guard let first = sorted.first, let last = sorted.last else { return }
+        guard let first = sorted.first, let top = sorted.last else { return [] }
         for source in sorted {
             guard source.header.cluster == first.header.cluster else {
                 throw refuse(
@@ -172,21 +178,29 @@ package struct NodeImport {
                     "the ranges of \(left.path) and \(right.path) overlap. Use the snapshots of one "
                         + "export.")
             }
-            guard left.header.range.upper == right.header.range.lower else {
+            guard fillsMissing || left.header.range.upper == right.header.range.lower else {
                 throw refuse(
                     "a snapshot is missing: no file has the keys between \(left.path) and "
-                        + "\(right.path). Export all regions.")
+                        + "\(right.path). Export all regions; with --fill-missing they begin empty."
+                )
             }
         }
-        guard first.header.range.lower.isEmpty, last.header.range.upper.isEmpty else {
+        let isWhole = first.header.range.lower.isEmpty && top.header.range.upper.isEmpty
+        guard fillsMissing || isWhole else {
             let place =
-                first.header.range.lower.isEmpty ? "above \(last.path)" : "below \(first.path)"
+                first.header.range.lower.isEmpty ? "above \(top.path)" : "below \(first.path)"
             throw refuse(
-                "a snapshot is missing: no file has the keys \(place). Export all regions.")
+                "a snapshot is missing: no file has the keys \(place). Export all regions; with "
+                    + "--fill-missing they begin empty.")
         }
         guard Set(sources.map(\.header.region)).count == sources.count else {
             throw refuse("two snapshots are of one region. Keep one of them.")
         }
+        let missing = KeyRange.all.subtracting(sources.map(\.header.range))
+        let last = sources.map(\.header.region.rawValue).max() ?? 0
+        guard last < RegionDescriptor.numberLimit - UInt64(2 * (sources.count + missing.count) + 2)
+        else { throw refuse("region \(last) leaves no ids for what is to come.") }
+        return missing
     }
 
     // MARK: The directory
@@ -228,7 +242,7 @@ package struct NodeImport {
         }
     }
 
-    private func newIdentity(for sources: [Source]) -> Identity {
+    private func newIdentity(for sources: [Source], filling missing: [KeyRange]) -> Identity {
         let random = SystemRandomSource()
         let name = configuration.cluster.nodeID
         let advertised = configuration.cluster.advertise
@@ -240,11 +254,18 @@ package struct NodeImport {
         var identity = Identity.fresh(name: name, incarnation: incarnation)
         identity.stage = .member
         identity.node = node.node
+        let headers = sources.map(\.header).sorted { $0.region < $1.region }
+        let nextID = (headers.last?.region ?? .system).rawValue + 1
+        let version = headers.map(\.epoch.version).max() ?? 1
+        let empty = missing.enumerated().map { position, range in
+            (
+                region: RegionID(nextID + UInt64(position)), range: range,
+                epoch: RegionEpoch(confVersion: 1, version: version)
+            )
+        }
         identity.record = ClusterRecord.restored(
             cluster: ClusterID(high: random.next(), low: random.next()), node: node,
-            regions: sources.map(\.header).sorted { $0.region < $1.region }.map {
-                (region: $0.region, range: $0.range, epoch: $0.epoch)
-            })
+            regions: headers.map { (region: $0.region, range: $0.range, epoch: $0.epoch) } + empty)
         return identity
     }
 

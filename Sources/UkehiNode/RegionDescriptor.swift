@@ -132,7 +132,7 @@ extension RegionDescriptor {
     }
 
     /// No id or version comes near; one more can be added to what is below.
-    static let numberLimit: UInt64 = 1 << 62
+    package static let numberLimit: UInt64 = 1 << 62
 
     /// Reads a descriptor.
     package static func decode(from reader: inout ByteReader) throws(DecodeError) -> Self {

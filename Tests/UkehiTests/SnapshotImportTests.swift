@@ -114,6 +114,40 @@
             }
         }
 
+        @Test("one region alone comes back where that is wanted, and the other keys begin empty")
+        func oneRegion() async throws {
+            try await withBackup { _, backup, new in
+                for region in [2, 4, 5] {
+                    try FileManager.default.removeItem(
+                        atPath: "\(backup)/region-\(region).snapshot")
+                }
+                let refused = try restore(backup, new)
+                #expect(refused.status == 64)
+                #expect(refused.errors.contains("--fill-missing"), "\(refused.errors)")
+                #expect(!exists(new))
+                let outcome = try restore(backup, new, "--fill-missing")
+                #expect(outcome.status == 0, "\(outcome.errors)")
+                #expect(outcome.output.contains("2 regions more begin empty"), "\(outcome.output)")
+                let range = StaticRanges.ranges(count: 4)[1]
+                let own = (0..<Self.count).filter { $0 != 3 && range.contains(Self.key($0)) }
+                for round in 0..<2 {
+                    let node = try await Node.start(configuration: Self.configuration(new))
+                    let page = try await node.scan(from: "", to: nil, limit: 10_000)
+                    #expect(page.next == nil)
+                    let kept = page.pairs.filter { range.contains($0.key) }
+                    #expect(kept.count == own.count && !own.isEmpty)
+                    for number in own {
+                        let found = kept.first { $0.key == Self.key(number) }
+                        #expect(found?.value == Self.value(number))
+                    }
+                    #expect(page.pairs.count == own.count + 2 * round)
+                    // Below what was there, and above it.
+                    for key: Bytes in [Bytes([0]), Bytes([0xff])] { try await node.put(key, "v") }
+                    await node.stop()
+                }
+            }
+        }
+
         @Test("a node whose state is in memory is made of a backup, too, and goes on")
         func restoreToMemory() async throws {
             try await withBackup { _, backup, new in

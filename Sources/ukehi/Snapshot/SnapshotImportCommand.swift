@@ -12,7 +12,7 @@ extension SnapshotCommand {
             abstract: "Make a new node's data directory from the snapshots of a whole node.",
             discussion: """
                 Every .snapshot of the directory is one region; together they must be all keys of one \
-                cluster, each once. They become a new cluster of one node, under a new cluster id, \
+                cluster, each once, or with --fill-missing some of them. They become a new cluster of one node, under a new cluster id, \
                 with the regions as they were at the snapshots' indexes. Give the same configuration \
                 as `ukehi serve` will have: its name and address become part of the cluster.
 
@@ -22,6 +22,7 @@ extension SnapshotCommand {
                 EXAMPLES
                   ukehi snapshot import ./backup --data-dir ./data
                   ukehi snapshot import ./backup --config node.toml
+                  ukehi snapshot import ./one-region --fill-missing --data-dir ./look
                 """)
 
         @Argument(
@@ -32,6 +33,9 @@ extension SnapshotCommand {
             help: ArgumentHelp(
                 "The data directory to make; the same as --cluster-data-dir.", valueName: "DIR"))
         var dataDir: String?
+
+        @Flag(help: "Keys of which no file is there begin empty; otherwise that is an error.")
+        var fillMissing = false
 
         @OptionGroup var settings: ConfigurationFlags
 
@@ -51,8 +55,9 @@ extension SnapshotCommand {
             var work = NodeImport(backup: backup, configuration: configuration)
             work.onProgress = { progress.show($0, of: $1) }
             work.isCancelled = { isCancelled.isSet }
+            work.fillsMissing = fillMissing
             var (keys, bytes, regions) = (0 as UInt64, 0 as UInt64, 0)
-            let cluster = try work.run { imported in
+            let (cluster, empty) = try work.run { imported in
                 keys += imported.keys
                 bytes += imported.rawBytes
                 regions += 1
@@ -66,12 +71,14 @@ extension SnapshotCommand {
                         ("type", .string("import")), ("cluster", .string("\(cluster)")),
                         ("node", .string(configuration.cluster.nodeID)),
                         ("directory", .string(directory)), ("regions", .int(regions)),
-                        ("keys", number(keys)), ("raw_bytes", number(bytes)),
+                        ("empty_regions", .int(empty)), ("keys", number(keys)),
+                        ("raw_bytes", number(bytes)),
                     ]).text)
             } else {
                 printLine(
                     "\(directory) is node \(configuration.cluster.nodeID) of the new cluster "
-                        + "\(cluster): \(regions) regions, \(keys) keys, \(byteText(bytes))")
+                        + "\(cluster): \(regions) regions, \(keys) keys, \(byteText(bytes))"
+                        + (empty == 0 ? "" : "; \(empty) regions more begin empty"))
             }
         }
     }
