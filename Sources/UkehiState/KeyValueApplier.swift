@@ -217,8 +217,10 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         batch.putRegionState(item.region, state)
         // At once: what follows in this very batch is judged by the range that it finds.
         if let range = item.change?.range {
-            try setRange(range, of: item.region)
-            try regions.find(item.region).waitForStore()
+            let narrowed = region.having(range)
+            // Before anybody finds it: the store has it as it was until the batch is committed.
+            narrowed.waitForStore()
+            regions.insert(narrowed, item.region)
         }
         #if BugBank
             if PlantedBug.appliedIndexBehind.isPlanted, let first = item.entries.first {

@@ -222,7 +222,8 @@ final class ConnectionSink: ReplySink, @unchecked Sendable {
     override func reply(_ reply: Reply, tag: UInt64) {
         let bytes = reply.readBytes
         state.withLock { state in
-            guard bytes > 0, state.bytes + bytes > maxBytes else {
+            // One alone is judged by whoever sends it.
+            guard bytes > 0, state.bytes > 0, state.bytes + bytes > maxBytes else {
                 state.bytes += bytes
                 state.replies.append((tag, reply))
                 return

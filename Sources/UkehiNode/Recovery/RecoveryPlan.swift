@@ -274,6 +274,16 @@ extension RecoveryPlan {
         entry.mayLose =
             descriptor.hasQuorum(of: Set(entry.gone))
             || holders.contains { $0.standing.hasChanges }
+        // By its own log it would wait for the votes of peers that have gone from their nodes since.
+        for member in chosen.standing.descriptor.peers
+        where member.isVoter && present.contains(member.node)
+            && !own.contains(where: { $0.standing.peer == member.peer })
+        {
+            refusals.append(
+                "Region \(region.rawValue): \(chosen.standing.peer) on \(chosen.node) would lead, and does not know "
+                    + "yet that \(member.peer) on \(member.node) is no member any more. It cannot go on alone: bring "
+                    + "one of \(entry.gone.map { "\($0)" }.joined(separator: ", ")) back.")
+        }
         for (node, standing) in holders {
             if standing.isDamaged {
                 refusals.append(

@@ -209,7 +209,8 @@ extension Lane {
         else { return }
         let count = min(
             UInt64(request.room), UInt64(options.snapshotChunkBytes), total - request.offset)
-        guard count > 0, snapshotWork.budget.take(Int(count)) else { return }
+        guard count > 0, snapshotWork.budget.take(Int(count), lane: index, at: clock.now())
+        else { return }
         snapshots.outgoing[position].wanted = nil
         snapshots.outgoing[position].isReading = true
         snapshots.outgoing[position].servedAt = ticks
@@ -281,7 +282,8 @@ extension Lane {
     /// Once a tick while there are any: gives what the rate allows, forgets those not heard of.
     func tendOutgoing() {
         let perTick = options.snapshotBytesPerSecond / max(1, 1000 / options.tickMilliseconds)
-        snapshotWork.budget.refill(bytesPerTick: perTick, at: ticks)
+        snapshotWork.budget.refill(
+            bytesPerSecond: options.snapshotBytesPerSecond, most: perTick, at: clock.now())
         for position in snapshots.outgoing.indices.reversed() {
             let snapshot = snapshots.outgoing[position]
             guard let region = regions[snapshot.region] else {

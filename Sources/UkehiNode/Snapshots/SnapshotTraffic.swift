@@ -25,28 +25,46 @@ package final class SnapshotSlots: @unchecked Sendable {
     func give() { lock.withLock { free += 1 } }
 }
 
-/// What a node may send of snapshots until the next tick, shared by its lanes. Any thread.
+/// What a node may send of snapshots, shared by its lanes. Any thread.
+///
+/// By the clock: lanes' ticks do not go together.
 package final class SnapshotBudget: @unchecked Sendable {
     // Safety: all is behind `lock`.
+    /// How long others leave what there is to a lane that got nothing before.
+    private static let courtesyNanoseconds: UInt64 = 500_000_000
+
     private let lock = Lock()
     private var left = 0
-    private var lastTick: UInt64 = 0
+    private var filledAt: MonotonicTime?
+    private var waiting: (lane: Int, since: MonotonicTime)?
 
     package init() {}
 
-    /// Adds what the rate allows since the last call, but no more than a tick's; lanes' ticks go together.
-    func refill(bytesPerTick: Int, at tick: UInt64) {
+    /// Adds what the rate allows since the last call, but no more than `most`.
+    func refill(bytesPerSecond: Int, most: Int, at now: MonotonicTime) {
         lock.withLock {
-            guard tick > lastTick else { return }
-            lastTick = tick
-            left = min(left + bytesPerTick, max(bytesPerTick, 1))
+            let since = filledAt.map { now > $0 ? now - $0 : 0 } ?? .max
+            filledAt = max(filledAt ?? now, now)
+            let most = max(most, 1)
+            let allowed = Double(bytesPerSecond) * Double(since) / 1e9
+            left = allowed < Double(most) ? min(left + Int(allowed), most) : min(left + most, most)
         }
     }
 
-    /// Takes a chunk's bytes, if there are any left; may be overdrawn by one chunk.
-    func take(_ bytes: Int) -> Bool {
+    /// Takes a chunk's bytes, if there are any left and no other lane has waited longer; may be overdrawn by
+    /// one chunk.
+    func take(_ bytes: Int, lane: Int, at now: MonotonicTime) -> Bool {
         lock.withLock {
-            guard left > 0 else { return false }
+            guard left > 0 else {
+                if waiting == nil { waiting = (lane, now) }
+                return false
+            }
+            if let first = waiting, first.lane != lane,
+                now < first.since + Self.courtesyNanoseconds
+            {
+                return false
+            }
+            waiting = nil
             left -= bytes
             return true
         }
