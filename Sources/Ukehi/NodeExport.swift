@@ -10,7 +10,8 @@ import UkehiWAL
 /// Exports the state of a node that does not run.
 ///
 /// The state is what the node's store has flushed; what its log holds past that is not in it, and a
-/// node that was stopped cleanly has nothing past it.
+/// node that was stopped cleanly has nothing past it. Of state in memory, and of embedders' state machines, it is
+/// the last snapshot that was kept.
 package struct NodeExport {
     /// Where the snapshots go.
     package enum Target: Sendable, Hashable {
@@ -68,15 +69,18 @@ package struct NodeExport {
                 code: .identity,
                 message: "Nothing was exported: the node in \(directory) is of no cluster yet.")
         }
-        guard fileSystem.exists(directory + "/state") else {
+        let kept = KeptSnapshots(fileSystem, directory: directory + "/snapshots")
+        let isOnDisk = fileSystem.exists(directory + "/state")
+        guard isOnDisk || !kept.isEmpty else {
             throw NodeError(
                 code: .configuration,
                 message:
-                    "Nothing was exported: the node in \(directory) keeps no state on disk, as "
-                    + "storage.state = \"rocksdb\" does.")
+                    "Nothing was exported: the node in \(directory) has no state on disk, neither a "
+                    + "store, as storage.state = \"rocksdb\" has, nor a kept snapshot.")
         }
         let sources = try chosen(region, from: try sources(), target)
         let paths = try paths(for: sources, target)
+        guard isOnDisk else { return try copy(kept, of: sources, to: paths, exported) }
         let applier = try Configuration(directory: directory).makeApplier(
             stateMachine: nil, isReadOnly: true)
         defer { applier.close() }
@@ -98,14 +102,44 @@ package struct NodeExport {
             before += made.footer.rawBytes
             try exported(made)
         }
-        guard absent.isEmpty else {
-            throw NodeError(
-                code: .unavailable,
-                message: "Not exported: \(absent.count == 1 ? "region" : "regions") "
-                    + absent.map { "\($0.rawValue)" }.joined(separator: ", ")
-                    + ", of which nothing is here yet. Start the node, let it catch up, and stop it "
-                    + "cleanly; or export from another one.")
+        try tell(
+            absent,
+            "of which nothing is here yet. Start the node, let it catch up, and stop it cleanly; or "
+                + "export from another one.")
+    }
+
+    /// The state is in memory while the node runs: what it keeps of it, and begins with, are snapshots already.
+    private func copy(
+        _ kept: KeptSnapshots, of sources: [Source], to paths: [String],
+        _ exported: (Exported) throws -> Void
+    ) throws {
+        var before: UInt64 = 0
+        var absent: [RegionID] = []
+        for (source, path) in zip(sources, paths) {
+            let region = source.descriptor.region
+            let made = try kept.copy(region, to: path) { onProgress(before + $0) }
+            guard let made else {
+                absent.append(region)
+                continue
+            }
+            before += made.footer.rawBytes
+            try exported(
+                Exported(
+                    header: made.header, state: made.state, footer: made.footer, path: path,
+                    fileBytes: made.fileBytes, lastIndex: source.lastIndex))
         }
+        try tell(
+            absent,
+            "of which no snapshot is kept yet: their state is in memory, and one is made every "
+                + "raft.snapshot_interval entries.")
+    }
+
+    private func tell(_ absent: [RegionID], _ reason: String) throws {
+        guard !absent.isEmpty else { return }
+        throw NodeError(
+            code: .unavailable,
+            message: "Not exported: \(absent.count == 1 ? "region" : "regions") "
+                + absent.map { "\($0.rawValue)" }.joined(separator: ", ") + ", \(reason)")
     }
 
     // MARK: The node

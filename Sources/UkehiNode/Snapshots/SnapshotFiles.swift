@@ -62,7 +62,7 @@ package struct SnapshotFiles: Sendable {
         "\(directory)/kept-\(region.rawValue)-\(index.rawValue)"
     }
     /// The index in the name of a region's kept snapshot; nil if it is none.
-    static func keptIndex(_ name: String, _ region: RegionID) -> LogIndex? {
+    package static func keptIndex(_ name: String, _ region: RegionID) -> LogIndex? {
         let start = "kept-\(region.rawValue)-"
         guard name.hasPrefix(start), let index = UInt64(name.dropFirst(start.count)),
             index < 1 << 62, name == "\(start)\(index)"
