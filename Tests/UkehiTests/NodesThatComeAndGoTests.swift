@@ -2,6 +2,7 @@
 // command, nothing else.
 
 import Foundation
+import Synchronization
 import Testing
 import Ukehi
 import _UkehiTestSupport
@@ -35,6 +36,73 @@ struct NodesThatComeAndGoTests {
     private func names(_ client: Client) async -> [String] {
         let nodes = (try? await client.topology(timeout: .seconds(5)))?.nodes ?? []
         return nodes.map(\.name).sorted()
+    }
+
+    @Test(
+        "one node grows to three and to five and back to one, and loses nothing of what is written meanwhile"
+    )
+    func growsAndShrinks() async throws {
+        try await withTemporaryDirectory { directory async throws in
+            let addresses = try freeAddresses(5)
+            var nodes: [ServerProcess] = []
+            let client = try Client(endpoints: [addresses[0]])
+            func bringUp(_ count: Int) async throws {
+                while nodes.count < count {
+                    let known = Array(addresses[...nodes.count])
+                    nodes.append(try start(nodes.count, knowing: known, directory))
+                    try await nodes[nodes.count - 1].ready()
+                }
+                let expected = (1...count).map { "node-\($0)" }
+                try await eventually("\(count) nodes are known") {
+                    await names(client) == expected
+                }
+            }
+            try await bringUp(1)
+            let isOver = Mutex(false)
+            let keys = (0..<16 as Range<UInt8>).map { Bytes([$0 << 4, 1]) }
+            // Each key's last acknowledged number.
+            let writer = Task {
+                var number = 0
+                while !isOver.withLock({ $0 }) {
+                    try await client.put(
+                        keys[number % keys.count], Bytes("\(number)"), timeout: .seconds(60))
+                    number += 1
+                }
+                return number
+            }
+            var done: [Int] = []
+            for count in [3, 5, 3, 1] {
+                try await bringUp(max(count, nodes.count))
+                let known = try await client.topology(timeout: .seconds(60)).nodes
+                let wanted = (1...count).compactMap { number in
+                    known.first { $0.name == "node-\(number)" }?.node
+                }
+                var steps = 0
+                try await client.setMembers(wanted) { event in
+                    if case .step = event { steps += 1 }
+                }
+                #expect(steps > 0)
+                let view = try await client.view(timeout: .seconds(60))
+                #expect(view.silent.isEmpty && view.unknown.isEmpty)
+                for region in view.topology.regions {
+                    let members = try await client.members(
+                        of: region.region, timeout: .seconds(60)
+                    ).members.map(\.node)
+                    #expect(Set(members) == Set(wanted))
+                }
+                done.append(count)
+            }
+            #expect(done == [3, 5, 3, 1])
+            isOver.withLock { $0 = true }
+            let written = try await writer.value
+            #expect(written > keys.count)
+            for position in 1..<5 { try await nodes[position].kill() }
+            for (position, key) in keys.enumerated() {
+                let last = (0..<written).last { $0 % keys.count == position }
+                let found = try await client.get(key, mode: .linearizable, timeout: .seconds(60))
+                #expect(found?.value.text == last.map { "\($0)" })
+            }
+        }
     }
 
     @Test("a node that is started elsewhere is found there, without it there would be no quorum")
