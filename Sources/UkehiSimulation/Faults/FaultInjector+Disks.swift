@@ -147,8 +147,11 @@ extension FaultInjector {
         var heads: [UInt64]
     }
 
-    /// What is claimed as durable in the newest segment; nil for another one, where that is everything.
+    /// What is claimed as durable in the newest segment; nil for another one, where that is everything. Nothing
+    /// where a log that is damaged already cannot be read so far: what is claimed there is not known.
     private func claimed(of path: String, _ node: SimulatedNode) -> Claimed? {
+        let names = ((try? node.disk.list("data/wal")) ?? []).filter { $0.hasSuffix(".wal") }
+        guard let last = names.max(), path.hasSuffix(last) else { return nil }
         var newest: WALInspector.SegmentInfo?
         var frames: [WALInspector.FrameInfo] = []
         try? WALInspector(fileSystem: node.disk, directory: "data/wal").dump { record in
@@ -161,7 +164,7 @@ extension FaultInjector {
             }
             return true
         }
-        guard let newest, path.hasSuffix(newest.fileName) else { return nil }
+        guard let newest, newest.fileName == last else { return Claimed(end: 0, heads: []) }
         let claimed = frames.map(\.durableLSN).max() ?? 0
         let safe = frames.filter { $0.lsn <= claimed }
         // The segment's header, of two blocks, is durable before anything is acknowledged.
