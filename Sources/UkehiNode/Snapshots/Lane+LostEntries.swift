@@ -68,7 +68,7 @@ extension Lane {
         snapshots.outgoing[position].heardAt = ticks
         switch snapshots.outgoing[position].stage {
         case .offered where region.applied > last:
-            guard snapshotWork.outgoing.take() else { return }
+            guard snapshotWork.outgoing.take() else { return tellMaking(peer, region) }
             make(region, position)
         case .offered: goPast(last, region)
         case .making: tellMaking(peer, region)

@@ -70,7 +70,8 @@ extension Lane {
         case (.hasIt, _): break
         case (.givesUp, _): giveUp(position)
         case (.goesOn, .offered):
-            guard snapshotWork.outgoing.take() else { return }
+            // Who is not told that its turn will come gives up in the moment in which it does (20004497 of `nodes`).
+            guard snapshotWork.outgoing.take() else { return tellMaking(message.from, region) }
             make(region, position)
         case (.goesOn, .making): tellMaking(message.from, region)
         case (.goesOn, .made(_, let id, let total)):

@@ -4,6 +4,7 @@
 
 import UkehiBase
 import UkehiNode
+import UkehiState
 
 final class NodeDriver: @unchecked Sendable {
     // Safety: a simulation uses one thread.
@@ -24,6 +25,8 @@ final class NodeDriver: @unchecked Sendable {
     /// All is held by all, and a disk is to be lost.
     private var isGathered = false
     private(set) var wipes = 0
+    /// Which of its wishes is the last: what a paused process hears of an earlier one comes to nothing.
+    private var wish = 0
     private var lastReason = ""
 
     /// - Parameter report: Told of each node that is wiped.
@@ -66,6 +69,7 @@ final class NodeDriver: @unchecked Sendable {
     /// No more disks are lost; places that are open are filled.
     func stop() {
         isStopped = true
+        wish += 1
         if hasBegun { open = Set(regions) }
     }
 
@@ -81,6 +85,7 @@ final class NodeDriver: @unchecked Sendable {
         guard isGathered else {
             // A disk that one of few members alone has is lost rightfully.
             isGathered = true
+            wish += 1
             open = Set(regions)
             return replace()
         }
@@ -113,17 +118,23 @@ final class NodeDriver: @unchecked Sendable {
         guard wanted.count == nodes.count else { return }
         let sink = ReportSink { [weak self] report in
             self?.lastReason = "; \(report.region): \(report.progress) \(report.reason)"
-            guard report.progress == .done, Set(report.members.map(\.node)) == Set(wanted) else {
-                return
-            }
-            self?.open.remove(report.region)
+            // A leader that is cut off may not know of the newest members yet, and say that it is done.
+            guard let self, report.progress == .done,
+                let newest = observer.configurations.newest.first(where: {
+                    $0.region == report.region
+                }), newest.peers.allSatisfy({ $0.roles == .voter }),
+                Set(newest.peers.map(\.node)) == Set(wanted)
+            else { return }
+            open.remove(report.region)
         }
         for region in open.sorted() { ask(region, for: wanted, sink) }
     }
 
     private func ask(_ region: RegionID, for wanted: [NodeID], _ sink: ReportSink) {
+        let wish = wish
         for node in nodes {
-            world.schedule(after: 0, of: node.process) {
+            world.schedule(after: 0, of: node.process) { [weak self] in
+                guard self?.wish == wish else { return }
                 node.core?.submit(
                     ClientRequest(
                         operation: .members(region, .set(wanted)), key: Bytes(), sink: sink,
