@@ -39,6 +39,9 @@ package struct RocksDBOptions: Sendable {
         rocksdb_options_set_max_background_jobs(options, Int32(backgroundJobs))
         rocksdb_options_set_keep_log_file_num(options, 4)
         rocksdb_options_set_max_log_file_size(options, 16 << 20)
+        // Its default of 4 MiB takes, at a start on a full volume, what little is left, and then the
+        // file that names the manifest finds no room.
+        rocksdb_options_set_manifest_preallocation_size(options, 64 << 10)
         rocksdb_options_set_stats_dump_period_sec(options, 0)
         rocksdb_options_set_stats_persist_period_sec(options, 0)
 
