@@ -111,6 +111,11 @@ extension Lane {
                     entries: item.entries), region)
             answer(item, region)
             serveApplied(region)
+            if let aim = region.aim, aim.progress == .working, let awaited = aim.confirmation,
+                last.index >= awaited.index
+            {
+                drive(region)
+            }
             if region.isFirstLed { noteServing(region, last.term) }
             trimCache(region)
             if region.isRemoved {

@@ -6,6 +6,7 @@
 // done. Ids of new peers come from the system region's allocator, before they are proposed (RULES 17).
 
 import UkehiBase
+import UkehiEnvironment
 import UkehiRaft
 import UkehiState
 
@@ -21,6 +22,8 @@ struct MemberAim {
     var isAskingForID = false
     /// When it was asked for last, in ticks of the lane: an answer may be lost.
     var askedTick: UInt64 = 0
+    /// The entry that tells most members of the last change, and which configuration that was.
+    var confirmation: (version: UInt64, index: LogIndex)?
 
     static let maxSteps = 64
 
@@ -124,9 +127,7 @@ extension Lane {
         else { return }
         let view = memberView(of: region)
         switch MemberEngine.next(view, wanted: aim.wanted) {
-        case .done:
-            region.aim?.progress = .done
-            region.aim?.reason = ""
+        case .done: confirm(region)
         case .refused(let refusal):
             region.aim?.progress = .refused
             region.aim?.reason = refusal.description
@@ -139,6 +140,33 @@ extension Lane {
         case .addLearner(let target): addLearner(on: target, region, view)
         case .propose(let change): propose(change, region, view)
         }
+    }
+
+    /// The members are what they are to be; that is said once the region could do without any of its
+    /// minorities, this leader included.
+    ///
+    /// Members go by the old configuration until they know that the change is committed, and the leader is
+    /// the first to know: with it gone for good, two of three would wait for the vote of the only other
+    /// member that there was before (simulated seed 20003779 of `nodes`). An entry that is proposed now is
+    /// sent with that knowledge, and every member makes both durable together: once it is committed, most
+    /// of them have them.
+    private func confirm(_ region: Region) {
+        let version = region.descriptor.epoch.confVersion
+        if let last = region.aim?.confirmation, last.version == version {
+            guard region.applied >= last.index else { return }
+            region.aim?.progress = .done
+            region.aim?.reason = ""
+            return
+        }
+        region.aim?.progress = .working
+        region.aim?.reason = ""
+        guard let position = try? region.raft.propose(Bytes()) else { return }
+        remember(
+            Proposal(
+                index: position.index, term: position.term,
+                deadline: MonotonicTime(nanoseconds: .max), waiters: []), region)
+        region.aim?.confirmation = (version, position.index)
+        markDirty(region)
     }
 
     private func addLearner(on target: NodeID, _ region: Region, _ view: MemberView) {

@@ -214,6 +214,44 @@ struct MemberEngineTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    @Test("done is said when any one of three can be lost, the leader that made them three, too")
+    func saidLate() throws {
+        let cluster = TestCluster(nodes: 3, regions: 1, storeSeed: 9)
+        try cluster.startAll()
+        cluster.pass(milliseconds: 3000)
+        #expect(try reach(cluster, [0, 1]).progress == .done)
+        let leader = try #require(cluster.leads())
+        // The leader is heard until it has made them three, and no more.
+        cluster.network.drops = { packet in
+            packet.from == cluster.node(leader)
+                && cluster.region(leader)?.descriptor.configuration.voters.count == 3
+        }
+        let all = [0, 1, 2].map { cluster.node($0) }
+        _ = try ask(cluster, .set(all))
+        for _ in 0..<40 where cluster.descriptor()?.configuration.voters.count != 3 {
+            cluster.pass(milliseconds: 100)
+        }
+        #expect(cluster.descriptor()?.configuration.voters.count == 3)
+        for _ in 0..<5 {
+            // It leads until it finds that nobody answers.
+            guard cluster.leads() == leader else { break }
+            #expect(try ask(cluster, .set(all)).progress != .done)
+            cluster.pass(milliseconds: 100)
+        }
+        cluster.network.drops = { _ in false }
+        #expect(try reach(cluster, [0, 1, 2]).progress == .done)
+        // Nothing is heard of who leads now, for good; the others come back from a loss of power.
+        let lost = try #require(cluster.leads())
+        for number in 0..<3 { cluster.crash(number, seed: UInt64(number)) }
+        for number in 0..<3 where number != lost { try cluster.start(number) }
+        cluster.pass(milliseconds: 5000)
+        #expect(cluster.leads() != nil)
+        guard case .command(.applied)? = try cluster.write(.put(key: "k", value: "v")) else {
+            Issue.record("two of three do not write")
+            return
+        }
+    }
+
     @Test("plan changes nothing; what cannot be is refused with its reason")
     func refused() throws {
         let cluster = TestCluster(nodes: 3, regions: 1, storeSeed: 8)
