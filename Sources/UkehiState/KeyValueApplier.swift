@@ -22,6 +22,9 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     /// that applies it: for who counts. Set before anything is applied.
     package var onCarriedOut:
         ((_ region: RegionID, _ index: LogIndex, _ session: UInt64, _ number: UInt32) -> Void)?
+    /// Whether a write would have to wait now, of a model of a store that stalls: one in memory cannot say
+    /// so when a batch is committed, since it has written by then. Set before anything is applied.
+    package var stalls: (() -> Bool)?
     let regions = RegionTable<OpenRegion>()
     private let poolLock = Lock()
     private var pool: [any StoreBatch] = []
@@ -74,7 +77,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     package override func applyWithoutWaiting(
         _ batch: inout ApplyBatch
     ) throws(StateError) -> Bool {
-        guard Self.isSmallAndBlind(batch) else { return false }
+        guard Self.isSmallAndBlind(batch), !(stalls?() ?? false) else { return false }
         do throws(StateError) {
             try apply(&batch.items, 0..<batch.items.count, mayWait: false)
             return true

@@ -50,6 +50,8 @@ final class SimulatedNode: @unchecked Sendable {
     var behaviour = DiskBehaviour()
     /// Multiplies what its threads take for everything.
     var slowness: UInt64 = 1
+    /// Until then its store takes no writes, whichever process asks.
+    var storeStalledUntil: UInt64 = 0
     /// The process ended by itself: it restarts after a while.
     var onFailure: (NodeError) -> Void = { _ in }
     /// Its process has ended, and this is what its disk holds now.
@@ -76,6 +78,7 @@ final class SimulatedNode: @unchecked Sendable {
         clock.setDrift(perMillion: options.clockDriftPerMillion[number])
         store = Self.emptyStore(options, seed: self.random.next())
         behaviour.latency = options.diskLatency
+        behaviour.lateOneIn = options.lateWritesOneIn
         prepareDisk()
         _ = SimulatedTransport(
             network: network, number: number, process: process, random: fork())
@@ -175,10 +178,13 @@ final class SimulatedNode: @unchecked Sendable {
                     var seed = workerSeed
                     for byte in name.utf8 { seed = seed &* 31 &+ UInt64(byte) }
                     let making = name == "ukehi-snapshot" ? options.makingLatency : nil
+                    let isApplying = name.hasPrefix("ukehi-apply")
                     return SimulatedWorker(
                         world: world, process: process, latency: making ?? options.workerLatency,
                         slowness: { [weak self] in self?.slowness ?? 1 },
-                        random: SeededRandom(seed: seed))
+                        stalledUntil: { [weak self] in
+                            isApplying ? self?.storeStalledUntil ?? 0 : 0
+                        }, random: SeededRandom(seed: seed))
                 }, observer: observer.node(number), rarePaths: rarePaths),
             walOptions: walOptions, makeApplier: { makeApplier() }, transport: transport,
             executors: [executor], logger: Logger(label: "node") { _ in SwiftLogNoOpLogHandler() },
@@ -213,6 +219,7 @@ final class SimulatedNode: @unchecked Sendable {
         let applier = KeyValueApplier(
             store: options.forgetsState ? MemoryStore() : store, rarePaths: rarePaths,
             sessionLimits: options.sessionLimits)
+        applier.stalls = { [world, weak self] in world.now < self?.storeStalledUntil ?? 0 }
         applier.onCarriedOut = { [weak self] region, index, session, number in
             self?.onCarriedOut(region, index, SessionWrite(session: session, number: number))
         }

@@ -29,9 +29,10 @@ package enum Scenario: String, CaseIterable, Sendable {
     /// None: how things are meant to be.
     case calm
 
+    /// Those that a seed draws from; stalls of the store are drawn apart.
     var faultKinds: [FaultKind] {
         switch self {
-        case .swarm: FaultKind.allCases.filter { $0 != .rot }
+        case .swarm: FaultKind.allCases.filter { ![.rot, .stalledStore].contains($0) }
         case .crashes: [.kill, .powerCut, .blackout, .crashAtWork, .killThenCut]
         case .disks:
             [
@@ -47,7 +48,7 @@ package enum Scenario: String, CaseIterable, Sendable {
         case .rot: [.rot, .rottenEntries, .kill, .powerCut]
         case .members, .splits, .nodes:
             FaultKind.allCases.filter {
-                ![.rot, .corruption, .misdirection, .rottenEntries].contains($0)
+                ![.rot, .corruption, .misdirection, .rottenEntries, .stalledStore].contains($0)
             }
         case .calm: []
         }
@@ -75,6 +76,8 @@ package struct SwarmOptions: Sendable {
     /// peer is waited for.
     package var makingLatency: ClosedRange<UInt64>?
     package var diskLatency: ClosedRange<UInt64>
+    /// One in so many operations of a disk takes far longer than the others; 0: none.
+    package var lateWritesOneIn: Int = 0
     package var networkLatency: ClosedRange<UInt64>
     package var reordersPackets: Bool
     package var splitsBatches: Bool
@@ -166,6 +169,8 @@ package struct SwarmOptions: Sendable {
         drawRest(seed)
         drawSnapshots(seed)
         drawSessions(seed)
+        drawStalls(seed, scenario)
+        if scenario != .calm { drawLateWrites(seed) }
         if scenario == .nodes { drawNodes(seed) }
         guard scenario == .members || scenario == .splits else { return }
         // New peers begin with snapshots.
@@ -265,6 +270,23 @@ package struct SwarmOptions: Sendable {
     /// The regions' ranges at the beginning.
     package var ranges: [KeyRange] { StaticRanges.ranges(count: regions) }
 
+    private mutating func drawLateWrites(_ seed: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x4c41_5445)
+        lateWritesOneIn = [0, 0, 4, 16][Int(random.next() % 4)]
+    }
+
+    /// Two in three seeds whose scenario has slow disks have slow stores.
+    private mutating func drawStalls(_ seed: UInt64, _ scenario: Scenario) {
+        var random = SeededRandom(seed: seed ^ 0x5354_4f52)
+        guard scenario.faultKinds.contains(.slowDisk), !random.oneIn(3) else { return }
+        faultKinds.append(.stalledStore)
+        guard random.oneIn(2) else { return }
+        // Who comes back with entries to apply is left behind, and gets a snapshot meanwhile.
+        leavesBehind = true
+        maxLogEntries = 1
+        compactionInterval = 4
+    }
+
     package var description: String {
         "\(nodes) nodes, \(regions) regions, \(clients) clients, \(keysPerRegion) keys a region, "
             + "election \(electionTimeoutMilliseconds) ms, segments \(segmentBytes >> 10) KiB, "
@@ -283,6 +305,7 @@ package struct SwarmOptions: Sendable {
             "groups of \(maxGroupBytes >> 10) KiB",
             compactionInterval == .max ? "no compaction" : "compaction every \(compactionInterval)",
             "flush at \(maxUnflushedLogBytes >> 10) KiB and one in \(storeFlushesOneIn)",
+            lateWritesOneIn > 0 ? "one write in \(lateWritesOneIn) late" : "no write late",
             "drift up to \(drift) ppm", "torn at \(tearBytes)",
             "appends of \(raft.messageBytes) B, \(raft.inflightMessages) and "
                 + "\(raft.inflightBytes) B in flight",

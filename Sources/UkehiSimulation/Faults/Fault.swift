@@ -58,6 +58,9 @@ package enum FaultKind: String, CaseIterable, Sendable, Hashable {
     case lateAnswers = "late-answers"
     /// Bytes of entries change, running or not, and nothing else does; only on a minority of disks.
     case rottenEntries = "rotten-entries"
+    /// A state store takes no writes for a while, as one that has fallen behind with its compaction; what
+    /// is committed waits to be applied.
+    case stalledStore = "stalled-store"
 }
 
 /// One fault of a schedule.

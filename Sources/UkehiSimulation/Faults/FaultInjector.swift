@@ -69,6 +69,7 @@ final class FaultInjector: @unchecked Sendable {
             node.disk.setHook(nil)
             node.behaviour.slowness = 1
             node.behaviour.stalledUntil = 0
+            node.storeStalledUntil = 0
             node.slowness = 1
             world.resume(node.process)
             node.start()
@@ -107,6 +108,7 @@ final class FaultInjector: @unchecked Sendable {
             end(fault) { node.behaviour.slowness = 1 }
         case .stalledDisk:
             node.behaviour.stalledUntil = world.now + fault.duration
+        case .stalledStore: stallStore(fault, node)
         case .failedWrite, .failedSync, .failedRead, .fullAtWrite: failOperation(fault, node)
         case .diskFull: fillDisk(fault, node)
         case .corruption, .misdirection, .rot: corrupt(fault, node)
@@ -135,6 +137,19 @@ final class FaultInjector: @unchecked Sendable {
                 applyNetworkFaults()
             }
         }
+    }
+
+    /// One in two begins with a kill: what the process does again when it is back is long on its way, while
+    /// its peers go on.
+    private func stallStore(_ fault: Fault, _ node: SimulatedNode) {
+        var start = world.now
+        if fault.seed % 2 == 0 {
+            node.kill()
+            let delay = 1_000_000_000 + fault.seed % 5_000_000_000
+            restart(node, after: delay)
+            start += delay
+        }
+        node.storeStalledUntil = start + 500_000_000 + fault.duration
     }
 
     func end(_ fault: Fault, _ body: @escaping () -> Void) {

@@ -74,6 +74,7 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
     private var random: SeededRandom
     private let latency: ClosedRange<UInt64>
     private let slowness: () -> UInt64
+    private let stalledUntil: () -> UInt64
     /// When the work handed over so far is done.
     private var freeAt: UInt64 = 0
     /// In nanoseconds.
@@ -81,8 +82,10 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
 
     init(
         world: World, process: Process, latency: ClosedRange<UInt64>,
-        slowness: @escaping () -> UInt64 = { 1 }, random: SeededRandom
+        slowness: @escaping () -> UInt64 = { 1 },
+        stalledUntil: @escaping () -> UInt64 = { 0 }, random: SeededRandom
     ) {
+        self.stalledUntil = stalledUntil
         self.slowness = slowness
         self.world = world
         self.process = process
@@ -94,7 +97,8 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
         let ordinary = UInt64.random(in: latency, using: &random)
         // Work that is begun in a slow moment does not stay slow for long after it.
         let slowed = min(ordinary * slowness(), Self.longestSlowed)
-        freeAt = max(freeAt, world.now) + max(ordinary, slowed)
+        let free = min(stalledUntil(), world.now + Self.longestSlowed)
+        freeAt = max(freeAt, free, world.now) + max(ordinary, slowed)
         world.schedule(after: freeAt - world.now, of: process, work)
     }
 
