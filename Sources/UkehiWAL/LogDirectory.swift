@@ -52,7 +52,7 @@ struct LogDirectory {
         for name in try attempt({ () throws(FileError) in try fileSystem.list(directory) }) {
             if let id = LogNames.segmentID(name) {
                 ids.append(id)
-            } else if ![LogNames.next, LogNames.mark, LogNames.lock].contains(name) {
+            } else if !LogNames.others.contains(name) {
                 throw WALError(
                     .identity,
                     "The log was not opened: \(LogNames.join(directory, name)) is not a file of "

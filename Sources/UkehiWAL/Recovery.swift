@@ -2,7 +2,7 @@
 //
 //   lock -> names synced -> mark, headers, chain -> segments read side by side (SegmentReading.swift)
 //        -> replay, oldest segment first -> newest segment synced
-//        -> a new segment that states its end -> mark raised
+//        -> a new segment that states its end, short on a full volume -> mark raised
 //
 // Nothing is changed before everything was read and found sound, but for removing segments that
 // were removed already. A recovered log never appends to an old segment. Recovery may be cut
@@ -42,6 +42,7 @@ struct RecoveredLog {
     /// Old segments, oldest first, and the new one.
     var sealed: [SegmentFile]
     var active: SegmentFile
+    var reserve: SegmentReserve
     /// Of the segment that was the newest and has no footer yet.
     var footer: SealedFooter?
 }
@@ -114,6 +115,7 @@ enum Recovery {
         return RecoveredLog(
             regions: table, recovered: recovered, end: end, mark: started.mark,
             markFile: started.markFile, lock: lock, sealed: sealed, active: started.active,
+            reserve: started.reserve,
             footer: footer(of: sealed.last, lastRecords, end, store.options))
     }
 
@@ -132,7 +134,9 @@ enum Recovery {
     private static func startSegment(
         _ store: SegmentStore, _ random: any RandomSource, _ found: LogDirectory, _ end: LogEnd,
         _ lastEnd: SegmentEnd?
-    ) throws(WALError) -> (mark: LogMark, markFile: any File, active: SegmentFile) {
+    ) throws(WALError) -> (
+        mark: LogMark, markFile: any File, active: SegmentFile, reserve: SegmentReserve
+    ) {
         let newest = found.segments.last
         let id = (newest?.id ?? 0) + 1
         guard id <= UInt64(UInt32.max) else {
@@ -159,7 +163,8 @@ enum Recovery {
             #endif
             if !trustsCache { try newest?.file.sync() }
             var (mark, markFile) = try openMark(store, random, found.mark)
-            let active = try store.createNext()
+            var reserve = try store.findReserve()
+            let active = try store.createNext(orFrom: &reserve)
             if store.options.zeroesAhead {
                 active.preparedTo = try store.zero(active, from: 0)
             }
@@ -170,10 +175,12 @@ enum Recovery {
             if let newest, let lastEnd, newest.bytes > lastEnd.offset,
                 !store.options.rarePaths.takes(.oldTailKept)
             {
-                // What lies behind the stated end is never read again; give the space back.
+                // What lies behind the stated end is never read again; give the space back, and
+                // for good: no later start looks for it.
                 try newest.file.truncate(to: lastEnd.offset)
+                try newest.file.sync()
             }
-            return (mark, markFile, active)
+            return (mark, markFile, active, reserve)
         }
     }
 

@@ -7,6 +7,7 @@
 //
 //   directory   0000000000000001.wal ...   segments, by id in hexadecimal, consecutive
 //               next.tmp                   the segment being filled with zeros; no part of the log
+//               reserve                    blocks for a start on a full volume; no part of the log
 //               mark                       first and last segment id (LogMark.swift)
 //               lock                       held by the process that writes here
 //
@@ -125,8 +126,11 @@ extension SegmentHeader {
 /// The names in a log's directory.
 package enum LogNames {
     static let next = "next.tmp"
+    static let reserve = "reserve"
     static let mark = "mark"
     static let lock = "lock"
+    /// All but those of segments.
+    static let others = [next, reserve, mark, lock]
 
     static func segment(_ id: UInt64) -> String {
         let digits = String(id, radix: 16)

@@ -4,6 +4,7 @@
 //   activate    header written and synced -> renamed -> directory synced -> mark raised -> frames
 //   remove      mark raised -> file removed -> directory synced
 //   or reuse    mark raised -> renamed to next.tmp -> directory synced -> activated again
+//   reserve     room for a start on a full volume (SegmentReserve.swift)
 //
 // Each arrow is a point where a crash leaves a directory that recovery understands. The active
 // segment may be taken into use before all of it is zeroed; then the rest follows in the
@@ -73,6 +74,11 @@ final class SegmentStore: Sendable {
                 throw error
             }
         }
+        return segment(file, capacity: capacity, isAllocated: isAllocated)
+    }
+
+    /// A file of this process that is to become a segment, with nothing zeroed yet.
+    func segment(_ file: any File, capacity: UInt64, isAllocated: Bool) -> SegmentFile {
         let header = SegmentHeader(
             log: 0, segment: 0, incarnation: 0, firstLSN: 0, capacity: capacity,
             isAllocated: isAllocated, predecessor: 0, predecessorEnd: 0, predecessorLastLSN: 0,

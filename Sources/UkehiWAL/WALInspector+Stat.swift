@@ -40,6 +40,8 @@ extension WALInspector {
         package var segments: [SegmentUse] = []
         /// Of the segment that is being prepared; 0: there is none.
         package var preparedBytes: UInt64 = 0
+        /// Of the reserve for a start on a full volume; 0: there is none.
+        package var reservedBytes: UInt64 = 0
         /// Of dead segments whose files wait to be used again, or to be removed.
         package var idleBytes: UInt64 = 0
         /// Those with the most live bytes first.
@@ -109,6 +111,7 @@ extension WALInspector {
         }
         try replay.finish()
         report.preparedBytes = size(LogNames.next)
+        report.reservedBytes = size(LogNames.reserve)
         report.idleBytes = found.removable.reduce(0) { $0 + size(LogNames.segment($1)) }
         for slot in 0..<replay.regions.count { report.count(replay.regions[slot]) }
         report.regions.sort { ($1.liveBytes, $0.region) < ($0.liveBytes, $1.region) }

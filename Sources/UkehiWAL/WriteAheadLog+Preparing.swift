@@ -5,6 +5,7 @@
 // its new one grows writes each byte once. A writer that needs a segment takes the spare as soon as
 // its first chunk is ready; the preparer goes on zeroing it as the active one. Frames are placed only
 // where that is done. The footers of sealed segments are written in between; nobody waits for them.
+// Last comes the reserve for a start on a full volume.
 
 package import UkehiEnvironment
 
@@ -85,8 +86,9 @@ extension WriteAheadLog {
         let idle = target == nil ? idleSegments.take() : nil
         idle?.end = nil
         if let target, target.isPrepared {
+            let needsReserve = reserve == .missing && !isFull
             monitor.unlock()
-            return false
+            return needsReserve && makeReserve()
         }
         monitor.unlock()
         var made: SegmentFile?
@@ -118,7 +120,22 @@ extension WriteAheadLog {
             fail(
                 WALError(failure, effect: "The log has stopped and acknowledges nothing more"))
         }
+        // Where a whole segment has no room, the little that the next start needs may have.
+        if failure?.kind == .noSpace, monitor.withLock({ reserve == .missing }) { makeReserve() }
         return failure == nil
+    }
+
+    /// Makes the reserve; whether that was done.
+    @discardableResult
+    private func makeReserve() -> Bool {
+        do throws(FileError) {
+            let made = try store.makeReserve()
+            monitor.withLock { reserve = made }
+            return made != .missing
+        } catch {
+            fail(WALError(error, effect: "The log has stopped and acknowledges nothing more"))
+            return false
+        }
     }
 
     /// Writes the footer that has waited longest; false if none waits, or the log has stopped.

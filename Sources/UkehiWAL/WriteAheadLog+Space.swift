@@ -7,7 +7,8 @@ package struct LogSpace: Sendable, Hashable {
     /// Segments in use, the active one included, and the bytes of their files.
     package var segments = 0
     package var segmentBytes = 0
-    /// Files of dead segments that wait for their next life, and of the one that is prepared.
+    /// Files of dead segments that wait for their next life, of the one that is prepared, and of the
+    /// reserve for a start on a full volume.
     package var idleBytes = 0
     /// Of entries that are needed, with their directory items, and of states, about.
     package var neededBytes = 0
@@ -27,6 +28,7 @@ extension WriteAheadLog {
             }
             let idle = idleSegments.count + (spare == nil ? 0 : 1)
             space.idleBytes = idle * options.segmentBytes
+            space.idleBytes += reserve.byteCount
             for count in scheduler.use.counts { space.neededBytes += count.liveBytes }
             return space
         }

@@ -72,6 +72,7 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// What the next segment could not be made for when that was last tried: no space, or no descriptor.
     var shortage: FileError?
     var isFull: Bool { shortage != nil }
+    var reserve: SegmentReserve
     var framesAtLastLook: UInt64 = 0
     var counters = WALStatistics()
 
@@ -102,6 +103,7 @@ package final class WriteAheadLog: @unchecked Sendable {
         segments = recovered.sealed + [recovered.active]
         idleSegments = IdleSegments(segmentBytes: store.options.segmentBytes)
         mark = recovered.mark
+        reserve = recovered.reserve
         markFile = recovered.markFile
         directoryLock = recovered.lock
         scrubber = Scrubber(bytesPerSecond: store.options.scrubBytesPerSecond)

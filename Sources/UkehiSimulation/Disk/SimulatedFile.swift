@@ -99,7 +99,7 @@ package final class SimulatedFile: File {
     }
 
     package func allocate(byteCount: UInt64) throws(FileError) {
-        try fileSystem.announce(.allocate, path)
+        try fileSystem.announce(.allocate, path, byteCount: Int(byteCount))
         guard fileSystem.disk.withLock({ $0.isAllocationSupported }) else {
             throw FileError(kind: .unsupported, operation: "fallocate", path: path)
         }

@@ -22,6 +22,8 @@ package struct SimulatedOperation: Sendable, Hashable {
     package var path: String
     /// Counted from 1, over all operations that change something or make it durable.
     package var ordinal: Int
+    /// What an allocation asks for; 0 otherwise.
+    package var byteCount = 0
 }
 
 /// Thread-safe; deterministic when used by one thread.
@@ -100,12 +102,15 @@ package final class SimulatedFileSystem: FileSystem {
         disk.withLock { $0.failsHalfway = isHalf }
     }
 
-    func announce(_ kind: SimulatedOperation.Kind, _ path: String) throws(FileError) {
+    func announce(
+        _ kind: SimulatedOperation.Kind, _ path: String, byteCount: Int = 0
+    ) throws(FileError) {
         let (hook, ordinal) = disk.withLock { disk in
             if ![.open, .read, .list].contains(kind) { disk.operations += 1 }
             return (disk.hook, disk.operations)
         }
-        try hook?(SimulatedOperation(kind: kind, path: path, ordinal: ordinal))
+        try hook?(
+            SimulatedOperation(kind: kind, path: path, ordinal: ordinal, byteCount: byteCount))
     }
 
     // MARK: FileSystem

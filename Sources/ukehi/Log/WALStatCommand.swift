@@ -86,8 +86,11 @@ private func segmentLines(_ report: WALInspector.StatReport) -> [String] {
                 + "live \(byteText(segment.liveBytes)), dead \(byteText(segment.deadBytes)), "
                 + "free \(byteText(segment.freeBytes))")
     }
-    for (name, bytes) in [("prepared", report.preparedBytes), ("recycled", report.idleBytes)]
-    where bytes > 0 {
+    let others = [
+        ("prepared", report.preparedBytes), ("recycled", report.idleBytes),
+        ("reserved", report.reservedBytes),
+    ]
+    for (name, bytes) in others where bytes > 0 {
         let bar = String(repeating: "·", count: min(cells(bytes), barWidth))
         let fill = String(repeating: " ", count: barWidth - bar.count)
         lines.append("  \(name)  \(bar)\(fill)  free \(byteText(bytes))")
@@ -200,6 +203,7 @@ func objects(of report: WALInspector.StatReport) -> [JSONValue] {
             ("type", .string("log")), ("segments", .int(report.segments.count)),
             ("prepared_bytes", number(report.preparedBytes)),
             ("recycled_bytes", number(report.idleBytes)),
+            ("reserved_bytes", number(report.reservedBytes)),
             ("regions", .int(report.regions.count)), ("frames", number(report.frames)),
             ("claims", number(report.claims)), ("batches", number(report.batches)),
             ("entries", number(report.entries)), ("frame_bytes", number(report.frameBytes)),
