@@ -272,6 +272,9 @@ package struct SwarmOptions: Sendable {
 
     private mutating func drawLateWrites(_ seed: UInt64) {
         var random = SeededRandom(seed: seed ^ 0x4c41_5445)
+        // A disk on which every fourth vote takes longer than an election elects nobody, rightly.
+        let latest = diskLatency.upperBound * DiskBehaviour.lateness
+        guard latest < UInt64(electionTimeoutMilliseconds) * 1_000_000 else { return }
         lateWritesOneIn = [0, 0, 4, 16][Int(random.next() % 4)]
     }
 

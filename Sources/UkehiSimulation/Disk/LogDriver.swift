@@ -13,8 +13,9 @@ struct DiskBehaviour {
     var latency: ClosedRange<UInt64> = 60_000...400_000
     /// Multiplies the latency: a slow disk.
     var slowness: UInt64 = 1
-    /// One in so many takes sixteen times as long as others do, which overtake it; 0: none.
+    /// One in so many takes ``lateness`` times as long as others do, which overtake it; 0: none.
     var lateOneIn: Int = 0
+    static let lateness: UInt64 = 16
     /// Nothing completes before this moment: a stalled disk.
     var stalledUntil: UInt64 = 0
 }
@@ -55,7 +56,7 @@ final class LogDriver {
     private func latency() -> UInt64 {
         let disk = behaviour()
         var write = UInt64.random(in: disk.latency, using: &random) * disk.slowness
-        if disk.lateOneIn > 0, random.oneIn(disk.lateOneIn) { write *= 16 }
+        if disk.lateOneIn > 0, random.oneIn(disk.lateOneIn) { write *= DiskBehaviour.lateness }
         return max(disk.stalledUntil, world.now) - world.now + write
     }
 
