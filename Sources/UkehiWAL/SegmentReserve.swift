@@ -10,8 +10,8 @@
 //
 // The other half goes back to the volume, where the state store has to write a little to open. What the
 // newest segment had left is given back by the same start, and the preparer makes another reserve of
-// that, a smaller one if need be: a node that is started again and again on a full volume comes up each
-// time. Once a start finds room for a whole segment, a small reserve makes way for a whole one.
+// that, a smaller one if need be. A start that ends before the preparer has run leaves none: on a full
+// volume each later one fails (docs/decisions/0024). Once a start finds room for a whole segment, a small reserve makes way for a whole one.
 
 import UkehiEnvironment
 

@@ -132,7 +132,8 @@ struct ReserveTests {
                     throw FileError(
                         kind: .noSpace, operation: "fallocate", path: operation.path)
                 }
-                // Once the segment has its name the start was made, and its reserve is used up.
+                // Once the segment has its name the reserve is used up, and without room no later start
+                // succeeds: what the reserve does not hold (docs/decisions/0024).
                 if (try? after.list(SmallLog.directory))?.contains("reserve") == false,
                     (try? after.list(SmallLog.directory))?.contains("next.tmp") == false
                 {
