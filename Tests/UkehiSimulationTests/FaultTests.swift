@@ -1,10 +1,11 @@
 import Testing
 import UkehiBase
 import UkehiEnvironment
-import UkehiNode
+import UkehiRaft
 import UkehiState
 import UkehiWAL
 
+@testable import UkehiNode
 @testable import UkehiSimulation
 
 /// Each kind of fault does what its name says, and is over when its time is.
@@ -36,6 +37,7 @@ struct FaultTests {
             options.compressionThresholdBytes = nil
             options.rarePercent = 0
             options.raft = RaftSizes()
+            options.appliesInline = false
             cluster = SimulatedCluster(seed: 7, options: options, state: .keyValue)
             injector = FaultInjector(
                 world: cluster.world, nodes: cluster.nodes, network: cluster.network,
@@ -164,6 +166,32 @@ struct FaultTests {
         #expect(log.statistics.frames == frames)
         try bed.cluster.run(milliseconds: 1500)
         #expect(log.statistics.frames > frames)
+    }
+
+    @Test("a stalled store applies nothing of what is committed until it is over")
+    func stalledStore() throws {
+        let bed = try Bed(nodes: 3)
+        func region(_ node: Int) throws -> Region {
+            let lane = try #require(bed[node].lane)
+            return try #require(lane.orderedRegions.max { $0.applied < $1.applied })
+        }
+        try bed.begin(.stalledStore, milliseconds: 500, seed: 1)
+        let before = try region(1).applied
+        try bed.write(5)
+        try bed.cluster.run(milliseconds: 300)
+        #expect(try region(1).applied == before)
+        #expect(try region(1).raft.hardState.commit > before)
+        #expect(try region(0).applied > before)
+        try bed.cluster.run(milliseconds: 1500)
+        #expect(try region(1).applied == region(0).applied)
+
+        // Every other one ends the process first, and stalls what comes back.
+        let life = bed[1].process.life
+        try bed.begin(.stalledStore, milliseconds: 500, seed: 2)
+        #expect(!bed[1].isRunning)
+        try bed.cluster.run(milliseconds: 1200)
+        #expect(bed[1].process.life == life + 1)
+        #expect(bed[1].storeStalledUntil > bed.cluster.world.now)
     }
 
     @Test("a failed write, sync or read ends the process, which comes back")

@@ -282,6 +282,8 @@ package struct SwarmOptions: Sendable {
     private mutating func drawStalls(_ seed: UInt64, _ scenario: Scenario) {
         var random = SeededRandom(seed: seed ^ 0x5354_4f52)
         guard scenario.faultKinds.contains(.slowDisk), !random.oneIn(3) else { return }
+        // A store in memory is never asked to wait.
+        guard !appliesInline else { return }
         faultKinds.append(.stalledStore)
         guard random.oneIn(2) else { return }
         // Who comes back with entries to apply is left behind, and gets a snapshot meanwhile.

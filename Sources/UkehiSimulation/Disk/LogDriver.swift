@@ -55,8 +55,12 @@ final class LogDriver {
 
     private func latency() -> UInt64 {
         let disk = behaviour()
-        var write = UInt64.random(in: disk.latency, using: &random) * disk.slowness
-        if disk.lateOneIn > 0, random.oneIn(disk.lateOneIn) { write *= DiskBehaviour.lateness }
+        let ordinary = UInt64.random(in: disk.latency, using: &random)
+        var write = ordinary * disk.slowness
+        // Not both: what is begun in a slow moment must not outlive the calm after it.
+        if disk.lateOneIn > 0, random.oneIn(disk.lateOneIn) {
+            write = max(write, ordinary * DiskBehaviour.lateness)
+        }
         return max(disk.stalledUntil, world.now) - world.now + write
     }
 
