@@ -255,6 +255,8 @@ struct LogScheduler {
         let needed = group.frameBytes + footers.fileBytes(adding: group)
         return endOffset + UInt64(needed) <= active.header.capacity
             || endOffset == UInt64(SegmentFormat.firstFrameOffset)
+                // Past a short one there are no blocks for it.
+                && active.header.capacity >= UInt64(options.segmentBytes)
     }
 
     private func successor(of active: SegmentFile, incarnation: UInt64) -> SegmentHeader {
@@ -296,6 +298,20 @@ struct LogScheduler {
     var roomLeft: UInt64 {
         guard let active else { return 0 }
         return max(active.preparedTo, endOffset) - endOffset
+    }
+
+    /// Whether a batch has room in the active segment behind all that waits, as far as can be said
+    /// before it is in a frame: what has none would keep back what comes after it.
+    func hasRoom(items: Int, bytes: Int) -> Bool {
+        guard let active else { return false }
+        var (items, end) = (items, endOffset)
+        end += UInt64(FrameFormat.frameBytes(itemCount: 0, bodyBytes: bytes))
+        for group in queued {
+            items += group.itemCount
+            end += UInt64(group.frameBytes)
+        }
+        end += UInt64(footers.fileBytes(addingFrames: queued.count + 1, items: items))
+        return end <= active.header.capacity
     }
 
     /// The group's frame is durable. Its tickets are given out once all frames before it are, too.
@@ -408,6 +424,8 @@ extension BatchItem {
 
 /// Where a log ends, as recovery found it.
 struct LogEnd: Hashable, Sendable {
+    /// In its newest segment; 0: there is none.
+    var offset: UInt64 = 0
     var lastLSN: UInt64 = 0
     var lastChecksum: UInt32 = 0
     var nextLSN: UInt64 = 1

@@ -43,8 +43,22 @@ struct RecoveredLog {
     var sealed: [SegmentFile]
     var active: SegmentFile
     var reserve: SegmentReserve
+    /// Why the active segment is a short one.
+    var shortage: FileError?
     /// Of the segment that was the newest and has no footer yet.
     var footer: SealedFooter?
+}
+
+/// What lies behind a segment's end, other than its footer: it is never read again.
+private struct SegmentTail {
+    var segment: FoundSegment
+    var from: UInt64
+
+    /// Gives its space back, for good.
+    func cut() throws(FileError) {
+        try segment.file.truncate(to: from)
+        try segment.file.sync()
+    }
 }
 
 enum Recovery {
@@ -86,10 +100,10 @@ enum Recovery {
 
         let replay = ShardedReplay(isComplete: found.isComplete, parallel)
         var end = LogEnd()
-        var lastEnd: SegmentEnd?
         var lastRecords: FooterBuffer?
         var sealed: [SegmentFile] = []
         var damaged: [UInt64: Set<UInt64>] = [:]
+        var tails: [SegmentTail] = []
         try SegmentReading.forEach(
             in: found, options: store.options, parallel
         ) { (segments, readings) throws(WALError) in
@@ -100,9 +114,12 @@ enum Recovery {
                 // A frame that was lost whole may have had any of the numbers in flight.
                 end.nextLSN =
                     reading.end.highestLSN + UInt64(WALLimits.maxGroupsInFlight) + 1
-                lastEnd = reading.end
+                end.offset = reading.end.offset
                 if !reading.damaged.isEmpty { damaged[segment.id] = reading.damaged }
                 lastRecords = reading.records
+                if !reading.isFooter, segment.bytes > reading.end.offset {
+                    tails.append(SegmentTail(segment: segment, from: reading.end.offset))
+                }
                 sealed.append(
                     SegmentFile(
                         file: segment.file, header: segment.header, preparedTo: segment.bytes,
@@ -111,11 +128,11 @@ enum Recovery {
         }
         let (table, recovered) = try replay.finish(damaged: damaged)
 
-        let started = try startSegment(store, random, found, end, lastEnd)
+        let started = try startSegment(store, random, found, end, tails)
         return RecoveredLog(
             regions: table, recovered: recovered, end: end, mark: started.mark,
             markFile: started.markFile, lock: lock, sealed: sealed, active: started.active,
-            reserve: started.reserve,
+            reserve: started.reserve, shortage: started.shortage,
             footer: footer(of: sealed.last, lastRecords, end, store.options))
     }
 
@@ -133,10 +150,8 @@ enum Recovery {
 
     private static func startSegment(
         _ store: SegmentStore, _ random: any RandomSource, _ found: LogDirectory, _ end: LogEnd,
-        _ lastEnd: SegmentEnd?
-    ) throws(WALError) -> (
-        mark: LogMark, markFile: any File, active: SegmentFile, reserve: SegmentReserve
-    ) {
+        _ tails: [SegmentTail]
+    ) throws(WALError) -> StartedSegment {
         let newest = found.segments.last
         let id = (newest?.id ?? 0) + 1
         guard id <= UInt64(UInt32.max) else {
@@ -150,7 +165,7 @@ enum Recovery {
             log: 0, segment: id, incarnation: random.next(), firstLSN: end.nextLSN,
             capacity: UInt64(store.options.segmentBytes), isAllocated: false,
             mayHoldCompressed: store.options.compressionThresholdBytes != nil,
-            predecessor: id - 1, predecessorEnd: lastEnd?.offset ?? 0,
+            predecessor: id - 1, predecessorEnd: end.offset,
             predecessorLastLSN: end.lastLSN, predecessorChecksum: end.lastChecksum)
         return try attempt { () throws(FileError) in
             for removed in found.removable { try store.remove(segment: removed) }
@@ -164,24 +179,41 @@ enum Recovery {
             if !trustsCache { try newest?.file.sync() }
             var (mark, markFile) = try openMark(store, random, found.mark)
             var reserve = try store.findReserve()
-            let active = try store.createNext(orFrom: &reserve)
+            let first = try store.createFirst(orFrom: &reserve) { () throws(FileError) in
+                // A start that was cut left them; their successors state where they begin.
+                for tail in tails where tail.segment.id != newest?.id { try tail.cut() }
+            }
+            let active = first.file
             if store.options.zeroesAhead {
                 active.preparedTo = try store.zero(active, from: 0)
+                // A log without room for another segment has prepared all of its last one.
+                while first.shortage != nil, !active.isPrepared {
+                    active.preparedTo = try store.zero(active, from: active.preparedTo)
+                }
             }
             var named = header
             named.log = mark.log
             active.header = try store.activate(active, header: named)
             try mark.advance(oldest: mark.oldest, newest: id, in: markFile)
-            if let newest, let lastEnd, newest.bytes > lastEnd.offset,
+            if let tail = tails.last, tail.segment.id == newest?.id,
                 !store.options.rarePaths.takes(.oldTailKept)
             {
-                // What lies behind the stated end is never read again; give the space back, and
-                // for good: no later start looks for it.
-                try newest.file.truncate(to: lastEnd.offset)
-                try newest.file.sync()
+                try tail.cut()
             }
-            return (mark, markFile, active, reserve)
+            // Whatever ends this process next, the one after it has room to start.
+            if reserve == .missing { reserve = try store.makeReserve() }
+            return StartedSegment(
+                mark: mark, markFile: markFile, active: active, reserve: reserve,
+                shortage: first.shortage)
         }
+    }
+
+    private struct StartedSegment {
+        var mark: LogMark
+        var markFile: any File
+        var active: SegmentFile
+        var reserve: SegmentReserve
+        var shortage: FileError?
     }
 
     private static func openMark(

@@ -13,6 +13,8 @@ import UkehiEnvironment
 struct SegmentReading: Sendable {
     var records: FooterBuffer
     var end: SegmentEnd
+    /// Whether its footer says so, and not its frames.
+    var isFooter = false
     /// Where bodies begin that cannot be read, from the segment's start.
     var damaged: Set<UInt64> = []
     /// What is wrong behind the records.
@@ -30,7 +32,7 @@ struct SegmentReading: Sendable {
                 end: SegmentEnd(
                     offset: successor.predecessorEnd, lastLSN: successor.predecessorLastLSN,
                     lastChecksum: successor.predecessorChecksum,
-                    highestLSN: successor.predecessorLastLSN))
+                    highestLSN: successor.predecessorLastLSN), isFooter: true)
         }
         return scan(segment, successor: successor, policy)
     }

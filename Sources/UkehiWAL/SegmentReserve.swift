@@ -2,16 +2,15 @@
 //
 // Each start begins a segment, and a full volume has no room for it: a node that could still have
 // answered reads and taken deletes would end, be started again, and end again. So a small file lies
-// ready, made by the preparer, and a start that finds no room for a whole segment takes a short one
-// out of it:
+// ready, and a start that finds no room for a whole segment takes a short one out of it:
 //
-//   made    `reserve` created -> blocks reserved -> size and name synced
+//   made    `reserve` created -> blocks reserved -> cut to half -> size and name synced
 //   used    renamed to next.tmp -> directory synced -> cut to half -> activated as any other segment
 //
-// The other half goes back to the volume, where the state store has to write a little to open. What the
-// newest segment had left is given back by the same start, and the preparer makes another reserve of
-// that, a smaller one if need be. A start that ends before the preparer has run leaves none: on a full
-// volume each later one fails (docs/decisions/0024). Once a start finds room for a whole segment, a small reserve makes way for a whole one.
+// The halves stay free on the volume, where the state store has to write a little to open. A start
+// makes the reserve for the one after it before it returns, out of what the segment before had left:
+// wherever it ends, there is a reserve, or there is free what makes one. The preparer enlarges one
+// that is not whole (docs/decisions/0024).
 
 import UkehiEnvironment
 
@@ -25,91 +24,122 @@ enum SegmentReserve: Sendable, Hashable {
     var byteCount: Int { if case .ready(let byteCount) = self { byteCount } else { 0 } }
 }
 
+/// The segment that a start begins with.
+struct FirstSegment {
+    var file: SegmentFile
+    /// Why it is a short one.
+    var shortage: FileError?
+}
+
 extension SegmentStore {
     /// Bytes of a whole reserve; smaller ones are halves of it, and halves of these.
     var reserveBytes: Int {
         max(options.segmentBytes / 4, 2 * WALLimits.minSegmentBytes) & ~(FrameFormat.blockBytes - 1)
     }
-    /// What a reserve has, and a segment made of one, from the whole down to what a segment must have.
-    private var reserveSizes: [Int] {
-        var sizes = [reserveBytes]
-        while let last = sizes.last, sizes.count < 7, last / 2 >= WALLimits.minSegmentBytes {
-            sizes.append(last / 2 & ~(FrameFormat.blockBytes - 1))
-        }
-        return sizes
-    }
 
-    /// What is there of an earlier process. What is not whole is removed; one that a start took and did
-    /// not come to activate is put back.
+    /// What is there of an earlier process, at most a whole one; also one that a start took and did not
+    /// come to activate. What is too small for a segment is removed.
     func findReserve() throws(FileError) -> SegmentReserve {
-        let path = path(LogNames.reserve)
-        if let bytes = try size(path) {
-            if reserveSizes.contains(bytes) { return .ready(byteCount: bytes) }
-            try fileSystem.remove(path)
+        if let bytes = try size(LogNames.reserve) {
+            if let usable = try keepReserve(bytes) { return usable }
+            try fileSystem.remove(path(LogNames.reserve))
         }
-        guard let bytes = try size(self.path(LogNames.next)), reserveSizes.contains(bytes) else {
-            return .missing
-        }
-        try fileSystem.rename(self.path(LogNames.next), to: path)
+        guard let bytes = try size(LogNames.next),
+            (WALLimits.minSegmentBytes..<options.segmentBytes).contains(bytes)
+        else { return .missing }
+        try fileSystem.rename(path(LogNames.next), to: path(LogNames.reserve))
         try fileSystem.syncDirectory(directory)
-        return .ready(byteCount: bytes)
+        return try keepReserve(bytes) ?? .missing
     }
 
-    private func size(_ path: String) throws(FileError) -> Int? {
-        guard fileSystem.exists(path) else { return nil }
-        let file = try fileSystem.open(path, .read)
+    /// Cuts the reserve to what one may have, and to whole blocks.
+    private func keepReserve(_ bytes: Int) throws(FileError) -> SegmentReserve? {
+        let usable = min(bytes, reserveBytes) & ~(FrameFormat.blockBytes - 1)
+        guard usable >= WALLimits.minSegmentBytes else { return nil }
+        if usable < bytes {
+            let file = try fileSystem.open(path(LogNames.reserve), .readWrite)
+            defer { file.close() }
+            try file.truncate(to: UInt64(usable))
+            try file.sync()
+        }
+        return .ready(byteCount: usable)
+    }
+
+    private func size(_ name: String) throws(FileError) -> Int? {
+        guard fileSystem.exists(path(name)) else { return nil }
+        let file = try fileSystem.open(path(name), .read)
         defer { file.close() }
         return Int(clamping: try file.size())
     }
 
-    /// Makes the largest reserve that there is room for, durably.
+    /// Makes the largest reserve that leaves as much again on the volume, durably, or enlarges `reserve`
+    /// to it.
     ///
-    /// - Returns: `.missing` where there is no room or no descriptor for any, and nothing is taken.
-    func makeReserve() throws(FileError) -> SegmentReserve {
+    /// - Returns: `reserve` as it was where there is no room or no descriptor for more.
+    func makeReserve(_ reserve: SegmentReserve = .missing) throws(FileError) -> SegmentReserve {
+        var bytes = reserveBytes
         // What is too small to be cut is of use only to a start that has it already.
-        for bytes in reserveSizes where bytes >= 2 * WALLimits.minSegmentBytes {
-            let made = try makeReserve(byteCount: bytes)
-            if made != .missing { return made }
+        while bytes > reserve.byteCount, bytes >= 2 * WALLimits.minSegmentBytes {
+            if let made = try makeReserve(byteCount: bytes, from: reserve.byteCount) { return made }
+            bytes = bytes / 2 & ~(FrameFormat.blockBytes - 1)
         }
-        return .missing
+        return reserve
     }
 
-    private func makeReserve(byteCount: Int) throws(FileError) -> SegmentReserve {
+    /// nil: there is no room or no descriptor for it, and nothing has changed.
+    private func makeReserve(
+        byteCount: Int, from oldBytes: Int
+    ) throws(FileError) -> SegmentReserve? {
         let path = path(LogNames.reserve)
         var opened: (any File)?
         do throws(FileError) {
-            let file = try fileSystem.open(path, .createNew)
+            let file = try fileSystem.open(path, oldBytes == 0 ? .createNew : .readWrite)
             opened = file
-            try file.allocate(byteCount: UInt64(byteCount))
+            try file.allocate(byteCount: UInt64(2 * byteCount))
+            try file.truncate(to: UInt64(byteCount))
             try file.sync()
             file.close()
-            try fileSystem.syncDirectory(directory)
-            return .ready(byteCount: byteCount)
         } catch {
             guard error.isShortage || error.kind == .unsupported else { throw error }
             if let opened {
+                // It may have got a part of its blocks.
+                if oldBytes > 0 { try opened.truncate(to: UInt64(oldBytes)) }
                 opened.close()
-                try? fileSystem.remove(path)
+                if oldBytes == 0 { try fileSystem.remove(path) }
             }
-            return error.isShortage ? .missing : .impossible
+            return error.isShortage ? nil : .impossible
         }
+        // Whatever a failure of this one says: names of others, too, may be lost by it.
+        if oldBytes == 0 { try fileSystem.syncDirectory(directory) }
+        return .ready(byteCount: byteCount)
     }
 
-    /// The next segment's file, as ``createNext()`` makes it, or a short one out of the reserve where
-    /// the volume has no room for that.
-    func createNext(orFrom reserve: inout SegmentReserve) throws(FileError) -> SegmentFile {
+    /// The file of the segment that a start begins with, as ``createNext(byteCount:)`` makes it; where
+    /// the volume has no room for a whole one a short one, of `reserve` or of what is free.
+    ///
+    /// - Parameter freeSpace: Gives back what older segments take and do not need.
+    func createFirst(
+        orFrom reserve: inout SegmentReserve, freeSpace: () throws(FileError) -> Void
+    ) throws(FileError) -> FirstSegment {
+        var shortage: FileError
         do throws(FileError) {
-            let whole = try createNext()
-            if case .ready(let bytes) = reserve, bytes < reserveBytes {
-                try fileSystem.remove(path(LogNames.reserve))
-                reserve = .missing
-            }
-            return whole
+            return FirstSegment(file: try createNext(byteCount: options.segmentBytes))
         } catch {
-            guard error.kind == .noSpace, case .ready(let bytes) = reserve else { throw error }
-            reserve = .missing
-            return try takeReserve(byteCount: bytes)
+            shortage = error
         }
+        guard shortage.kind == .noSpace else { throw shortage }
+        try freeSpace()
+        if reserve == .missing { reserve = try makeReserve() }
+        if case .ready(let bytes) = reserve {
+            reserve = .missing
+            do throws(FileError) {
+                return FirstSegment(file: try takeReserve(byteCount: bytes), shortage: shortage)
+            } catch {
+                guard error.kind == .noSpace else { throw error }
+            }
+        }
+        return FirstSegment(
+            file: try createNext(byteCount: WALLimits.minSegmentBytes), shortage: shortage)
     }
 
     private func takeReserve(byteCount: Int) throws(FileError) -> SegmentFile {
@@ -118,8 +148,10 @@ extension SegmentStore {
         try fileSystem.syncDirectory(directory)
         let file = try fileSystem.open(path, .readWrite)
         let half = byteCount / 2 & ~(FrameFormat.blockBytes - 1)
-        let capacity = UInt64(reserveSizes.contains(half) ? half : byteCount)
+        let capacity = UInt64(half >= WALLimits.minSegmentBytes ? half : byteCount)
         try file.truncate(to: capacity)
+        // It has them, unless it is a copy that somebody made without.
+        try file.allocate(byteCount: capacity)
         // Its size must be durable before a frame is, as that of any segment.
         try file.sync()
         return segment(file, capacity: capacity, isAllocated: true)

@@ -55,11 +55,11 @@ final class SegmentStore: Sendable {
     func path(_ name: String) -> String { LogNames.join(directory, name) }
 
     /// Creates the next segment's file under its preliminary name, with nothing zeroed yet.
-    func createNext() throws(FileError) -> SegmentFile {
+    func createNext(byteCount: Int) throws(FileError) -> SegmentFile {
         let path = path(LogNames.next)
         if fileSystem.exists(path) { try fileSystem.remove(path) }
         let file = try fileSystem.open(path, .createNew)
-        let capacity = UInt64(options.segmentBytes)
+        let capacity = UInt64(byteCount)
         var isAllocated = false
         do throws(FileError) {
             try file.allocate(byteCount: capacity)

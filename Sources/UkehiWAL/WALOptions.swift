@@ -66,6 +66,8 @@ package enum WALLimits {
     static let scrubRoundNanoseconds: UInt64 = 600_000_000_000
     /// How long the background check rests when there is nothing to check.
     static let scrubRestNanoseconds: UInt64 = 1_000_000_000
+    /// How long after looking for room for a larger reserve it is looked for again.
+    static let reserveRetryNanoseconds: UInt64 = 1_000_000_000
     /// Damaged places that are remembered, so that each is told once; further ones are not told.
     static let maxKnownDamage = 4096
     /// A batch of so many bytes of bodies that is a frame by itself is written from where it lies.

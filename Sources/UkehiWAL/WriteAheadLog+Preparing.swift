@@ -5,7 +5,7 @@
 // its new one grows writes each byte once. A writer that needs a segment takes the spare as soon as
 // its first chunk is ready; the preparer goes on zeroing it as the active one. Frames are placed only
 // where that is done. The footers of sealed segments are written in between; nobody waits for them.
-// Last comes the reserve for a start on a full volume.
+// Last comes what a reserve for a start on a full volume lacks.
 
 package import UkehiEnvironment
 
@@ -86,9 +86,9 @@ extension WriteAheadLog {
         let idle = target == nil ? idleSegments.take() : nil
         idle?.end = nil
         if let target, target.isPrepared {
-            let needsReserve = reserve == .missing && !isFull
+            let isDue = isReserveDue
             monitor.unlock()
-            return needsReserve && makeReserve()
+            return isDue && enlargeReserve()
         }
         monitor.unlock()
         var made: SegmentFile?
@@ -100,7 +100,7 @@ extension WriteAheadLog {
             } else if let idle {
                 made = try store.reuse(idle)
             } else {
-                made = try store.createNext()
+                made = try store.createNext(byteCount: options.segmentBytes)
             }
         } catch {
             failure = error
@@ -121,17 +121,27 @@ extension WriteAheadLog {
                 WALError(failure, effect: "The log has stopped and acknowledges nothing more"))
         }
         // Where a whole segment has no room, the little that the next start needs may have.
-        if failure?.kind == .noSpace, monitor.withLock({ reserve == .missing }) { makeReserve() }
+        if failure?.kind == .noSpace, monitor.withLock({ isReserveDue }) { enlargeReserve() }
         return failure == nil
     }
 
-    /// Makes the reserve; whether that was done.
+    /// Whether to look for room for a reserve, or for a larger one. Called with the lock held.
+    private var isReserveDue: Bool {
+        reserve != .impossible && reserve.byteCount < store.reserveBytes
+            && clock.now() >= reserveDue
+    }
+
+    /// Makes the reserve, or more of it; whether that was done.
     @discardableResult
-    private func makeReserve() -> Bool {
+    private func enlargeReserve() -> Bool {
+        let old = monitor.withLock { reserve }
         do throws(FileError) {
-            let made = try store.makeReserve()
-            monitor.withLock { reserve = made }
-            return made != .missing
+            let made = try store.makeReserve(old)
+            monitor.withLock {
+                reserve = made
+                reserveDue = clock.now() + WALLimits.reserveRetryNanoseconds
+            }
+            return made != old
         } catch {
             fail(WALError(error, effect: "The log has stopped and acknowledges nothing more"))
             return false

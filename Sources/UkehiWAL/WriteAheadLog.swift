@@ -72,7 +72,10 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// What the next segment could not be made for when that was last tried: no space, or no descriptor.
     var shortage: FileError?
     var isFull: Bool { shortage != nil }
+    /// The preparer's, but for reading.
     var reserve: SegmentReserve
+    /// When to look for room for a larger one.
+    var reserveDue = MonotonicTime(nanoseconds: 0)
     var framesAtLastLook: UInt64 = 0
     var counters = WALStatistics()
 
@@ -104,6 +107,7 @@ package final class WriteAheadLog: @unchecked Sendable {
         idleSegments = IdleSegments(segmentBytes: store.options.segmentBytes)
         mark = recovered.mark
         reserve = recovered.reserve
+        shortage = recovered.shortage
         markFile = recovered.markFile
         directoryLock = recovered.lock
         scrubber = Scrubber(bytesPerSecond: store.options.scrubBytesPerSecond)
@@ -151,7 +155,7 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// - Complexity: O(directory items); no allocation in the steady state.
     package func submit(_ batch: inout LogBatch, lane: Int) throws(WALError) -> Ticket {
         monitor.lock()
-        if let refusal = refusal(of: batch.encodedBytes) {
+        if let refusal = refusal(of: batch) {
             monitor.unlock()
             throw refusal
         }
@@ -167,7 +171,8 @@ package final class WriteAheadLog: @unchecked Sendable {
         return ticket
     }
 
-    private func refusal(of bytes: Int) -> WALError? {
+    private func refusal(of batch: borrowing LogBatch) -> WALError? {
+        let bytes = batch.encodedBytes
         if scheduler.failure != nil || isStopping {
             return WALError(.failed, "Nothing was taken: the log has stopped.")
         }
@@ -177,7 +182,9 @@ package final class WriteAheadLog: @unchecked Sendable {
                 "Nothing was taken: a batch of \(bytes) bytes; at most "
                     + "\(WALLimits.maxBatchBytes) fit in a frame.")
         }
-        if isStarved {
+        if isStarved
+            || isFull && !scheduler.hasRoom(items: batch.storage.itemCount, bytes: bytes)
+        {
             counters.overloads += 1
             return WALError(
                 .diskFull,

@@ -48,6 +48,9 @@ final class CrashHarness {
     private(set) var footers: UInt64 = 0
     private(set) var scrubbedBytes: UInt64 = 0
     private(set) var rotations: UInt64 = 0
+    private(set) var refusals = 0
+    private(set) var shortSegments = 0
+    private(set) var starved = 0
 
     init(seed: UInt64) throws {
         random = SeededRandom(seed: seed)
@@ -98,7 +101,10 @@ final class CrashHarness {
     func run(steps: Int) throws {
         for _ in 0..<steps {
             try step()
-            if told.failure.withLock({ $0 != nil }) || random.oneIn(60) { try crash() }
+            let failure = told.failure.withLock { $0 }
+            // All that it writes has blocks already.
+            if let failure, failure.code == .diskFull { throw ModelMismatch("\(failure)") }
+            if failure != nil || random.oneIn(60) { try crash() }
         }
         try crash()
     }
@@ -118,6 +124,10 @@ final class CrashHarness {
             } else {
                 for _ in 0..<(options.rarePaths.isOn ? 3 : 1) { try purge() }
             }
+        case 19 where random.oneIn(4) && fileSystem.isAllocationSupported:
+            // The volume is full from now on, or has room again.
+            let isFull = fileSystem.volumeBytes != nil
+            fileSystem.setVolume(byteCount: isFull ? nil : fileSystem.usedBytes)
         default:
             // The next few operations succeed, then the disk is gone.
             if random.oneIn(6), cuts { cutSoon() }
@@ -148,7 +158,8 @@ final class CrashHarness {
             tickets.append(try log.submit(&batch, lane: Int.random(in: 0...2, using: &random)))
             history.append(model)
         } catch {
-            guard error.code == .failed else { throw error }
+            guard error.code == .failed || error.code == .diskFull else { throw error }
+            if error.code == .diskFull { refusals += 1 }
             model = before
         }
     }
@@ -236,7 +247,7 @@ final class CrashHarness {
                 let opened = try CrashHarness.open(left, options, seed: random.next())
                 opened.log.fail(WALError(.failed, "The test is over."))
             } catch {
-                guard error.code == .ioFailed else { throw error }
+                guard error.code == .ioFailed || error.code == .diskFull else { throw error }
                 cutRecoveries += 1
             }
             left.setHook(nil)
@@ -274,7 +285,7 @@ final class CrashHarness {
     ) throws -> (opened: (log: WriteAheadLog, regions: [RecoveredRegion]), kept: Int) {
         let acknowledged = told.acknowledged.withLock { $0 }
         let least = tickets.filter { $0 <= acknowledged }.count
-        let opened = try CrashHarness.open(left, options, seed: seed, clock)
+        let opened = try openWithRoom(left, seed: seed)
         let found = try ModelLog.of(opened.log, opened.regions)
         guard let kept = history.indices.last(where: { history[$0].isSame(as: found) }) else {
             throw ModelMismatch(
@@ -287,6 +298,22 @@ final class CrashHarness {
         return (opened, kept)
     }
 
+    /// Of such small segments a reserve is soon used up by starts that follow each other.
+    private func openWithRoom(
+        _ left: SimulatedFileSystem, seed: UInt64
+    ) throws -> (log: WriteAheadLog, regions: [RecoveredRegion]) {
+        do throws(WALError) {
+            let opened = try CrashHarness.open(left, options, seed: seed, clock)
+            if opened.log.room != .ample { shortSegments += 1 }
+            return opened
+        } catch {
+            guard error.code == .diskFull, left.volumeBytes != nil else { throw error }
+            starved += 1
+            left.setVolume(byteCount: nil)
+            return try CrashHarness.open(left, options, seed: seed, clock)
+        }
+    }
+
     /// What was recovered is durable: losing everything pending changes nothing.
     private func expectSecondRecoveryToAgree(
         _ regions: [RecoveredRegion], _ fileSystem: SimulatedFileSystem
@@ -295,7 +322,9 @@ final class CrashHarness {
         for readsFooters in [true, false] {
             var options = options
             options.readsFooters = readsFooters
-            let again = try CrashHarness.open(crashed.copy(), options, seed: random.next())
+            let copy = crashed.copy()
+            copy.setVolume(byteCount: nil)
+            let again = try CrashHarness.open(copy, options, seed: random.next())
             guard again.regions == regions else {
                 throw ModelMismatch("a second recovery found something else")
             }

@@ -33,6 +33,7 @@ struct CrashTests {
         var removed = 0
         var carries = 0
         var rewrites: UInt64 = 0
+        var (refusals, short, starved) = (0, 0, 0)
         var cut = 0
         var claims = 0
         var rotations: UInt64 = 0
@@ -47,6 +48,9 @@ struct CrashTests {
             carries += harness.carries
             rewrites += harness.rewrites
             cut += harness.cutRecoveries
+            refusals += harness.refusals
+            short += harness.shortSegments
+            starved += harness.starved
             claims += harness.claims
             rotations += harness.rotations
             lost += harness.lostBatches
@@ -57,6 +61,9 @@ struct CrashTests {
         #expect(removed > 20)
         #expect(carries > 20)
         #expect(rewrites > 50)
+        #expect(refusals > 500 && short > 50)
+        // Of segments so small a reserve is soon used up.
+        #expect(starved < short / 4)
         #expect(cut > 20)
         #expect(claims > 10)
         #expect(rotations > 20)

@@ -38,6 +38,7 @@ package final class SimulatedFile: File {
             }
             throw error
         }
+        try needRoom("write", until: Int(offset) + bytes.count)
         return put(bytes, at: offset)
     }
 
@@ -103,7 +104,20 @@ package final class SimulatedFile: File {
         guard fileSystem.disk.withLock({ $0.isAllocationSupported }) else {
             throw FileError(kind: .unsupported, operation: "fallocate", path: path)
         }
+        try needRoom("fallocate", until: Int(byteCount))
         if change({ node, _ in node.visible.count < Int(byteCount) }) { resize(to: Int(byteCount)) }
+    }
+
+    /// Whether the volume has room for this file to be so long.
+    private func needRoom(_ operation: String, until end: Int) throws(FileError) {
+        let hasRoom = fileSystem.disk.withLock { disk in
+            guard let volume = disk.volumeBytes else { return true }
+            let growth = end - (disk.nodes[id]?.visible.count ?? 0)
+            return growth <= 0 || disk.usedBytes + growth <= volume
+        }
+        guard hasRoom else {
+            throw FileError(kind: .noSpace, operation: operation, path: path, errno: 28)
+        }
     }
 
     private func lies(_ kind: SimulatedOperation.Kind) -> Bool {

@@ -71,6 +71,12 @@ package final class SimulatedFileSystem: FileSystem {
         var lies: Set<SimulatedOperation.Kind> = []
         /// Of a write that fails, the first half reaches the file.
         var failsHalfway = false
+        /// What all files together may have; nil: no bound.
+        var volumeBytes: Int?
+
+        var usedBytes: Int {
+            names.values.reduce(0) { $0 + (nodes[$1]?.visible.count ?? 0) }
+        }
     }
 
     let disk: Guarded<Disk>
@@ -84,6 +90,8 @@ package final class SimulatedFileSystem: FileSystem {
 
     /// Changing operations so far.
     package var operations: Int { disk.withLock { $0.operations } }
+
+    package var isAllocationSupported: Bool { disk.withLock { $0.isAllocationSupported } }
 
     package func setAllocationSupported(_ isSupported: Bool) {
         disk.withLock { $0.isAllocationSupported = isSupported }
@@ -101,6 +109,14 @@ package final class SimulatedFileSystem: FileSystem {
     package func setFailsHalfway(_ isHalf: Bool) {
         disk.withLock { $0.failsHalfway = isHalf }
     }
+
+    /// From now on no file becomes longer where all together would have more than this.
+    package func setVolume(byteCount: Int?) { disk.withLock { $0.volumeBytes = byteCount } }
+
+    package var volumeBytes: Int? { disk.withLock { $0.volumeBytes } }
+
+    /// Bytes of all files.
+    package var usedBytes: Int { disk.withLock { $0.usedBytes } }
 
     func announce(
         _ kind: SimulatedOperation.Kind, _ path: String, byteCount: Int = 0
@@ -237,6 +253,7 @@ package final class SimulatedFileSystem: FileSystem {
             copy.nextID = disk.nextID
             copy.isAllocationSupported = disk.isAllocationSupported
             copy.tearBytes = disk.tearBytes
+            copy.volumeBytes = disk.volumeBytes
             for id in disk.names.values {
                 guard let node = disk.nodes[id] else { continue }
                 copy.nodes[id] = Node(durable: node.visible, visible: node.visible)
@@ -259,6 +276,7 @@ package final class SimulatedFileSystem: FileSystem {
             next.durableDirectories = next.directories
             next.nextID = disk.nextID
             next.isAllocationSupported = disk.isAllocationSupported
+            next.volumeBytes = disk.volumeBytes
             next.tearBytes = disk.tearBytes
             next.lies = disk.lies
             next.failsHalfway = disk.failsHalfway

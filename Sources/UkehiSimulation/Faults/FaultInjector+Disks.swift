@@ -42,15 +42,11 @@ extension FaultInjector {
         end(fault) { disk.setHook(nil) }
     }
 
-    /// Nothing new fits until the fault is over; what is reserved can be written.
+    /// Nothing new fits until the fault is over but what is given back; what is reserved can be written.
     func fillDisk(_ fault: Fault, _ node: SimulatedNode) {
         let disk = node.disk
-        disk.setHook { operation throws(FileError) in
-            guard operation.kind == .allocate else { return }
-            throw FileError(
-                kind: .noSpace, operation: "fallocate", path: operation.path, errno: 28)
-        }
-        end(fault) { disk.setHook(nil) }
+        disk.setVolume(byteCount: disk.usedBytes)
+        end(fault) { disk.setVolume(byteCount: nil) }
     }
 
     // MARK: Rot
