@@ -44,9 +44,9 @@ extension FaultInjector {
 
     /// Nothing new fits until the fault is over but what is given back; what is reserved can be written.
     func fillDisk(_ fault: Fault, _ node: SimulatedNode) {
-        let disk = node.disk
-        disk.setVolume(byteCount: disk.usedBytes)
-        end(fault) { disk.setVolume(byteCount: nil) }
+        node.disk.setVolume(byteCount: node.disk.usedBytes)
+        // What a power cut leaves is another disk, and as full.
+        end(fault) { node.disk.setVolume(byteCount: nil) }
     }
 
     // MARK: Rot

@@ -67,6 +67,7 @@ final class FaultInjector: @unchecked Sendable {
         network.heal()
         for node in nodes {
             node.disk.setHook(nil)
+            node.disk.setVolume(byteCount: nil)
             node.behaviour.slowness = 1
             node.behaviour.stalledUntil = 0
             node.storeStalledUntil = 0
