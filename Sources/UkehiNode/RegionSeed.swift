@@ -154,6 +154,7 @@ extension Lane {
         configuration.restartCampaignBarrier = true
         configuration.refusalTellsCommit = true
         configuration.leadOnlyWithDurableVote = true
+        configuration.campaignsInTurn = true
         configuration.beginsAt =
             seed.descriptor.epoch.version > seed.birth.origin.epoch.version
             ? max(seed.birth.logBegins, LogIndex(1)) : seed.birth.logBegins

@@ -30,6 +30,7 @@ struct CoreSettings: Hashable, Sendable {
         static let coalesceAcknowledgements = Flags(rawValue: 1 << 10)
         static let leadOnlyWithDurableVote = Flags(rawValue: 1 << 11)
         static let refusalTellsCommit = Flags(rawValue: 1 << 12)
+        static let campaignsInTurn = Flags(rawValue: 1 << 13)
     }
 
     init(_ configuration: RaftConfiguration) {
@@ -48,6 +49,7 @@ struct CoreSettings: Hashable, Sendable {
         set(.asyncStorageWrites, configuration.asyncStorageWrites)
         set(.leadOnlyWithDurableVote, configuration.leadOnlyWithDurableVote)
         set(.refusalTellsCommit, configuration.refusalTellsCommit)
+        set(.campaignsInTurn, configuration.campaignsInTurn)
         set(.checkQuorum, configuration.checkQuorum)
         set(.preVote, configuration.preVote)
         set(.leaseReads, configuration.readMode == .lease)

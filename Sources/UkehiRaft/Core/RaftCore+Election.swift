@@ -50,6 +50,8 @@ extension RaftCore {
         heldOffice = nil
         leader = .none
         role = .preCandidate
+        // Whoever did not get through in its turn tries again at any time.
+        if settings.flags.contains(.campaignsInTurn) { resetElectionTimeout() }
     }
 
     mutating func becomeLeader() {
@@ -85,6 +87,26 @@ extension RaftCore {
             settings.electionTicks + jitter.next(below: settings.jitterTicks)
     }
 
+    /// Gives each voter that has lost its leader a time of its own, by an order that differs from term to
+    /// term and from group to group: two survivors that campaign within one message's way of each other
+    /// would each vote for itself, and wait for another election timeout.
+    ///
+    /// Slots are two ticks apart where there is room, one where not: clocks tick at any time.
+    private mutating func takeTurn() {
+        guard settings.flags.contains(.campaignsInTurn), leader != .none else { return }
+        let own = JitterGenerator.order(of: id, in: term)
+        var (others, before): (Int32, Int32) = (0, 0)
+        for voter in configuration.allVoters.ids where voter != id && voter != leader {
+            others += 1
+            if JitterGenerator.order(of: voter, in: term) < own { before += 1 }
+        }
+        // Not the first slot of all: another voter's vote lease may end one tick later than this one's.
+        let spacing = min(2, (settings.jitterTicks - 1) / (others + 1))
+        if spacing > 0 {
+            randomizedElectionTimeout = settings.electionTicks + 1 + before * spacing
+        }
+    }
+
     // MARK: Clocks
 
     mutating func tick() {
@@ -98,6 +120,7 @@ extension RaftCore {
             endSupport()
         }
         electionElapsed += 1
+        if electionElapsed == settings.electionTicks { takeTurn() }
         if electionElapsed >= randomizedElectionTimeout, isPromotable {
             if holdsCampaigns {
                 // It has lost its leader all the same, and may vote for another one.
@@ -160,6 +183,7 @@ extension RaftCore {
     private mutating func endSupport() {
         electionElapsed = max(electionElapsed, settings.electionTicks)
         supportedUntil = 0
+        takeTurn()
     }
 
     // MARK: Damage (DESIGN 5)
