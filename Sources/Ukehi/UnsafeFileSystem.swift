@@ -18,6 +18,7 @@ final class UnsafeFileSystem: FileSystem {
     func list(_ directory: String) throws(FileError) -> [String] { try base.list(directory) }
     func syncDirectory(_ path: String) throws(FileError) {}
     func exists(_ path: String) -> Bool { base.exists(path) }
+    func freeBytes(_ directory: String) -> UInt64 { base.freeBytes(directory) }
     func lock(_ path: String) throws(FileError) -> any FileLock { try base.lock(path) }
 }
 

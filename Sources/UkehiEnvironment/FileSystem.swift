@@ -64,9 +64,16 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Makes the directory's names durable.
     func syncDirectory(_ path: String) throws(FileError)
     func exists(_ path: String) -> Bool
+    /// Bytes that the directory's volume has free for this process, as far as that is known; looking takes
+    /// nothing of it, as trying would for a moment.
+    func freeBytes(_ directory: String) -> UInt64
     /// Takes an exclusive lock that ends with the process or the returned token;
     /// ``FileError/Kind/locked`` if another holder is alive.
     func lock(_ path: String) throws(FileError) -> any FileLock
+}
+
+extension FileSystem {
+    public func freeBytes(_ directory: String) -> UInt64 { .max }
 }
 
 /// Holds a lock until released.

@@ -20,9 +20,10 @@ import UkehiWAL
 extension Lane {
     var isDiskFull: Bool { room != .ample }
 
-    /// At each tick.
+    /// At the beginning, and at each tick.
     func watchRoom() {
-        let now = log.room
+        let (now, bytes) = log.roomLeft
+        roomBytes = bytes
         guard now != room else { return }
         switch now {
         case .ample: logger.info("the log has room again", metadata: ["lane": "\(index)"])
@@ -64,13 +65,22 @@ extension Lane {
     func hasRoom(for record: Bytes, _ region: Region) -> Bool {
         if region.descriptor.isSystem { return true }
         if !isDiskFull && (fullNodes.isEmpty || hasRoomyQuorum(region)) { return true }
+        if isDiskFull, !leavesRoom(record.count) { return false }
         return record.withUnsafeBytes(CommandRecord.onlyDeletes)
+    }
+
+    /// Whether so much more goes into what is left of the log and leaves some of it: a batch that does not
+    /// go in keeps back the votes and deletes behind it.
+    private func leavesRoom(_ bytes: Int) -> Bool {
+        bytes + batch.encodedBytes <= roomBytes / 2
     }
 
     /// Whether a leader's entries are to be taken now.
     func hasRoom(for entries: [Entry], _ region: Region) -> Bool {
-        if room != .scarce || region.descriptor.isSystem { return true }
-        return entries.allSatisfy { $0.kind != .normal || EntryPayload.isFrugal($0.data) }
+        guard isDiskFull, !region.descriptor.isSystem else { return true }
+        guard leavesRoom(entries.reduce(0) { $0 + $1.data.count }) else { return false }
+        return room != .scarce
+            || entries.allSatisfy { $0.kind != .normal || EntryPayload.isFrugal($0.data) }
     }
 
     /// Whether entries go to a node that takes them only if it has room by now: they are sent again with each

@@ -194,6 +194,8 @@ package final class Lane: @unchecked Sendable {
     var lastTicket: Ticket = 0
     /// See Lane+FullVolume.swift.
     var room = LogRoom.ample
+    /// What the log has left, if it is not ample.
+    var roomBytes = 0
     /// Other nodes that say that they should lead nothing now, and those of them whose volumes are full.
     var unfitNodes: Set<NodeID> = []
     var fullNodes: Set<NodeID> = []
@@ -265,6 +267,7 @@ package final class Lane: @unchecked Sendable {
         self.observer = observer
         self.rare = rare
         self.logger = logger
+        watchRoom()
     }
 
     // MARK: From any thread

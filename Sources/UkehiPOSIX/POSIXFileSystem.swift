@@ -67,7 +67,18 @@ public final class POSIXFileSystem: FileSystem {
     public func syncDirectory(_ path: String) throws(FileError) {
         let descriptor = try directory(path)
         let result = fsync(descriptor.value)
-        guard result == 0 else { throw FileError.last("fsync", path) }
+        guard result == 0 else {
+            // Whatever it says, of lack of space, say: names may be lost, and of others, too.
+            var error = FileError.last("fsync", path)
+            error.kind = .ioFailed
+            throw error
+        }
+    }
+
+    public func freeBytes(_ directory: String) -> UInt64 {
+        var status = statvfs()
+        guard statvfs(directory, &status) == 0 else { return .max }
+        return UInt64(status.f_bavail) * UInt64(status.f_frsize)
     }
 
     /// The directory, open. It stays so: a name that was changed has to become durable also when no descriptor

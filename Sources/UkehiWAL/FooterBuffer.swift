@@ -68,17 +68,8 @@ final class FooterBuffer: @unchecked Sendable {
 
     /// What the footer takes in the file when `group` is in its segment, too; 0: there will be none.
     func fileBytes(adding group: Group) -> Int {
-        fileBytes(adding: FooterBuffer.recordBytes(of: group))
-    }
-
-    /// The same of frames of which only that is known.
-    func fileBytes(addingFrames frames: Int, items: Int) -> Int {
-        fileBytes(adding: frames * (FrameFormat.headerBytes + 4) + items * FrameFormat.itemBytes)
-    }
-
-    private func fileBytes(adding recordBytes: Int) -> Int {
         guard !isGivenUp else { return 0 }
-        let bytes = FrameFormat.roundUp(count + recordBytes)
+        let bytes = FrameFormat.roundUp(count + FooterBuffer.recordBytes(of: group))
         return bytes <= limit ? bytes : 0
     }
 

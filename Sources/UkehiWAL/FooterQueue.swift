@@ -27,11 +27,6 @@ struct FooterQueue {
     /// Room to keep for the active segment's footer if `group` goes into it.
     func fileBytes(adding group: Group) -> Int { active?.fileBytes(adding: group) ?? 0 }
 
-    /// The same of frames that are not made yet, without what is said of single items.
-    func fileBytes(addingFrames frames: Int, items: Int) -> Int {
-        active?.fileBytes(addingFrames: frames, items: items) ?? 0
-    }
-
     mutating func add(_ group: Group) { active?.add(group) }
 
     /// Begins the footer of a new active segment.

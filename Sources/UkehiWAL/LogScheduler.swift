@@ -54,6 +54,8 @@ struct LogScheduler {
     private var lastWrittenLSN: UInt64
     private var lastChecksum: UInt32
     var footers: FooterQueue
+    /// No segment is there to follow the active one, nor room for one. The owner's to say.
+    var isLast = false
 
     /// The newest durable frame with records, and the newest LSN that a durable frame claims.
     private var lastDataLSN: UInt64
@@ -252,7 +254,9 @@ struct LogScheduler {
         guard let active, active.header.mayHoldRewrites || !group.holdsRewrites else {
             return false
         }
-        let needed = group.frameBytes + footers.fileBytes(adding: group)
+        // A last segment has no footer, rather than less room.
+        let footer = isLast ? 0 : footers.fileBytes(adding: group)
+        let needed = group.frameBytes + footer
         return endOffset + UInt64(needed) <= active.header.capacity
             || endOffset == UInt64(SegmentFormat.firstFrameOffset)
                 // Past a short one there are no blocks for it.
@@ -300,18 +304,25 @@ struct LogScheduler {
         return max(active.preparedTo, endOffset) - endOffset
     }
 
-    /// Whether a batch has room in the active segment behind all that waits, as far as can be said
-    /// before it is in a frame: what has none would keep back what comes after it.
-    func hasRoom(items: Int, bytes: Int) -> Bool {
-        guard let active else { return false }
-        var (items, end) = (items, endOffset)
-        end += UInt64(FrameFormat.frameBytes(itemCount: 0, bodyBytes: bytes))
-        for group in queued {
-            items += group.itemCount
-            end += UInt64(group.frameBytes)
+    /// Whether a batch has room behind all that waits: where no segment follows, what has none would keep
+    /// back what comes after it, for good.
+    func hasRoom(for storage: BatchStorage) -> Bool {
+        guard isLast else { return true }
+        guard let active, active.header.mayHoldRewrites || !storage.holdsRewrites else {
+            return false
         }
-        end += UInt64(footers.fileBytes(addingFrames: queued.count + 1, items: items))
-        return end <= active.header.capacity
+        let own = FrameFormat.frameBytes(
+            itemCount: storage.itemCount, bodyBytes: storage.bodyBytes)
+        var end = endOffset
+        for group in queued { end += UInt64(group.frameBytes) }
+        // It may get a frame of its own, or share one, which may repeat its directory for it.
+        let shared = queued.last.map { last in
+            FrameFormat.frameBytes(
+                itemCount: last.itemCount + storage.itemCount,
+                bodyBytes: last.bodyBytes + storage.bodyBytes) - last.frameBytes
+        }
+        end += UInt64(max(own, shared ?? 0))
+        return end <= min(active.preparedTo, active.header.capacity)
     }
 
     /// The group's frame is durable. Its tickets are given out once all frames before it are, too.

@@ -51,13 +51,15 @@ struct RecoveredLog {
 
 /// What lies behind a segment's end, other than its footer: it is never read again.
 private struct SegmentTail {
-    var segment: FoundSegment
+    var segment: SegmentFile
     var from: UInt64
+    var isCut: Bool { segment.preparedTo <= from }
 
     /// Gives its space back, for good.
     func cut() throws(FileError) {
         try segment.file.truncate(to: from)
         try segment.file.sync()
+        segment.preparedTo = from
     }
 }
 
@@ -117,13 +119,13 @@ enum Recovery {
                 end.offset = reading.end.offset
                 if !reading.damaged.isEmpty { damaged[segment.id] = reading.damaged }
                 lastRecords = reading.records
+                let file = SegmentFile(
+                    file: segment.file, header: segment.header, preparedTo: segment.bytes,
+                    end: reading.end.offset)
+                sealed.append(file)
                 if !reading.isFooter, segment.bytes > reading.end.offset {
-                    tails.append(SegmentTail(segment: segment, from: reading.end.offset))
+                    tails.append(SegmentTail(segment: file, from: reading.end.offset))
                 }
-                sealed.append(
-                    SegmentFile(
-                        file: segment.file, header: segment.header, preparedTo: segment.bytes,
-                        end: reading.end.offset))
             }
         }
         let (table, recovered) = try replay.finish(damaged: damaged)
@@ -133,7 +135,9 @@ enum Recovery {
             regions: table, recovered: recovered, end: end, mark: started.mark,
             markFile: started.markFile, lock: lock, sealed: sealed, active: started.active,
             reserve: started.reserve, shortage: started.shortage,
-            footer: footer(of: sealed.last, lastRecords, end, store.options))
+            // One would take what the reserve left.
+            footer: started.shortage == nil
+                ? footer(of: sealed.last, lastRecords, end, store.options) : nil)
     }
 
     /// What is to be written behind the segment that was the newest.
@@ -181,7 +185,12 @@ enum Recovery {
             var reserve = try store.findReserve()
             let first = try store.createFirst(orFrom: &reserve) { () throws(FileError) in
                 // A start that was cut left them; their successors state where they begin.
-                for tail in tails where tail.segment.id != newest?.id { try tail.cut() }
+                var isAny = false
+                for tail in tails where tail.segment.header.segment != newest?.id && !tail.isCut {
+                    try tail.cut()
+                    isAny = true
+                }
+                return isAny
             }
             let active = first.file
             if store.options.zeroesAhead {
@@ -195,7 +204,7 @@ enum Recovery {
             named.log = mark.log
             active.header = try store.activate(active, header: named)
             try mark.advance(oldest: mark.oldest, newest: id, in: markFile)
-            if let tail = tails.last, tail.segment.id == newest?.id,
+            if let tail = tails.last, tail.segment.header.segment == newest?.id,
                 !store.options.rarePaths.takes(.oldTailKept)
             {
                 try tail.cut()

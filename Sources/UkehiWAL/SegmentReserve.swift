@@ -38,49 +38,56 @@ extension SegmentStore {
     }
 
     /// What is there of an earlier process, at most a whole one; also one that a start took and did not
-    /// come to activate. What is too small for a segment is removed.
+    /// come to activate. What is too small for a segment, or has no blocks, is removed.
     func findReserve() throws(FileError) -> SegmentReserve {
-        if let bytes = try size(LogNames.reserve) {
-            if let usable = try keepReserve(bytes) { return usable }
-            try fileSystem.remove(path(LogNames.reserve))
+        for name in [LogNames.reserve, LogNames.next] where fileSystem.exists(path(name)) {
+            guard let kept = try keepReserve(path(name)) else { continue }
+            if name != LogNames.reserve {
+                try fileSystem.rename(path(name), to: path(LogNames.reserve))
+                try fileSystem.syncDirectory(directory)
+            }
+            return kept
         }
-        guard let bytes = try size(LogNames.next),
-            (WALLimits.minSegmentBytes..<options.segmentBytes).contains(bytes)
-        else { return .missing }
-        try fileSystem.rename(path(LogNames.next), to: path(LogNames.reserve))
-        try fileSystem.syncDirectory(directory)
-        return try keepReserve(bytes) ?? .missing
+        return .missing
     }
 
-    /// Cuts the reserve to what one may have, and to whole blocks.
-    private func keepReserve(_ bytes: Int) throws(FileError) -> SegmentReserve? {
-        let usable = min(bytes, reserveBytes) & ~(FrameFormat.blockBytes - 1)
-        guard usable >= WALLimits.minSegmentBytes else { return nil }
-        if usable < bytes {
-            let file = try fileSystem.open(path(LogNames.reserve), .readWrite)
-            defer { file.close() }
-            try file.truncate(to: UInt64(usable))
-            try file.sync()
-        }
-        return .ready(byteCount: usable)
-    }
-
-    private func size(_ name: String) throws(FileError) -> Int? {
-        guard fileSystem.exists(path(name)) else { return nil }
-        let file = try fileSystem.open(path(name), .read)
+    /// Makes a file what a reserve may be; nil: it cannot be one, and is gone.
+    private func keepReserve(_ path: String) throws(FileError) -> SegmentReserve? {
+        let file = try fileSystem.open(path, .readWrite)
         defer { file.close() }
-        return Int(clamping: try file.size())
+        let bytes = Int(clamping: try file.size())
+        let usable = min(bytes, reserveBytes) & ~(FrameFormat.blockBytes - 1)
+        do throws(FileError) {
+            if usable >= WALLimits.minSegmentBytes {
+                if usable < bytes { try file.truncate(to: UInt64(usable)) }
+                // It has them, unless it is a copy that somebody made without.
+                try file.allocate(byteCount: UInt64(usable))
+                try file.sync()
+                return .ready(byteCount: usable)
+            }
+        } catch {
+            guard error.isShortage || error.kind == .unsupported else { throw error }
+        }
+        try fileSystem.remove(path)
+        return nil
     }
 
     /// Makes the largest reserve that leaves as much again on the volume, durably, or enlarges `reserve`
     /// to it.
     ///
+    /// - Parameter freeBytes: What the volume has free. Nothing larger is tried.
     /// - Returns: `reserve` as it was where there is no room or no descriptor for more.
-    func makeReserve(_ reserve: SegmentReserve = .missing) throws(FileError) -> SegmentReserve {
+    func makeReserve(
+        _ reserve: SegmentReserve = .missing, within freeBytes: UInt64 = .max
+    ) throws(FileError) -> SegmentReserve {
         var bytes = reserveBytes
         // What is too small to be cut is of use only to a start that has it already.
         while bytes > reserve.byteCount, bytes >= 2 * WALLimits.minSegmentBytes {
-            if let made = try makeReserve(byteCount: bytes, from: reserve.byteCount) { return made }
+            if UInt64(2 * bytes - reserve.byteCount) <= freeBytes,
+                let made = try makeReserve(byteCount: bytes, from: reserve.byteCount)
+            {
+                return made
+            }
             bytes = bytes / 2 & ~(FrameFormat.blockBytes - 1)
         }
         return reserve
@@ -117,26 +124,23 @@ extension SegmentStore {
     /// The file of the segment that a start begins with, as ``createNext(byteCount:)`` makes it; where
     /// the volume has no room for a whole one a short one, of `reserve` or of what is free.
     ///
-    /// - Parameter freeSpace: Gives back what older segments take and do not need.
+    /// - Parameter freeSpace: Gives back what older segments take and do not need; whether that is anything.
     func createFirst(
-        orFrom reserve: inout SegmentReserve, freeSpace: () throws(FileError) -> Void
+        orFrom reserve: inout SegmentReserve, freeSpace: () throws(FileError) -> Bool
     ) throws(FileError) -> FirstSegment {
         var shortage: FileError
-        do throws(FileError) {
-            return FirstSegment(file: try createNext(byteCount: options.segmentBytes))
-        } catch {
-            shortage = error
-        }
-        guard shortage.kind == .noSpace else { throw shortage }
-        try freeSpace()
+        repeat {
+            do throws(FileError) {
+                return FirstSegment(file: try createNext(byteCount: options.segmentBytes))
+            } catch {
+                shortage = error
+            }
+            guard shortage.kind == .noSpace else { throw shortage }
+        } while try freeSpace()
         if reserve == .missing { reserve = try makeReserve() }
         if case .ready(let bytes) = reserve {
             reserve = .missing
-            do throws(FileError) {
-                return FirstSegment(file: try takeReserve(byteCount: bytes), shortage: shortage)
-            } catch {
-                guard error.kind == .noSpace else { throw error }
-            }
+            return FirstSegment(file: try takeReserve(byteCount: bytes), shortage: shortage)
         }
         return FirstSegment(
             file: try createNext(byteCount: WALLimits.minSegmentBytes), shortage: shortage)
@@ -150,8 +154,6 @@ extension SegmentStore {
         let half = byteCount / 2 & ~(FrameFormat.blockBytes - 1)
         let capacity = UInt64(half >= WALLimits.minSegmentBytes ? half : byteCount)
         try file.truncate(to: capacity)
-        // It has them, unless it is a copy that somebody made without.
-        try file.allocate(byteCount: capacity)
         // Its size must be durable before a frame is, as that of any segment.
         try file.sync()
         return segment(file, capacity: capacity, isAllocated: true)

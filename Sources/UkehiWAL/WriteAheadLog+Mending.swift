@@ -97,7 +97,8 @@ extension WriteAheadLog {
         defer { monitor.unlock() }
         // Being superseded or compacted away: whoever still misses something will find what.
         // And a rewrite under way may hold the same entries, within more: one would cut the other's block.
-        guard scheduler.failure == nil, rewriteTicket <= scheduler.durableTicket, isAsItWas(piece)
+        guard scheduler.failure == nil, rewriteTicket <= scheduler.durableTicket, isAsItWas(piece),
+            scheduler.hasRoom(for: batch.storage)
         else { return .gone }
         counters.mendedBodies += 1
         let ticket = scheduler.stage(&batch.storage, lane: WriteAheadLog.ownLane)

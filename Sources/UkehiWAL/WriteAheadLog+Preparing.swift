@@ -100,7 +100,7 @@ extension WriteAheadLog {
             } else if let idle {
                 made = try store.reuse(idle)
             } else {
-                made = try store.createNext(byteCount: options.segmentBytes)
+                made = try createNext()
             }
         } catch {
             failure = error
@@ -125,6 +125,16 @@ extension WriteAheadLog {
         return failure == nil
     }
 
+    /// The next segment. What cannot have all its blocks is not begun: it would take what is free, for a moment,
+    /// from others who need little of it.
+    private func createNext() throws(FileError) -> SegmentFile {
+        guard store.fileSystem.freeBytes(store.directory) >= UInt64(options.segmentBytes) else {
+            throw FileError(
+                kind: .noSpace, operation: "statvfs", path: store.directory, errno: 28)
+        }
+        return try store.createNext(byteCount: options.segmentBytes)
+    }
+
     /// Whether to look for room for a reserve, or for a larger one. Called with the lock held.
     private var isReserveDue: Bool {
         reserve != .impossible && reserve.byteCount < store.reserveBytes
@@ -136,7 +146,8 @@ extension WriteAheadLog {
     private func enlargeReserve() -> Bool {
         let old = monitor.withLock { reserve }
         do throws(FileError) {
-            let made = try store.makeReserve(old)
+            let free = store.fileSystem.freeBytes(store.directory)
+            let made = try store.makeReserve(old, within: free)
             monitor.withLock {
                 reserve = made
                 reserveDue = clock.now() + WALLimits.reserveRetryNanoseconds
@@ -176,7 +187,12 @@ extension WriteAheadLog {
             }
         } catch {
             // Without a footer the segment is as good as with one; a disk that fails is not.
-            guard error.kind != .noSpace else { return }
+            guard error.kind != .noSpace else {
+                // It may have got a part of its blocks, which others need; one of this process had all of
+                // them, and may have another life, in which it needs them.
+                if !footer.segment.isOwn { try? footer.segment.file.truncate(to: footer.offset) }
+                return
+            }
             fail(WALError(error, effect: "The log has stopped and acknowledges nothing more"))
         }
     }
@@ -222,9 +238,12 @@ extension WriteAheadLog {
         framesAtLastLook = scheduler.framesWritten
     }
 
-    /// How much can be written still, as far as is known without trying.
-    package var room: LogRoom {
-        monitor.withLock { isFull ? isScarce ? .scarce : .lastSegment : .ample }
+    /// How much can be written still, as far as is known without trying; and without another segment, in
+    /// bytes.
+    package var roomLeft: (room: LogRoom, bytes: Int) {
+        monitor.withLock {
+            (isFull ? isScarce ? .scarce : .lastSegment : .ample, Int(scheduler.roomLeft))
+        }
     }
 
     /// Why there is no more room than that.
@@ -237,4 +256,7 @@ extension WriteAheadLog {
 
     /// Whether nothing can be written for want of space. Called with the lock held.
     var isStarved: Bool { isFull && scheduler.missingRoom > 0 }
+
+    /// Called with the lock held, when what it follows from has changed.
+    func learnWhetherLast() { scheduler.isLast = isFull && spare == nil }
 }

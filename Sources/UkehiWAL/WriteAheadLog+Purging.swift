@@ -84,7 +84,7 @@ extension WriteAheadLog {
                 isEarly
                 || !isScarce && isWorthRewriting && (oldest <= toldSegment || isPressing)
                     // From what is left only where much more comes of it.
-                    && (!isFull || isMostlyDead(oldest))
+                    && (!scheduler.isLast || mayRewriteFromLast(oldest))
             // Of what is sealed by now the owner is told, if nothing comes of it.
             let newest = segments[segments.count - 2].header.segment
             monitor.unlock()
@@ -101,7 +101,9 @@ extension WriteAheadLog {
         if carries, !scan.carrying.isEmpty {
             // Where states are most of a segment, little is gained by moving them.
             // It frees the segment, and takes what the states of its regions take.
-            let isWorth = !isStarved && (isMostlyDead(oldest) || isWorthRewriting)
+            let isWorth =
+                (isMostlyDead(oldest) || isWorthRewriting)
+                && (!scheduler.isLast || hasRoomTwice(for: scan))
             let step = isWorth ? carry(scan) : .done
             if let step {
                 monitor.unlock()
@@ -189,14 +191,38 @@ extension WriteAheadLog {
         return 2 * scheduler.use[segment].liveBytes <= bytes
     }
 
-    /// Writes the states that `scan` found again, at most a group's worth. Called with the lock held;
-    /// nil when there are none.
-    private func carry(_ scan: PurgeScan) -> PurgeStep? {
+    /// Whether what is needed of a segment is to be written again into the last one. Called with the lock held.
+    private func mayRewriteFromLast(_ segment: UInt64) -> Bool {
+        isMostlyDead(segment) && scheduler.active?.header.mayHoldRewrites == true
+    }
+
+    /// Whether all states that `scan` found take at most half of what is left. Called with the lock held.
+    private func hasRoomTwice(for scan: PurgeScan) -> Bool {
         var batch = LogBatch()
-        var count = 0
         for slot in scan.carrying where scheduler.regions[slot].hasState(in: scan.segment) {
             batch.carry(
                 region: scheduler.regions[slot].region, state: scheduler.regions[slot].staged)
+            let bytes = FrameFormat.frameBytes(
+                itemCount: batch.storage.itemCount, bodyBytes: batch.storage.bodyBytes)
+            if 2 * UInt64(bytes) > scheduler.roomLeft { return false }
+        }
+        return true
+    }
+
+    /// Writes the states that `scan` found again, at most a group's worth, and no more than there is room
+    /// for. Called with the lock held; nil when there are none.
+    private func carry(_ scan: PurgeScan) -> PurgeStep? {
+        var batch = LogBatch()
+        var count = 0
+        var hasRoom = true
+        for slot in scan.carrying where scheduler.regions[slot].hasState(in: scan.segment) {
+            batch.carry(
+                region: scheduler.regions[slot].region, state: scheduler.regions[slot].staged)
+            hasRoom = scheduler.hasRoom(for: batch.storage)
+            if !hasRoom {
+                batch.keepItems { $0 < count }
+                break
+            }
             count += 1
             if batch.encodedBytes >= options.maxGroupBytes / 2
                 || options.rarePaths.takes(.carriedAlone)
@@ -204,7 +230,7 @@ extension WriteAheadLog {
                 break
             }
         }
-        guard count > 0 else { return nil }
+        guard count > 0 else { return hasRoom ? nil : .done }
         counters.statesCarried += UInt64(count)
         counters.carriedBytes += UInt64(batch.encodedBytes)
         let ticket = scheduler.stage(&batch.storage, lane: WriteAheadLog.ownLane)

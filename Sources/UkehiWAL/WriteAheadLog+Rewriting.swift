@@ -172,17 +172,20 @@ extension WriteAheadLog {
         guard scheduler.failure == nil else { return }
         let isKept = step.pieces.map { isAsItWas($0) }
         step.batch.keepItems { isKept[$0] }
-        counters.rewrittenBytes += UInt64(step.batch.encodedBytes)
+        let entryBytes = step.batch.encodedBytes
+        var states: UInt64 = 0
+        let slots = step.slots.count
         for (piece, isKept) in zip(step.pieces, isKept)
         where isKept && step.slots.insert(piece.slot).inserted {
-            counters.regionsRewritten += 1
             guard scheduler.regions[piece.slot].hasState(in: step.segment) else { continue }
-            let before = step.batch.encodedBytes
             step.batch.carry(region: piece.region, state: scheduler.regions[piece.slot].staged)
-            counters.statesCarried += 1
-            counters.carriedBytes += UInt64(step.batch.encodedBytes - before)
+            states += 1
         }
-        guard !step.batch.isEmpty else { return }
+        guard !step.batch.isEmpty, scheduler.hasRoom(for: step.batch.storage) else { return }
+        counters.rewrittenBytes += UInt64(entryBytes)
+        counters.regionsRewritten += UInt64(step.slots.count - slots)
+        counters.statesCarried += states
+        counters.carriedBytes += UInt64(step.batch.encodedBytes - entryBytes)
         rewriteTicket = scheduler.stage(&step.batch.storage, lane: WriteAheadLog.ownLane)
         step.last = rewriteTicket
         wakeWriter()

@@ -34,7 +34,7 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// Oldest first, the active one last.
     var segments: [SegmentFile]
     /// The segment being prepared; nil while there is none.
-    var spare: SegmentFile?
+    var spare: SegmentFile? { didSet { learnWhetherLast() } }
     var idleSegments: IdleSegments
     var purgeScan = PurgeScan()
     /// The newest segment of which the owner was told who holds the log back.
@@ -70,7 +70,7 @@ package final class WriteAheadLog: @unchecked Sendable {
     private var isStopping = false
     var isStopped = false
     /// What the next segment could not be made for when that was last tried: no space, or no descriptor.
-    var shortage: FileError?
+    var shortage: FileError? { didSet { learnWhetherLast() } }
     var isFull: Bool { shortage != nil }
     /// The preparer's, but for reading.
     var reserve: SegmentReserve
@@ -107,12 +107,13 @@ package final class WriteAheadLog: @unchecked Sendable {
         idleSegments = IdleSegments(segmentBytes: store.options.segmentBytes)
         mark = recovered.mark
         reserve = recovered.reserve
-        shortage = recovered.shortage
         markFile = recovered.markFile
         directoryLock = recovered.lock
         scrubber = Scrubber(bytesPerSecond: store.options.scrubBytesPerSecond)
         preparerWakes = Condition(monitor)
         changes = Condition(monitor)
+        shortage = recovered.shortage
+        learnWhetherLast()
     }
 
     /// Opens the log in `directory`, which is created if it is not there, and recovers what was
@@ -182,9 +183,7 @@ package final class WriteAheadLog: @unchecked Sendable {
                 "Nothing was taken: a batch of \(bytes) bytes; at most "
                     + "\(WALLimits.maxBatchBytes) fit in a frame.")
         }
-        if isStarved
-            || isFull && !scheduler.hasRoom(items: batch.storage.itemCount, bytes: bytes)
-        {
+        if isStarved || !scheduler.hasRoom(for: batch.storage) {
             counters.overloads += 1
             return WALError(
                 .diskFull,

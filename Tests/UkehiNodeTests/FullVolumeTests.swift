@@ -53,7 +53,7 @@ struct FullVolumeTests {
         cluster.pass(milliseconds: 1000)
     }
     private func lacksRoom(_ cluster: TestCluster, _ number: Int) -> Bool {
-        cluster.members[number].core.map { $0.log.room != .ample } ?? false
+        cluster.members[number].core.map { $0.log.roomLeft.room != .ample } ?? false
     }
     /// Writes until these members' logs have used what they had prepared.
     private func write(_ cluster: TestCluster, at leader: Int, until full: [Int]) throws {
@@ -148,7 +148,7 @@ struct FullVolumeTests {
         #expect(isApplied(try put(cluster, at: leader, bytes: 30_000)))
         cluster.pass(milliseconds: 3000)
         #expect(cluster.leader(of: Self.key) == leader)
-        #expect(cluster.members[leader].core?.log.room == .ample)
+        #expect(cluster.members[leader].core?.log.roomLeft.room == .ample)
         guard case .failed(.rejected(.diskFull))? = try put(cluster, at: leader) else {
             Issue.record("a write was taken")
             return

@@ -120,6 +120,17 @@ struct POSIXFileSystemTests {
         }
     }
 
+    @Test(
+        "what a volume has free is told without taking it; of one that cannot be asked nothing is known"
+    )
+    func freeBytes() throws {
+        try withDirectory { fileSystem, directory in
+            let free = fileSystem.freeBytes(directory)
+            #expect(free > 0 && free < 1 << 60)
+            #expect(fileSystem.freeBytes(directory + "/missing") == .max)
+        }
+    }
+
     @Test("the monotonic clock does not go back, and randomness differs")
     func clockAndRandomness() {
         let clock = SystemClock()

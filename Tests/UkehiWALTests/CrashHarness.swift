@@ -304,7 +304,7 @@ final class CrashHarness {
     ) throws -> (log: WriteAheadLog, regions: [RecoveredRegion]) {
         do throws(WALError) {
             let opened = try CrashHarness.open(left, options, seed: seed, clock)
-            if opened.log.room != .ample { shortSegments += 1 }
+            if opened.log.roomLeft.room != .ample { shortSegments += 1 }
             return opened
         } catch {
             guard error.code == .diskFull, left.volumeBytes != nil else { throw error }

@@ -95,7 +95,7 @@ struct FaultTests {
             }
         }
         #expect(refused?.code == .diskFull)
-        #expect(index == 6)
+        #expect(index == 7)
         #expect(small.told.failure.withLock { $0 } == nil)
         // What was taken is durable: nobody waits for room that only a person can make. No file takes what
         // is left of it.

@@ -76,11 +76,11 @@ struct ReserveTests {
             fileSystem = fileSystem.crashed(using: &random)
             let log = try SmallLog(fileSystem, options: Self.largerOptions, seed: UInt64(start))
             #expect(log.recovered.first?.lastIndex == LogIndex(last))
-            #expect(log.log.room == .scarce)
+            #expect(log.log.roomLeft.room == .scarce)
             log.pump()
             try log.append(1, from: last + 1)
             last += 1
-            #expect(log.log.room == .scarce)
+            #expect(log.log.roomLeft.room == .scarce)
         }
         // With space again the running log makes the reserve whole, and the next start has a whole segment.
         fileSystem = fileSystem.crashed(using: &random)
@@ -89,11 +89,11 @@ struct ReserveTests {
         fileSystem.setVolume(byteCount: nil)
         log.clock.advance(byNanoseconds: 1_000_000_000)
         log.pump()
-        #expect(log.log.room == .ample)
+        #expect(log.log.roomLeft.room == .ample)
         #expect(Self.size(fileSystem, "reserve") == 512 << 10)
         fileSystem = fileSystem.crashed(using: &random)
         log = try SmallLog(fileSystem, options: Self.largerOptions, seed: 99)
-        #expect(log.log.room == .ample)
+        #expect(log.log.roomLeft.room == .ample)
         #expect(Self.size(fileSystem, "reserve") == 512 << 10)
         #expect(log.recovered.first?.lastIndex == LogIndex(last))
     }
@@ -173,7 +173,7 @@ struct ReserveTests {
         fileSystem.setVolume(byteCount: fileSystem.usedBytes + 20 << 10)
         let log = try SmallLog(fileSystem, options: Self.options, seed: 2)
         #expect(log.recovered.first?.lastIndex == LogIndex(last))
-        #expect(log.log.room == .scarce)
+        #expect(log.log.roomLeft.room == .scarce)
         try log.append(1, from: last + 1)
     }
 

@@ -113,6 +113,12 @@ package final class SimulatedFileSystem: FileSystem {
     /// From now on no file becomes longer where all together would have more than this.
     package func setVolume(byteCount: Int?) { disk.withLock { $0.volumeBytes = byteCount } }
 
+    package func freeBytes(_ directory: String) -> UInt64 {
+        disk.withLock { disk in
+            disk.volumeBytes.map { UInt64(max($0 - disk.usedBytes, 0)) } ?? .max
+        }
+    }
+
     package var volumeBytes: Int? { disk.withLock { $0.volumeBytes } }
 
     /// Bytes of all files.

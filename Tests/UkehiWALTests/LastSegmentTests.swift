@@ -1,0 +1,129 @@
+// What is written into the last segment that there is room for: nothing that has no room in it, since it
+// would keep back the votes and deletes behind it.
+
+import Synchronization
+import Testing
+import UkehiBase
+import UkehiEnvironment
+import UkehiSimulation
+
+@testable import UkehiWAL
+
+@Suite("The last segment")
+struct LastSegmentTests {
+    static var options: WALOptions {
+        var options = SmallLog.options
+        options.segmentBytes = 512 << 10
+        return options
+    }
+
+    /// A log that is in its last segment, with `regions` states in the first and an entry of region 2
+    /// there if asked for; region 1 has filled the rest but for `left` bytes, and let go of all of it.
+    static func last(
+        regions: Int, pins: Bool = false, sealed: Int = 1, left: Int
+    ) throws -> SmallLog {
+        let log = try SmallLog(options: options)
+        log.pump()
+        if pins { try log.append(2, from: 1) }
+        for region in 0..<UInt64(regions) {
+            var batch = log.log.newBatch()
+            batch.birth(
+                region: RegionID(1000 + region),
+                payload: Bytes(String(repeating: "b", count: 300)),
+                hardState: HardState(term: Term(1)))
+            _ = try log.log.submit(&batch, lane: 0)
+        }
+        var index: UInt64 = 0
+        while log.log.segments.count <= sealed || log.log.scheduler.roomLeft > UInt64(left) {
+            if log.log.segments.count == sealed, log.fileSystem.volumeBytes == nil {
+                log.fileSystem.setVolume(byteCount: log.fileSystem.usedBytes)
+            }
+            index += 1
+            try log.append(1, from: index, bytes: 3000)
+        }
+        var batch = log.log.newBatch()
+        batch.compact(region: RegionID(1), firstIndex: LogIndex(index + 1), term: Term(1))
+        _ = try log.log.submit(&batch, lane: 0)
+        log.pump()
+        #expect(log.log.roomLeft.room != .ample)
+        return log
+    }
+
+    /// A vote goes through.
+    static func votes(_ log: SmallLog) throws {
+        var batch = log.log.newBatch()
+        batch.append(
+            region: RegionID(5), hardState: HardState(term: Term(9), vote: PeerID(3)), entries: [])
+        let ticket = try log.log.submit(&batch, lane: 0)
+        log.pump()
+        #expect(log.log.isDurable(ticket))
+    }
+
+    @Test("states are said again only where all of them leave as much room as they take")
+    func carries() throws {
+        let scarce = try Self.last(regions: 200, left: 100 << 10)
+        guard case .done = try scarce.log.purgeStep() else {
+            Issue.record("carried what has no room")
+            return
+        }
+        try Self.votes(scarce)
+
+        let log = try Self.last(regions: 200, left: 400 << 10)
+        var removed = 0
+        for _ in 0..<200 {
+            let step = try log.log.purgeStep()
+            log.pump()
+            if case .removed = step { removed += 1 }
+            if case .done = step { break }
+        }
+        #expect(removed == 1)
+        try Self.votes(log)
+        // That was room for another one.
+        #expect(log.log.roomLeft.room == .ample)
+    }
+
+    @Test("entries are not said again into a segment that may not hold that")
+    func rewrites() throws {
+        let log = try Self.last(regions: 0, pins: true, sealed: 3, left: 400 << 10)
+        #expect(log.log.scheduler.active?.header.mayHoldRewrites == false)
+        for _ in 0..<3 {
+            guard case .pinned = try log.log.purgeStep() else {
+                Issue.record("rewritten into a segment that says that it holds none")
+                return
+            }
+        }
+        try Self.votes(log)
+    }
+
+    @Test(
+        "a batch is refused if its frame has no room, whatever it is made of",
+        arguments: [0, 1, 40, 60])
+    func exact(before: Int) throws {
+        for items in [1, 20, 50, 51, 60, 100, 200, 400] {
+            let log = try Self.last(regions: 0, left: 24 << 10)
+            var tickets: [Ticket] = []
+            var refused = 0
+            while refused < 2 {
+                // One that waits, and one that shares its frame or does not.
+                for count in [before, items] where count > 0 {
+                    var batch = log.log.newBatch()
+                    for region in 0..<UInt64(count) {
+                        batch.append(
+                            region: RegionID(2000 + region),
+                            hardState: HardState(term: Term(UInt64(tickets.count) + 1)),
+                            entries: [])
+                    }
+                    do {
+                        tickets.append(try log.log.submit(&batch, lane: 0))
+                    } catch {
+                        #expect(error.code == .diskFull)
+                        refused += 1
+                    }
+                }
+                log.pump()
+                #expect(tickets.allSatisfy { log.log.isDurable($0) })
+            }
+            #expect(log.told.failure.withLock { $0 } == nil)
+        }
+    }
+}
