@@ -242,7 +242,7 @@ struct LogScheduler {
 
     /// Whether the active segment is left though it has room. The barrier holds as always.
     private var leavesEarly: Bool {
-        guard inFlight.isEmpty else { return false }
+        guard inFlight.isEmpty, !isLast else { return false }
         let used = endOffset - UInt64(SegmentFormat.firstFrameOffset)
         return rare.takes(.segmentLeftEarly) && used > 0
             || used > 0 && used <= UInt64(FrameFormat.blockBytes) && rare.takes(.segmentLeftYoung)
