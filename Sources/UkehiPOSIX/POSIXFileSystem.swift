@@ -160,12 +160,21 @@ private struct OpenDirectories {
 /// A `flock` on its own descriptor: it ends with the process, however that ends.
 ///
 /// Safety: the descriptor is released under a flag that only the first caller gets.
-private final class POSIXFileLock: FileLock, @unchecked Sendable {
-    private let descriptor: OwnedDescriptor
+private final class POSIXFileLock: FileLock {
+    private let descriptor: Int32
+    private let isHeld = Atomic<Bool>(true)
 
-    init(_ descriptor: Int32) { self.descriptor = OwnedDescriptor(descriptor) }
+    init(_ descriptor: Int32) { self.descriptor = descriptor }
 
-    func release() { descriptor.close() }
+    deinit { release() }
+
+    func release() {
+        guard isHeld.exchange(false, ordering: .acquiringAndReleasing) else { return }
+        // Closing alone is not enough: a child that another thread is just starting has the descriptor, too,
+        // until it runs its program, and the lock lasts as long as one of them is open.
+        _ = retrying { flock(descriptor, LOCK_UN) }
+        close(descriptor)
+    }
 }
 
 /// Repeats a call that a signal interrupted.

@@ -107,6 +107,28 @@ struct POSIXFileSystemTests {
         }
     }
 
+    @Test("a released lock is free though a child that is being started still has its descriptor")
+    func lockOutlivedByCopy() throws {
+        try withDirectory { fileSystem, directory in
+            let path = directory + "/lock"
+            let lock = try fileSystem.lock(path)
+            let held = try #require(
+                (0..<Int32(4096)).first { descriptor in
+                    var own = stat()
+                    var named = stat()
+                    return fstat(descriptor, &own) == 0 && stat(path, &named) == 0
+                        && own.st_ino == named.st_ino && own.st_dev == named.st_dev
+                })
+            // What a fork leaves in the child until it runs its program.
+            let copy = dup(held)
+            #expect(copy >= 0)
+            defer { close(copy) }
+            lock.release()
+            let again = try fileSystem.lock(path)
+            again.release()
+        }
+    }
+
     @Test("allocation sets the size and keeps what is there")
     func allocation() throws {
         try withDirectory { fileSystem, directory in
