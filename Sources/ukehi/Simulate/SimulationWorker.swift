@@ -15,7 +15,12 @@ import UkehiSimulation
 #endif
 
 enum SimulationWorker {
+    /// Some hundred MiB are usual. A seed that multiplies its messages for ever ends with its process, and not
+    /// with the machine's memory.
+    private static let mostMemoryBytes = 4 << 30
+
     static func run(_ seeds: Range<UInt64>, _ settings: SimulationSettings) {
+        limitMemory()
         for seed in seeds {
             printLine("begin \(seed)")
             flushOutput()
@@ -35,6 +40,18 @@ enum SimulationWorker {
             printLine(json(result, settings, seconds: processorSeconds() - started).text)
             flushOutput()
         }
+    }
+
+    private static func limitMemory() {
+        var limit = rlimit()
+        #if canImport(Glibc)
+            let resource = __rlimit_resource_t(RLIMIT_AS.rawValue)
+        #else
+            let resource = RLIMIT_AS
+        #endif
+        guard getrlimit(resource, &limit) == 0 else { return }
+        limit.rlim_cur = min(limit.rlim_max, rlim_t(mostMemoryBytes))
+        _ = setrlimit(resource, &limit)
     }
 
     private static func processorSeconds() -> Double {
