@@ -104,6 +104,9 @@ public enum RarePath: UInt8, CaseIterable, Sendable {
     /// A small batch goes to the apply thread all the same.
     case appliedOnThread
 
+    /// A new region is opened with its keys, not ahead of them.
+    case openedWithKeys
+
     // UkehiNode: time and leadership.
     /// A group's timers miss a tick.
     case tickMissed

@@ -59,6 +59,8 @@ extension Lane {
         // Nor is what is being put in its place cleared away in the middle of that.
         let isBeingReplaced = region.replacement.map { $0.stage != .waiting } ?? false
         guard region.unflushedChildren.isEmpty, !isBeingDivided, !isBeingReplaced,
+            // Nor what a division that is being applied will write.
+            !region.awaitsKeys,
             !(host?.isAwaited(region.id) ?? false)
         else {
             region.leavesAs = last

@@ -43,7 +43,7 @@ extension Lane {
         func refuse(_ reason: RequestError.Rejection) {
             reply(.failed(.rejected(reason)), request.sink, request.tag)
         }
-        guard let region = regions[id] else {
+        guard let region = region(withKeys: id) else {
             return refuse(
                 host?.elsewhere(id) ?? .unavailable("The node has no peer of region \(id)."))
         }

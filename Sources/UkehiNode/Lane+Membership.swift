@@ -60,7 +60,7 @@ extension Lane {
             else { break }
             region.heldApplies[position].isReleased = true
         }
-        while let first = region.heldApplies.first, first.isReleased {
+        while !region.awaitsKeys, let first = region.heldApplies.first, first.isReleased {
             if bearsChildren(first, region) { break }
             region.heldApplies.removeFirst()
             handToApply(first.message, region)
@@ -92,6 +92,7 @@ extension Lane {
             case .split(let split):
                 region.handedDescriptor = split.next
                 change = stateChange(split)
+                openAhead(split)
             }
             region.handedChanges.append(handed)
             hand(upTo: position + 1, change)
@@ -296,6 +297,8 @@ extension Lane {
         switch item.message.kind {
         case .requestEntries: answerPeer(item.message, region)
         case .requestEntriesResponse: take(item.message, region)
+        case .snapshotRequest where region.awaitsKeys, .snapshotChunk where region.awaitsKeys:
+            break
         case .snapshotRequest: serve(item.message, region)
         case .snapshotChunk: take(chunk: item.message, region)
         case .introducePeer: introduced(item, region, slot)
@@ -352,7 +355,7 @@ extension Lane {
     package func propose(
         _ change: MemberChange, in id: RegionID
     ) throws(ChangeRefusal) -> (term: Term, index: LogIndex) {
-        guard let region = regions[id] else { throw .unknownRegion }
+        guard let region = region(withKeys: id) else { throw .unknownRegion }
         guard region.isLeader, region.raft.isLeader else { throw .notLeader }
         try memberView(of: region).check(change)
         defer {

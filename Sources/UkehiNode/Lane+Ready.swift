@@ -41,6 +41,7 @@ extension Lane {
             }
             // Of a snapshot the core hears when all of it is here.
             if kind == .installSnapshot {
+                if region.awaitsKeys { continue }
                 consider(messages[position].message, region)
                 continue
             }
@@ -78,7 +79,7 @@ extension Lane {
                 case .storageAppend: handToLog(ready.messages[position], region)
                 case .installSnapshot: offer(ready.messages[position], region)
                 case .storageApply
-                where region.heldApplies.isEmpty
+                where region.heldApplies.isEmpty && !awaitsKeys(region)
                     && !ready.messages[position].entries.contains(where: Self.changesRegion):
                     handToApply(ready.messages[position], region)
                 case .storageApply: holdChange(ready.messages[position], region)

@@ -103,7 +103,7 @@ extension Lane {
     /// The region that is asked, after checking what the client believes; nil: answered.
     private func region(for request: ClientRequest) -> Region? {
         if let expected = request.expected {
-            guard let region = regions[expected.region] else {
+            guard let region = region(withKeys: expected.region) else {
                 reply(
                     .failed(.rejected(.staleEpoch(current: current(for: request.key)))),
                     request.sink, request.tag)

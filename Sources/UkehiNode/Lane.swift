@@ -41,6 +41,9 @@ package protocol LaneHost: AnyObject, Sendable {
     func leads(_ load: NodeLoads.Load, lane: Int)
     /// The same of each node, as far as it said so lately; of this one, too.
     func loads() -> [NodeID: NodeLoads.Load]
+    /// New regions come out of a division that is on its way to the state, and whose births are durable: they
+    /// are to be opened ahead of their keys.
+    func openAhead(_ births: [RegionBirth], leaders: [PeerID])
     /// A region of this node was divided; new regions of this node are to be opened.
     func divided(_ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID])
     /// A division that this node led is applied; it is the first to lead these of the new regions.

@@ -33,6 +33,8 @@ package struct PeerStatus: Hashable, Sendable {
     package var peer: PeerID
     /// It came to be later than its region.
     package var isIntroduced: Bool
+    /// A division is on its way to the state out of which the region comes.
+    package var awaitsKeys: Bool
     /// As of `applied`.
     package var descriptor: RegionDescriptor
     package var term: Term
@@ -49,7 +51,7 @@ package struct PeerStatus: Hashable, Sendable {
 
 extension Lane {
     /// Whether this node has a peer of the region. On the lane's thread.
-    package func holds(_ region: RegionID) -> Bool { regions[region] != nil }
+    package func holds(_ region: RegionID) -> Bool { self.region(withKeys: region) != nil }
 
     /// Whether the region has left something here that is not cleared away for good, so that no peer of it
     /// can come to be here yet. On the lane's thread.
@@ -57,13 +59,15 @@ extension Lane {
 
     /// What the region's leader knows of its peers, if it is here. On the lane's thread.
     package func memberView(of id: RegionID) -> MemberView? {
-        guard let region = regions[id], region.isLeader, region.raft.isLeader else { return nil }
+        guard let region = region(withKeys: id), region.isLeader, region.raft.isLeader else {
+            return nil
+        }
         return memberView(of: region)
     }
 
     /// Asks the region's leader, if it is here, to hand over to another peer. On the lane's thread.
     package func transferLeadership(of id: RegionID, to peer: PeerID) {
-        guard let region = regions[id], region.isLeader else { return }
+        guard let region = region(withKeys: id), region.isLeader else { return }
         region.raft.transferLeadership(to: peer)
         markDirty(region)
         if !isInPass { scheduleLocally() }
@@ -119,7 +123,8 @@ extension Lane {
         let soft = region.raft.softState
         return PeerStatus(
             region: region.id, peer: region.peer,
-            isIntroduced: region.birth.introduction != nil, descriptor: region.descriptor,
+            isIntroduced: region.birth.introduction != nil, awaitsKeys: region.awaitsKeys,
+            descriptor: region.descriptor,
             term: hard.term,
             isLeader: soft.role == .leader, leader: soft.leader,
             committed: hard.commit, applied: region.applied,

@@ -121,6 +121,8 @@ final class Region {
     var unflushedChildren: Set<RegionID> = []
     /// It is to go as this, once they are.
     var leavesAs: RegionDescriptor?
+    /// It came out of a division that is handed on and not applied yet; see Lane+OpeningAhead.swift.
+    var awaitsKeys = false
     /// Whether its keys survive a crash by themselves, not by its parent's log.
     var hasOwnBase: Bool
     /// An entry that divides the region, proposed by this leader and not applied yet.

@@ -26,6 +26,8 @@ package struct RegionSeed: Sendable {
     package var absent: Set<NodeID> = []
     /// Whether this peer should be its new region's first leader.
     package var campaignsFirst: Bool
+    /// Whether the state has its keys; a new region may be opened ahead of them.
+    package var hasKeys = true
     /// Whether every member has voted for this peer by being born; only at its birth.
     package var leadsFirst = false
     /// Who does, if it is another one; only at its birth.
@@ -77,10 +79,13 @@ extension Lane {
         for seed in seeds {
             guard let own = seed.birth.naming.peer(on: node) else { continue }
             arriving.remove(seed.descriptor.region)
-            guard regions[seed.descriptor.region] == nil else { continue }
+            if let region = regions[seed.descriptor.region] {
+                if region.awaitsKeys, seed.hasKeys { keysCame(to: region) }
+                continue
+            }
             let region = try open(seed, own)
             regions[region.id] = region
-            orderedRegions.append(region)
+            if seed.hasKeys { orderedRegions.append(region) } else { region.awaitsKeys = true }
             markDirty(region)
             if seed.leadsFirst {
                 region.isFirstLed = true

@@ -29,6 +29,7 @@ struct CheckerTests {
         ) -> PeerStatus {
             PeerStatus(
                 region: CheckerTests.region, peer: PeerID(1), isIntroduced: false,
+                awaitsKeys: false,
                 descriptor: CheckerTests.descriptor, term: Term(term), isLeader: leads,
                 leader: .none, committed: LogIndex(committed), applied: LogIndex(applied),
                 firstIndex: LogIndex(1), lastIndex: LogIndex(last), snapshotsAsked: 0)

@@ -39,9 +39,9 @@ extension Lane {
 
     /// A peer of this lane is to lead without those on absent nodes. The order is durable.
     func force(_ order: ForcedPeer, without absent: Set<NodeID>) {
-        guard let region = regions[order.region], region.peer == order.peer, !region.isClosed else {
-            return
-        }
+        guard let region = region(withKeys: order.region), region.peer == order.peer,
+            !region.isClosed
+        else { return }
         region.absent = absent
         region.raft.sendsDurableOnly = true
         region.aim = nil

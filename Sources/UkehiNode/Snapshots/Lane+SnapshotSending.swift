@@ -24,7 +24,7 @@ extension Lane {
     /// What a peer is told that needs entries which the log has no more: the state as applied now. Its
     /// snapshot is made later, and may be of a later index.
     func offer(_ region: Region) -> Snapshot? {
-        guard ticks >= snapshots.restsUntil, region.applied > .zero,
+        guard ticks >= snapshots.restsUntil, region.applied > .zero, !region.awaitsKeys,
             applier.givesSnapshots(of: region.id),
             let term = try? region.log.term(at: region.applied)
         else { return nil }

@@ -36,7 +36,7 @@ extension Lane {
     package func propose(
         _ command: SplitCommand, in id: RegionID
     ) throws(SplitRefusal) -> (term: Term, index: LogIndex) {
-        guard let region = regions[id] else { throw .unknownRegion }
+        guard let region = region(withKeys: id) else { throw .unknownRegion }
         try checkMayBeDivided(region)
         let epoch = region.descriptor.epoch
         let (_, children) = try region.descriptor.splitting(by: command, epoch: epoch)
@@ -302,7 +302,7 @@ extension Lane {
 
 extension HandedSplit {
     /// The first leaders of some of the new regions, in their order.
-    fileprivate func leaders(of births: [RegionBirth]) -> [PeerID] {
+    func leaders(of births: [RegionBirth]) -> [PeerID] {
         births.map { birth in
             leaders[children.firstIndex { $0.region == birth.region } ?? 0]
         }

@@ -38,6 +38,18 @@ extension NodeCore {
         }
     }
 
+    package func openAhead(_ births: [RegionBirth], leaders: [PeerID]) {
+        // The parent holds the range until the division is applied: the tables stay as they are.
+        let (router, record) = state.withLock { ($0.router, $0.identity.record) }
+        guard let node = nodeID, let cluster = record?.cluster else { return }
+        for lane in lanes {
+            let seeds = zip(births, leaders).filter { self.lane(of: $0.0.region) == lane.index }
+                .map { RegionSeed(newborn: $0, leader: $1, on: node, hasKeys: false) }
+            guard !seeds.isEmpty else { continue }
+            lane.post(.install(seeds, node: node, cluster: cluster, router: router))
+        }
+    }
+
     package func divided(
         _ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID]
     ) {
@@ -124,14 +136,16 @@ extension NodeCore {
 }
 
 extension RegionSeed {
-    /// A region that has just come out of another one here.
-    fileprivate init(newborn birth: RegionBirth, leader: PeerID, on node: NodeID) {
+    /// A region that has just come out of another one here, or is about to.
+    fileprivate init(
+        newborn birth: RegionBirth, leader: PeerID, on node: NodeID, hasKeys: Bool = true
+    ) {
         self.init(
             birth: birth, descriptor: birth.origin,
             hardState: SplitRules.hardState(votingFor: leader),
             firstIndex: SplitRules.firstApplied + 1, lastIndex: SplitRules.firstApplied,
             compactedTerm: SplitRules.firstAppliedTerm, terms: [],
-            applied: SplitRules.firstApplied, campaignsFirst: false,
+            applied: SplitRules.firstApplied, campaignsFirst: false, hasKeys: hasKeys,
             leadsFirst: birth.origin.peer(on: node)?.peer == leader,
             firstLeader: birth.origin.peer(on: node)?.peer == leader ? nil : leader)
     }

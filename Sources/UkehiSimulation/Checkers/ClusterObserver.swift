@@ -165,9 +165,11 @@ final class ClusterObserver {
         if let gone = buried[node][peer.region], peer.peer <= gone {
             fail(peer.region, "\(peer.peer) is on node-\(node + 1) again, where it was removed")
         }
-        configurations.opened(peer.descriptor, applied: peer.applied).map {
-            fail(peer.region, "node-\(node + 1) came back: \($0)")
-        }
+        let problem =
+            peer.awaitsKeys
+            ? configurations.openedAhead(peer.descriptor)
+            : configurations.opened(peer.descriptor, applied: peer.applied)
+        problem.map { fail(peer.region, "node-\(node + 1) came back: \($0)") }
         let record = self.record(node, peer.region)
         record.peer = peer.peer
         if peer.isIntroduced { newPeers.insert(peer.peer) }

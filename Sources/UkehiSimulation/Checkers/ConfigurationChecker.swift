@@ -15,6 +15,9 @@ struct ConfigurationChecker {
     private var forced: [RegionID: Set<PeerID>] = [:]
     private var known: [RegionID: [(index: LogIndex, descriptor: RegionDescriptor)]] = [:]
 
+    /// Regions that were opened ahead of the divisions out of which they come, which nobody has applied.
+    private var ahead: [RegionID: RegionDescriptor] = [:]
+
     /// A recovery goes on from a log that ends with `last`, without the peers on absent nodes.
     mutating func forced(
         _ descriptor: RegionDescriptor, _ peer: PeerID, absent: Set<NodeID>, last: LogIndex
@@ -82,9 +85,22 @@ struct ConfigurationChecker {
         }
         known[parent.region]?.append((index, parent))
         for child in children {
+            if let early = ahead.removeValue(forKey: child.region), early != child {
+                return "\(child.region) comes out of it otherwise than it was opened"
+            }
             known[child.region] = [(SplitRules.firstApplied, child)]
         }
         splits += 1
+        return nil
+    }
+
+    /// A region was opened ahead of the division out of which it comes. Returns what is wrong with that, if
+    /// anything is.
+    mutating func openedAhead(_ descriptor: RegionDescriptor) -> String? {
+        if let right = known[descriptor.region]?.first?.descriptor ?? ahead[descriptor.region] {
+            return right == descriptor ? nil : "ahead of its keys, otherwise than elsewhere"
+        }
+        ahead[descriptor.region] = descriptor
         return nil
     }
 

@@ -116,7 +116,7 @@
             case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
-            case .splitNotAtomic, .childBirthVolatile, .leadsFirstTermAgain,
+            case .splitNotAtomic, .childBirthVolatile, .appliesAheadOfKeys, .leadsFirstTermAgain,
                 .replaysBeforeSplit, .sessionsNotSplit, .staleEpochRemembered:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoveryNotDurable,

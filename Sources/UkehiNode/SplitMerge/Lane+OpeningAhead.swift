@@ -1,0 +1,54 @@
+// New regions are opened ahead of their keys.
+//
+//   births durable ──> handed to the state ────────────────────> applied: keys, ticks, requests
+//                └──> opened ahead: takes appends, votes, leads ──┘
+//
+// Nobody acknowledges a write of a new region before most of its peers have an entry of its first leader's, and
+// that needs no keys: a state that takes its time over the division holds up its own node only.
+//
+// Invariants
+//   - Nothing of a region that awaits its keys is applied, read, put into a snapshot or shown, and its parent
+//     still holds its range.
+//   - The division is certain by then: its parent does not go, nor is it replaced, before it is applied.
+//   - The clock stands still for it: it neither campaigns nor sends heartbeats, so that who has its keys
+//     takes over from a first leader whose state stands still. (No lease may be counted from before.)
+
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+
+extension Lane {
+    /// A division is on its way to the state: what comes out of it here is opened.
+    func openAhead(_ split: HandedSplit) {
+        // Where applying takes no time there is nothing to gain.
+        guard !applier.appliesInline, !rare.takes(.openedWithKeys) else { return }
+        // One that an earlier life has left behind is read from the log, with its keys.
+        let births = split.births.filter { host?.standing(ofChild: $0.region) == .new }
+        guard !births.isEmpty else { return }
+        host?.openAhead(births, leaders: split.leaders(of: births))
+    }
+
+    /// The division that a region awaits is applied: from now on it is one like the others.
+    func keysCame(to region: Region) {
+        region.awaitsKeys = false
+        region.heardTick = ticks
+        orderedRegions.append(region)
+        releaseChanges(upTo: .zero, region)
+        if let last = region.leavesAs { leave(region, as: last) }
+    }
+
+    /// A region of this lane whose keys are here.
+    func region(withKeys id: RegionID) -> Region? {
+        guard let region = regions[id], !region.awaitsKeys else { return nil }
+        return region
+    }
+
+    /// Whether what a region commits has to wait.
+    func awaitsKeys(_ region: Region) -> Bool {
+        #if BugBank
+            if PlantedBug.appliesAheadOfKeys.isPlanted { return false }
+        #endif
+        return region.awaitsKeys
+    }
+}
