@@ -96,4 +96,60 @@ struct TurnTests {
         #expect(result.lostTerms == 0)
         #expect(result.mostTicks <= 13)
     }
+
+    /// Ticks until a leader's successor is there, where `id` may not campaign: it has not applied a change of
+    /// members.
+    private static func ticksBesideOneThatMayNot(_ id: UInt64, term: UInt64) throws -> Int {
+        let cluster = try RaftCluster(voters: [1, 2, 3], extra: 1) {
+            $0.preVote = true
+            $0.checkQuorum = true
+            $0.leadOnlyWithDurableVote = true
+            $0.electionJitterTicks = 7
+            $0.campaignsInTurn = true
+        }
+        for peer in [1, 2, 3] as [UInt64] { try cluster.setLog(of: peer, terms: [1], term: term) }
+        try cluster.elect(1)
+        func settle(_ ids: [UInt64]) throws {
+            var isBusy = true
+            while isBusy {
+                for peer in ids where peer != id { try cluster.work(cluster[peer]) }
+                if ids.contains(id) {
+                    cluster.collect(cluster[id])
+                    while !cluster[id].appends.isEmpty { try cluster.write(cluster[id]) }
+                }
+                let messages = cluster.take { _ in true }.filter {
+                    ids.contains($0.from.rawValue) && ids.contains($0.to.rawValue)
+                }
+                for message in messages { cluster.deliver(message) }
+                isBusy = !messages.isEmpty
+            }
+        }
+        let change = ConfigurationChange([.init(.addLearner, PeerID(4))])
+        _ = try cluster[1].raft.proposeConfChange(change)
+        try settle([1, 2, 3])
+        cluster.tick(1)
+        try settle([1, 2, 3])
+        #expect(cluster[id].applied < cluster[id].committed)
+        let other = 5 - id
+        for ticks in 1...200 {
+            for peer in [2, 3] as [UInt64] { cluster.tick(peer) }
+            try settle([2, 3])
+            if cluster[other].isLeader { return ticks }
+        }
+        return .max
+    }
+
+    @Test("who may not campaign in its turn does not hold up the next one")
+    func barredFirst() throws {
+        var first = 0
+        for term in 1...40 as ClosedRange<UInt64> {
+            for id in [2, 3] as [UInt64] {
+                let ticks = try Self.ticksBesideOneThatMayNot(id, term: term)
+                #expect(ticks <= 14)
+                if ticks > 12 { first += 1 }
+            }
+        }
+        // The one that may had the second turn in some of them.
+        #expect(first > 10)
+    }
 }

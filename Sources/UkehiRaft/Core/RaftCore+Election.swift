@@ -131,6 +131,12 @@ extension RaftCore {
             // Nobody was asked yet. Another term would be one more thing to write, behind this one.
             if awaitsOwnVote { return }
             campaign()
+            if role == .follower, settings.flags.contains(.campaignsInTurn) {
+                // It may not yet. Without a new promise to a leader that is gone, which would hold up the next
+                // one in turn, it tries again at any time.
+                electionElapsed = settings.electionTicks
+                resetElectionTimeout()
+            }
         } else if electionElapsed > 1 << 30 {
             electionElapsed = 1 << 30
         }
