@@ -371,6 +371,34 @@ struct CheckerTests {
         #expect(other.opened(without, applied: LogIndex(4)) != nil)
     }
 
+    @Test(
+        "members: a store may have taken a change of which nobody was heard before the power went")
+    func unheardChange() {
+        let without = Self.changed(2) { $0.peers.removeLast() }
+        func checker() -> ConfigurationChecker {
+            var checker = ConfigurationChecker()
+            #expect(checker.opened(Self.descriptor, applied: .zero) == nil)
+            #expect(checker.opened(without, applied: LogIndex(9)) == nil)
+            return checker
+        }
+        var sound = checker()
+        #expect(sound.opened(without, applied: LogIndex(7)) == nil)
+        #expect(sound.changed(without, at: LogIndex(5)) == nil)
+        #expect(sound.opened(Self.descriptor, applied: LogIndex(4)) == nil)
+        #expect(sound.opened(Self.descriptor, applied: LogIndex(5)) != nil)
+        for wrong in [Self.changed(2) { $0.peers.removeFirst() }, Self.changed(3) { _ in }] {
+            var other = checker()
+            #expect(other.changed(wrong, at: LogIndex(5)) != nil)
+            #expect(other.opened(wrong, applied: LogIndex(9)) != nil)
+        }
+        // It is not known where, but no further than it was found, and not before the one before.
+        var late = checker()
+        #expect(late.changed(without, at: LogIndex(10)) != nil)
+        var leap = ConfigurationChecker()
+        #expect(leap.opened(Self.descriptor, applied: .zero) == nil)
+        #expect(leap.opened(Self.changed(3) { _ in }, applied: LogIndex(9)) != nil)
+    }
+
     @Test("members: who was removed neither counts nor leads")
     func removedPeers() {
         let without = Self.changed(2) { $0.peers.removeLast() }

@@ -28,7 +28,12 @@ struct ConfigurationChecker {
             descriptor.peers.filter { absent.contains($0.node) }.map(\.peer))
         // What those who are gone have applied beyond it never was.
         known[descriptor.region]?.removeAll { $0.index > last }
+        unheard[descriptor.region] = nil
     }
+
+    /// Regions whose newest members came out of a store before anybody was heard to apply the change; by which
+    /// entry they came is not known, but that it is behind this one, and not behind where they were found.
+    private var unheard: [RegionID: LogIndex] = [:]
 
     /// How many changes of members there were.
     var changes: Int { known.values.reduce(0) { $0 + $1.count - 1 } - splits }
@@ -46,6 +51,13 @@ struct ConfigurationChecker {
         if let same = list.first(where: { $0.index == index }) {
             return same.descriptor == descriptor
                 ? nil : "other members after entry \(index) than elsewhere"
+        }
+        if let last = list.last, last.descriptor == descriptor, index <= last.index,
+            let before = unheard[descriptor.region], index > before
+        {
+            unheard[descriptor.region] = nil
+            known[descriptor.region]?[list.count - 1].index = index
+            return nil
         }
         guard let last = list.last, index > last.index else {
             return "a change at \(index) that nobody else found there"
@@ -113,10 +125,30 @@ struct ConfigurationChecker {
         }
         // What came out of another region begins later; who was introduced to it has applied nothing.
         let right = list.last { $0.index <= applied } ?? list.first
+        if right?.descriptor != descriptor, isUnheard(descriptor, applied: applied) { return nil }
         return right?.descriptor == descriptor
             ? nil
             : "at entry \(applied) with configuration \(descriptor.epoch) instead of "
                 + "\(right.map { "\($0.descriptor.epoch)" } ?? "none")"
+    }
+
+    /// Whether a store may have these members though nobody said so: the power was cut after it took the change,
+    /// and before the node noticed. Then they are the newest.
+    private mutating func isUnheard(_ descriptor: RegionDescriptor, applied: LogIndex) -> Bool {
+        guard let last = known[descriptor.region]?.last else { return false }
+        let before = unheard[descriptor.region]
+        if let before, last.descriptor == descriptor, applied > before {
+            known[descriptor.region]?.removeLast()
+            known[descriptor.region]?.append((min(last.index, applied), descriptor))
+            return true
+        }
+        guard before == nil, applied > last.index,
+            descriptor.epoch.version == last.descriptor.epoch.version,
+            descriptor.epoch.confVersion == last.descriptor.epoch.confVersion + 1
+        else { return false }
+        unheard[descriptor.region] = last.index
+        known[descriptor.region]?.append((applied, descriptor))
+        return true
     }
 
     /// By which version of the region the entry at `index` is judged.
