@@ -7,8 +7,9 @@
 // What is left of the segment in use then, nearly all of it, is kept for what a cluster needs to stay one
 // and to get well: votes, a new leader's first entry, changes of members and of regions, the system region,
 // compaction, deletes. A leader refuses other writes (`diskFull`), also where too few of its voters'
-// nodes have room to commit them. A follower takes what was under way from the first half of what is left;
-// then it takes no other entries, which its leader sends again. This node's leaders are offered to nodes
+// nodes have room to commit them. A follower takes what was under way from the first half of what is left, as
+// much of an append as has room; then it takes no other entries, which its leader sends again. What is taken is
+// counted as it is, since a batch of which a part has no room keeps all of its lane's votes back. This node's leaders are offered to nodes
 // that have room; where none has, one of them leads still.
 
 import Logging
@@ -22,8 +23,10 @@ extension Lane {
 
     /// At the beginning, and at each tick.
     func watchRoom() {
-        let (now, bytes) = log.roomLeft
-        roomBytes = bytes
+        let (now, bytes, segmentBytes) = log.roomLeft
+        roomBytes = bytes / 2 / options.laneCount
+        roomKept = segmentBytes / 16 / options.laneCount
+        roomTaken = batch.encodedBytes
         guard now != room else { return }
         switch now {
         case .ample: logger.info("the log has room again", metadata: ["lane": "\(index)"])
@@ -65,22 +68,51 @@ extension Lane {
     func hasRoom(for record: Bytes, _ region: Region) -> Bool {
         if region.descriptor.isSystem { return true }
         if !isDiskFull && (fullNodes.isEmpty || hasRoomyQuorum(region)) { return true }
-        if isDiskFull, !leavesRoom(record.count) { return false }
-        return record.withUnsafeBytes(CommandRecord.onlyDeletes)
+        guard record.withUnsafeBytes(CommandRecord.onlyDeletes) else { return false }
+        guard isDiskFull else { return true }
+        return takeRoom(record.count, isClients: true)
     }
 
-    /// Whether so much more goes into what is left of the log and leaves some of it: a batch that does not
-    /// go in keeps back the votes and deletes behind it.
-    private func leavesRoom(_ bytes: Int) -> Bool {
-        bytes + batch.encodedBytes <= roomBytes / 2
+    /// Whether so much more goes into this lane's half of what is left of the log, which it takes then: a batch
+    /// that does not go in keeps back the votes and deletes behind it. An eighth of the segment is not for
+    /// clients: what frees segments has to be written, too.
+    private func takeRoom(_ bytes: Int, isClients: Bool) -> Bool {
+        let taken = roomTaken + WriteAheadLog.bytesTaken(byRecordOf: bytes)
+        guard taken + (isClients ? roomKept : 0) <= roomBytes else { return false }
+        roomTaken = taken
+        return true
     }
 
-    /// Whether a leader's entries are to be taken now.
-    func hasRoom(for entries: [Entry], _ region: Region) -> Bool {
-        guard isDiskFull, !region.descriptor.isSystem else { return true }
-        guard leavesRoom(entries.reduce(0) { $0 + $1.data.count }) else { return false }
-        return room != .scarce
-            || entries.allSatisfy { $0.kind != .normal || EntryPayload.isFrugal($0.data) }
+    /// How many of a leader's entries are to be taken now, from the first on. The rest is sent again.
+    func countWithRoom(_ entries: [Entry], _ region: Region) -> Int {
+        guard isDiskFull, !region.descriptor.isSystem else { return entries.count }
+        var bytes = 0
+        var isClients = false
+        var count = 0
+        for entry in entries {
+            let isOfClient = entry.kind == .normal && EntryPayload.isOfClients(entry.data)
+            guard room != .scarce || !isOfClient || EntryPayload.isFrugal(entry.data) else {
+                break
+            }
+            let next = WriteAheadLog.bytesTaken(byRecordOf: bytes + entry.recordBytes)
+            guard
+                roomTaken + next + (isClients || isOfClient ? roomKept : 0) <= roomBytes
+            else { break }
+            bytes += entry.recordBytes
+            isClients = isClients || isOfClient
+            count += 1
+        }
+        return count > 0 && takeRoom(bytes, isClients: isClients) ? count : 0
+    }
+
+    /// Hands on as much of an append as there is room for.
+    func stepWithRoom(_ append: Message, _ region: Region) {
+        let count = countWithRoom(append.entries, region)
+        guard count > 0 else { return }
+        guard count < append.entries.count else { return step(append, region) }
+        var part = append
+        part.entries.removeSubrange(count...)
+        step(part, region)
     }
 
     /// Whether entries go to a node that takes them only if it has room by now: they are sent again with each

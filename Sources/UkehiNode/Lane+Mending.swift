@@ -208,6 +208,9 @@ extension Lane {
             region.holes[position].fetched = []
             region.holes[position].progress = .writing(ticket)
             forgetWritten(region)
+        case .later:
+            region.holes[position].fetched = []
+            region.holes[position].progress = .asking
         case .mismatch:
             region.holes[position].fetched = []
             giveUp(

@@ -47,10 +47,12 @@ extension Lane {
             }
             if kind == .appendEntries || kind == .heartbeat { region.heardTick = ticks }
             if kind == .appendEntries, !region.holes.isEmpty, takesNoEntries(region) { continue }
-            if kind == .appendEntries, !messages[position].message.entries.isEmpty,
-                isFull || !hasRoom(for: messages[position].message.entries, region)
-            {
-                continue
+            if kind == .appendEntries, !messages[position].message.entries.isEmpty {
+                if isFull { continue }
+                if isDiskFull {
+                    stepWithRoom(messages[position].message, region)
+                    continue
+                }
             }
             step(messages[position].message, region)
         }

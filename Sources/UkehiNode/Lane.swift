@@ -197,8 +197,11 @@ package final class Lane: @unchecked Sendable {
     var lastTicket: Ticket = 0
     /// See Lane+FullVolume.swift.
     var room = LogRoom.ample
-    /// What the log has left, if it is not ample.
+    /// What this lane may take of what the log has left, if that is not ample, and what it has taken since it
+    /// looked; and what it leaves for others than clients.
     var roomBytes = 0
+    var roomTaken = 0
+    var roomKept = 0
     /// Other nodes that say that they should lead nothing now, and those of them whose volumes are full.
     var unfitNodes: Set<NodeID> = []
     var fullNodes: Set<NodeID> = []

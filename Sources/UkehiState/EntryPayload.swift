@@ -152,6 +152,14 @@ package struct EntryPayload: Sendable {
         return writer.take()
     }
 
+    /// Whether an entry with this payload holds clients' commands.
+    package static func isOfClients(_ payload: Bytes) -> Bool {
+        payload.withUnsafeBytes { bytes in
+            guard !bytes.isEmpty, let header = try? EntryPayload(bytes) else { return false }
+            return header.kind == .commands
+        }
+    }
+
     /// Whether an entry with this payload asks for no more room than its own: a leader's first one, time,
     /// what administers the region, and commands that only delete.
     package static func isFrugal(_ payload: Bytes) -> Bool {

@@ -304,6 +304,15 @@ struct LogScheduler {
         return max(active.preparedTo, endOffset) - endOffset
     }
 
+    /// The same when all of it is zeroed. Blocks that a file system does not reserve are not counted.
+    var roomAhead: UInt64 {
+        guard let active, active.header.isAllocated else { return roomLeft }
+        return max(active.header.capacity, endOffset) - endOffset
+    }
+
+    /// Bytes of the frames that wait.
+    var waitingFrameBytes: UInt64 { queued.reduce(0) { $0 + UInt64($1.frameBytes) } }
+
     /// Whether a batch has room behind all that waits: where no segment follows, what has none would keep
     /// back what comes after it, for good.
     func hasRoom(for storage: BatchStorage) -> Bool {
@@ -313,16 +322,15 @@ struct LogScheduler {
         }
         let own = FrameFormat.frameBytes(
             itemCount: storage.itemCount, bodyBytes: storage.bodyBytes)
-        var end = endOffset
-        for group in queued { end += UInt64(group.frameBytes) }
+        var needed = waitingFrameBytes
         // It may get a frame of its own, or share one, which may repeat its directory for it.
         let shared = queued.last.map { last in
             FrameFormat.frameBytes(
                 itemCount: last.itemCount + storage.itemCount,
                 bodyBytes: last.bodyBytes + storage.bodyBytes) - last.frameBytes
         }
-        end += UInt64(max(own, shared ?? 0))
-        return end <= min(active.preparedTo, active.header.capacity)
+        needed += UInt64(max(own, shared ?? 0))
+        return needed <= roomAhead
     }
 
     /// The group's frame is durable. Its tickets are given out once all frames before it are, too.

@@ -41,6 +41,7 @@ extension SegmentStore {
     /// come to activate. What is too small for a segment, or has no blocks, is removed.
     func findReserve() throws(FileError) -> SegmentReserve {
         for name in [LogNames.reserve, LogNames.next] where fileSystem.exists(path(name)) {
+            if name == LogNames.next, try isWholeSegment(path(name)) { break }
             guard let kept = try keepReserve(path(name)) else { continue }
             if name != LogNames.reserve {
                 try fileSystem.rename(path(name), to: path(LogNames.reserve))
@@ -49,6 +50,13 @@ extension SegmentStore {
             return kept
         }
         return .missing
+    }
+
+    /// Whether a file is a segment that was made ready: what it takes is what the next one needs.
+    private func isWholeSegment(_ path: String) throws(FileError) -> Bool {
+        let file = try fileSystem.open(path, .read)
+        defer { file.close() }
+        return try file.size() >= UInt64(options.segmentBytes)
     }
 
     /// Makes a file what a reserve may be; nil: it cannot be one, and is gone.
@@ -107,6 +115,8 @@ extension SegmentStore {
             try file.sync()
             file.close()
         } catch {
+            // Somebody has removed it, for its space.
+            if oldBytes > 0, error.kind == .notFound { return .missing }
             guard error.isShortage || error.kind == .unsupported else { throw error }
             if let opened {
                 // It may have got a part of its blocks.

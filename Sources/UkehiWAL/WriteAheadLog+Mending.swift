@@ -27,6 +27,8 @@ package enum MendOutcome: Sendable, Hashable {
     case writtenAnew(Ticket)
     /// Nothing needs it any more: superseded, or compacted away.
     case gone
+    /// There is no room for it now, or another rewriting is under way: nothing was done; mend it later.
+    case later
     /// The entries given do not make up the body that was there. Nothing was changed.
     case mismatch
 }
@@ -96,10 +98,10 @@ extension WriteAheadLog {
         monitor.lock()
         defer { monitor.unlock() }
         // Being superseded or compacted away: whoever still misses something will find what.
-        // And a rewrite under way may hold the same entries, within more: one would cut the other's block.
-        guard scheduler.failure == nil, rewriteTicket <= scheduler.durableTicket, isAsItWas(piece),
-            scheduler.hasRoom(for: batch.storage)
-        else { return .gone }
+        guard scheduler.failure == nil, isAsItWas(piece) else { return .gone }
+        // A rewrite under way may hold the same entries, within more: one would cut the other's block.
+        guard rewriteTicket <= scheduler.durableTicket, scheduler.hasRoom(for: batch.storage)
+        else { return .later }
         counters.mendedBodies += 1
         let ticket = scheduler.stage(&batch.storage, lane: WriteAheadLog.ownLane)
         wakeWriter()

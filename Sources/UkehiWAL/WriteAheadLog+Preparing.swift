@@ -83,6 +83,8 @@ extension WriteAheadLog {
         }
         let target: SegmentFile? = active.isPrepared ? spare : active
         let offset = target?.preparedTo ?? 0
+        // That no segment will follow this one is to be known while most of it is left.
+        let looksAhead = target === active && spare == nil && idleSegments.count == 0
         let idle = target == nil ? idleSegments.take() : nil
         idle?.end = nil
         if let target, target.isPrepared {
@@ -97,6 +99,7 @@ extension WriteAheadLog {
         do throws(FileError) {
             if let target {
                 reached = try store.zero(target, from: offset)
+                if looksAhead { try checkRoom() }
             } else if let idle {
                 made = try store.reuse(idle)
             } else {
@@ -110,7 +113,7 @@ extension WriteAheadLog {
         if idle != nil, made != nil { counters.segmentsReused += 1 }
         if let target, let reached { target.preparedTo = reached }
         shortage = failure.flatMap { $0.isShortage ? $0 : nil }
-        if failure == nil {
+        if failure == nil || reached != nil {
             scheduler.roomGrew()
             wakeWriter()
         }
@@ -122,16 +125,20 @@ extension WriteAheadLog {
         }
         // Where a whole segment has no room, the little that the next start needs may have.
         if failure?.kind == .noSpace, monitor.withLock({ isReserveDue }) { enlargeReserve() }
-        return failure == nil
+        return failure == nil || reached != nil
     }
 
-    /// The next segment. What cannot have all its blocks is not begun: it would take what is free, for a moment,
+    /// What cannot have all its blocks is not begun: it would take what is free, for a moment,
     /// from others who need little of it.
-    private func createNext() throws(FileError) -> SegmentFile {
+    private func checkRoom() throws(FileError) {
         guard store.fileSystem.freeBytes(store.directory) >= UInt64(options.segmentBytes) else {
             throw FileError(
                 kind: .noSpace, operation: "statvfs", path: store.directory, errno: 28)
         }
+    }
+
+    private func createNext() throws(FileError) -> SegmentFile {
+        try checkRoom()
         return try store.createNext(byteCount: options.segmentBytes)
     }
 
@@ -204,13 +211,13 @@ extension WriteAheadLog {
             let didWork = prepareStep()
             monitor.lock()
             if isStopped || scheduler.failure != nil { break }
-            if scheduler.missingRoom > 0, !isFull { continue }
+            if scheduler.missingRoom > 0, !isFull || didWork { continue }
             claimWhenIdle()
             monitor.unlock()
             let untilScrub = scrubStep()
             monitor.lock()
             if isStopped || scheduler.failure != nil { break }
-            if scheduler.missingRoom > 0, !isFull { continue }
+            if scheduler.missingRoom > 0, !isFull || didWork { continue }
             let rest: UInt64
             if didWork {
                 // Nobody waits: leave the disk to others most of the time.
@@ -238,12 +245,21 @@ extension WriteAheadLog {
         framesAtLastLook = scheduler.framesWritten
     }
 
-    /// How much can be written still, as far as is known without trying; and without another segment, in
-    /// bytes.
-    package var roomLeft: (room: LogRoom, bytes: Int) {
+    /// How much can be written still, as far as is known without trying; and in bytes what the segment in use
+    /// has left behind all that waits, and what it has in all.
+    package var roomLeft: (room: LogRoom, bytes: Int, segmentBytes: Int) {
         monitor.withLock {
-            (isFull ? isScarce ? .scarce : .lastSegment : .ample, Int(scheduler.roomLeft))
+            (
+                isFull ? isScarce ? .scarce : .lastSegment : .ample,
+                Int(scheduler.roomAhead - min(scheduler.roomAhead, scheduler.waitingFrameBytes)),
+                Int(scheduler.active?.header.capacity ?? 0)
+            )
         }
+    }
+
+    /// What a batch of this one record takes of it, at most.
+    package static func bytesTaken(byRecordOf bytes: Int) -> Int {
+        FrameFormat.frameBytes(itemCount: 1, bodyBytes: bytes)
     }
 
     /// Why there is no more room than that.
@@ -251,11 +267,13 @@ extension WriteAheadLog {
 
     /// Whether what is left without another segment is to be kept. Called with the lock held.
     var isScarce: Bool {
-        isFull && scheduler.roomLeft < UInt64(options.segmentBytes / 2)
+        isFull && scheduler.roomAhead < UInt64(options.segmentBytes / 2)
     }
 
     /// Whether nothing can be written for want of space. Called with the lock held.
-    var isStarved: Bool { isFull && scheduler.missingRoom > 0 }
+    var isStarved: Bool {
+        isFull && scheduler.missingRoom > 0 && scheduler.active?.isPrepared ?? true
+    }
 
     /// Called with the lock held, when what it follows from has changed.
     func learnWhetherLast() { scheduler.isLast = isFull && spare == nil }

@@ -196,6 +196,11 @@ struct DamagedEntriesTests {
         cluster.pass(milliseconds: 3000)
         let lane = try lane(cluster, follower)
         let hole = try #require(try peer(cluster, follower).holes.first)
+        // There was no room for them: they are asked for again.
+        try peer(cluster, follower).holes[0].progress = .mending
+        lane.mended(hole.entries, .later)
+        #expect(try peer(cluster, follower).holes.map(\.progress) == [.asking])
+        #expect(try isDamaged(cluster, follower))
         // The next one that is given out.
         let ticket = lane.log.scheduler.lastTicket + 1
         lane.mended(hole.entries, .writtenAnew(ticket))

@@ -208,6 +208,110 @@ struct FullVolumeTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    /// A key of so many bytes.
+    private func longKey(_ number: Int, bytes: Int = 4000) -> Bytes {
+        Bytes(
+            [UInt8](repeating: UInt8(ascii: "k"), count: bytes - 8) + "\(10_000_000 + number)".utf8)
+    }
+    private func lane(_ cluster: TestCluster, _ number: Int) throws -> Lane {
+        try #require(cluster.members[number].core?.lanes[0])
+    }
+    /// Another node leads in place of `old`, though nobody has room.
+    private func expectElection(_ cluster: TestCluster, without old: Int) throws {
+        let node = try #require(cluster.members[old].core?.nodeID)
+        cluster.network.drops = { $0.from == node || $0.to == node }
+        cluster.pass(milliseconds: 5000)
+        #expect(
+            try (0..<3).contains {
+                try $0 != old && lane(cluster, $0).orderedRegions.last?.isLeader == true
+            })
+        cluster.network.drops = { _ in false }
+    }
+
+    @Test(
+        "however many deletes come at once, they are taken only as far as they have room together")
+    func manyAtOnce() throws {
+        let cluster = try started(3)
+        let leader = try #require(cluster.leader(of: Self.key))
+        fill(cluster, [0, 1, 2])
+        try write(cluster, at: leader, until: [0, 1, 2])
+        cluster.pass(milliseconds: 5000)
+        let led = try #require(cluster.leader(of: Self.key))
+        var tags: [UInt64] = []
+        for number in 0..<400 {
+            let command = Command.delete(key: longKey(number))
+            tags.append(
+                cluster.submit(led, .write(record: try command.encoded()), key: command.key))
+        }
+        cluster.settle()
+        print(
+            "DBG", cluster.sink.replies[tags[0]] as Any, cluster.sink.replies[tags[399]] as Any,
+            try lane(cluster, led).log.roomLeft, try lane(cluster, led).roomBytes,
+            try lane(cluster, led).roomKept, try lane(cluster, led).roomTaken)
+        let applied = tags.count { isApplied(cluster.sink.replies[$0]) }
+        #expect(applied > 0 && applied < tags.count)
+        for number in 0..<3 {
+            let lane = try lane(cluster, number)
+            #expect(lane.batch.isEmpty && lane.refusedSince == nil)
+            #expect(lane.log.roomLeft.bytes > 0)
+        }
+        try expectElection(cluster, without: led)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("deletes leave room for what a cluster needs to stay one")
+    func deletesEnd() throws {
+        let cluster = try started(3)
+        let first = try #require(cluster.leader(of: Self.key))
+        fill(cluster, [0, 1, 2])
+        try write(cluster, at: first, until: [0, 1, 2])
+        cluster.pass(milliseconds: 5000)
+        let leader = try #require(cluster.leader(of: Self.key))
+        var taken = 0
+        for _ in 0..<500 {
+            let reply = try command(.delete(key: Self.key), cluster, at: leader)
+            if isApplied(reply) { taken += 1 }
+            // While its leadership is being offered to others a leader takes nothing.
+            if case .failed(.rejected(.diskFull))? = reply { break }
+            cluster.pass(milliseconds: 50)
+        }
+        #expect(taken > 10 && taken < 500)
+        for number in 0..<3 {
+            let left = try lane(cluster, number).log.roomLeft
+            #expect(left.bytes > left.segmentBytes / 16)
+        }
+        try expectElection(cluster, without: leader)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("of an append that has no room as a whole a follower takes what has")
+    func partOfAnAppend() throws {
+        let cluster = try started(3)
+        let leader = try #require(cluster.leader(of: Self.key))
+        let full = (leader + 1) % 3
+        fill(cluster, [full])
+        try write(cluster, at: leader, until: [full])
+        let node = try #require(cluster.members[full].core?.nodeID)
+        cluster.network.drops = { $0.from == node || $0.to == node }
+        let lane = try lane(cluster, full)
+        let room = lane.log.roomLeft.bytes
+        for number in 0...room / 4096 {
+            #expect(isApplied(try command(.delete(key: longKey(number)), cluster, at: leader)))
+        }
+        let region = try #require(lane.orderedRegions.last)
+        let before = region.raft.lastIndex
+        cluster.network.drops = { _ in false }
+        cluster.pass(milliseconds: 2000)
+        #expect(region.raft.lastIndex > before)
+        #expect(lane.batch.isEmpty && lane.log.roomLeft.bytes > 0)
+        empty(cluster)
+        cluster.pass(milliseconds: 5000)
+        #expect(
+            region.raft.lastIndex
+                == (try self.lane(cluster, leader).orderedRegions.last?.raft.lastIndex))
+        #expect(cluster.failures.isEmpty)
+    }
+
     @Test("what asks for no room of its own is told by its bytes, also where they lie")
     func frugality() throws {
         func payload(_ commands: [Command]) throws -> Bytes {

@@ -126,4 +126,22 @@ struct LastSegmentTests {
             #expect(log.told.failure.withLock { $0 } == nil)
         }
     }
+
+    @Test("that no segment follows is known while most of the one in use is left")
+    func foreseen() throws {
+        var options = Self.options
+        options.segmentBytes = 4 << 20
+        let log = try SmallLog(options: options)
+        log.fileSystem.setVolume(byteCount: log.fileSystem.usedBytes)
+        #expect(log.log.roomLeft.room == .ample)
+        log.log.prepareStep()
+        #expect(log.log.scheduler.active?.isPrepared == false)
+        #expect(log.log.roomLeft.room == .lastSegment)
+        #expect(log.log.roomLeft.bytes > 3 << 20)
+        // What has no room in it is refused at once; what has waits until it is zeroed.
+        try log.submit(2, from: 1, bytes: 2 << 20)
+        #expect(throws: WALError.self) { try log.submit(3, from: 1, bytes: 2 << 20) }
+        try Self.votes(log)
+        #expect(log.log.scheduler.durableTicket == log.log.scheduler.lastTicket)
+    }
 }

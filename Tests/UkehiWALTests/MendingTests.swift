@@ -561,7 +561,7 @@ struct MendingTests {
         rotten.log.monitor.withLock {
             rotten.log.rewriteTicket = rotten.log.scheduler.lastTicket
         }
-        #expect(try rotten.mend(1, from: 3, with: [Self.whole[0]]) == .gone)
+        #expect(try rotten.mend(1, from: 3, with: [Self.whole[0]]) == .later)
         rotten.pump()
         guard case .writtenAnew = try rotten.mend(1, from: 3, with: [Self.whole[0]]) else {
             Issue.record("it is not written anew")

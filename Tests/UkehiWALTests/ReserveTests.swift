@@ -164,6 +164,42 @@ struct ReserveTests {
         #expect(Self.size(fileSystem, LogNames.segment(2)) < 512 << 10)
     }
 
+    @Test("a reserve that somebody removed for its space is made again, and the log goes on")
+    func removed() throws {
+        var fileSystem = SimulatedFileSystem()
+        let last = try Self.fill(fileSystem, Self.largerOptions)
+        fileSystem = fileSystem.copy()
+        fileSystem.setVolume(byteCount: fileSystem.usedBytes)
+        let log = try SmallLog(fileSystem, options: Self.largerOptions, seed: 2)
+        log.pump()
+        #expect(Self.size(fileSystem, "reserve") < 512 << 10)
+        try fileSystem.remove(SmallLog.path("reserve"))
+        fileSystem.setVolume(byteCount: nil)
+        for _ in 0..<3 {
+            log.clock.advance(byNanoseconds: 1_000_000_000)
+            log.pump()
+        }
+        #expect(Self.size(fileSystem, "reserve") == 512 << 10)
+        #expect(log.told.failure.withLock { $0 } == nil)
+        try log.append(1, from: last + 1)
+    }
+
+    @Test("a segment that was made ready is the first one of the next start, not a reserve")
+    func prepared() throws {
+        var fileSystem = SimulatedFileSystem()
+        let log = try SmallLog(fileSystem, options: Self.options)
+        log.pump()
+        try log.append(1, from: 1)
+        #expect(Self.size(fileSystem, LogNames.next) == 512 << 10)
+        try fileSystem.remove(SmallLog.path("reserve"))
+        fileSystem = fileSystem.copy()
+        fileSystem.setVolume(byteCount: fileSystem.usedBytes)
+        let next = try SmallLog(fileSystem, options: Self.options, seed: 2)
+        #expect(next.log.segments.last?.header.capacity == 512 << 10)
+        #expect(fileSystem.exists(SmallLog.path("reserve")))
+        try next.append(1, from: 2)
+    }
+
     @Test("with less room than a reserve takes a start has the smallest segment there is")
     func smallestSegment() throws {
         var fileSystem = SimulatedFileSystem()
