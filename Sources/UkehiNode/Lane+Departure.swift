@@ -78,7 +78,7 @@ extension Lane {
         region.holes = []
         regions[region.id] = nil
         orderedRegions.removeAll { $0 === region }
-        routedRegions = router.routes.map { regions[$0.region] }
+        routeRegions()
         // What it had still to apply does not matter any more.
         applyBatch.items.removeAll { item in
             guard item.region == region.id else { return false }

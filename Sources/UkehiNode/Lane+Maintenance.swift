@@ -29,6 +29,7 @@ extension Lane {
             if !rare.takes(.commitToldLate) { region.raft.flushCommit() }
             markDirty(region)
         }
+        if !awaitingRegions.isEmpty { tickAwaiting() }
         if !snapshots.isIdle {
             tendOutgoing()
             tendIncoming()
@@ -328,7 +329,9 @@ extension Lane {
             divide(id, ask, at: keys, firstID: first)
         case .splitRefused(let id, let ask, let reason): splitRefused(id, ask, reason)
         case .sized(let id, let marks): sized(id, marks)
-        case .inherit(let id, let load): regions[id]?.load = load
+        case .inherit(let id, let load):
+            // One that lost its office while it awaited its keys begins the next with nothing.
+            if let region = regions[id], region.raft.isLeader { region.load = load }
         case .tellTransfers(let gathering): gathering.take(transfers())
         case .tellLoads(let question, let gathering): gathering.take(loads(question))
         case .purgeAgain:

@@ -34,14 +34,13 @@ extension Lane {
             else { continue }
             let kind = messages[position].message.kind
             // Where it could not lead well its leader goes on.
-            if kind == .timeoutNow && isUnfit { continue }
+            if kind == .timeoutNow, isUnfit || region.awaitsKeys { continue }
             if kind.isAboveCores {
                 receiveAboveCore(messages[position], region, slot)
                 continue
             }
             // Of a snapshot the core hears when all of it is here.
             if kind == .installSnapshot {
-                if region.awaitsKeys { continue }
                 consider(messages[position].message, region)
                 continue
             }

@@ -166,6 +166,8 @@ package final class Lane: @unchecked Sendable {
     /// What all its cores have in common.
     let settingsPool = RaftSettingsPool()
     var router = Router([])
+    /// Of those not yet among these: opened ahead of their keys (Lane+OpeningAhead.swift). Ascending by id.
+    var awaitingRegions: [Region] = []
     /// This lane's regions by their place in the router; nil: another lane's.
     var routedRegions: [Region?] = []
     /// Other nodes' messages of this pass, by slot.
@@ -197,8 +199,8 @@ package final class Lane: @unchecked Sendable {
     var lastTicket: Ticket = 0
     /// See Lane+FullVolume.swift.
     var room = LogRoom.ample
-    /// What this lane may take of what the log has left, if that is not ample, and what it has taken since it
-    /// looked; and what it leaves for others than clients.
+    /// Half of what the log has left, if that is not ample; what this lane has taken of it since it looked; and
+    /// what it leaves for others than clients.
     var roomBytes = 0
     var roomTaken = 0
     var roomKept = 0

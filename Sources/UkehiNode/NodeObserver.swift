@@ -73,10 +73,15 @@ extension Lane {
         if !isInPass { scheduleLocally() }
     }
 
+    private var observedRegions: [Region] {
+        guard !awaitingRegions.isEmpty else { return orderedRegions }
+        return (orderedRegions + awaitingRegions).sorted { $0.id < $1.id }
+    }
+
     /// Shows every peer of this lane, ascending by region, with the terms of its log, what is not
     /// durable yet included. On the lane's thread.
     package func forEachPeer(_ body: (PeerStatus, _ term: (LogIndex) -> Term?) -> Void) {
-        for region in orderedRegions {
+        for region in observedRegions {
             body(status(region)) { index in region.raft.term(at: index) }
         }
     }
@@ -85,7 +90,7 @@ extension Lane {
     /// input of a core goes with a mark: nothing else moves its term, role, commit or log. On the lane's
     /// thread.
     package func forEachTouchedPeer(_ body: (PeerStatus, _ term: (LogIndex) -> Term?) -> Void) {
-        for region in orderedRegions where region.isTouched {
+        for region in observedRegions where region.isTouched {
             region.isTouched = false
             body(status(region)) { index in region.raft.term(at: index) }
         }

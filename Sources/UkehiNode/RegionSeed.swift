@@ -73,7 +73,8 @@ extension RegionSeed {
 extension Lane {
     /// Opens regions, and the router that finds them. On the lane's thread.
     func install(_ seeds: [RegionSeed], node: NodeID, router: Router) throws(NodeError) {
-        if router.generation >= self.router.generation { self.router = router }
+        let isSameRouter = router.generation <= self.router.generation
+        if !isSameRouter { self.router = router }
         self.node = node
         var removed: [Region] = []
         for seed in seeds {
@@ -85,7 +86,7 @@ extension Lane {
             }
             let region = try open(seed, own)
             regions[region.id] = region
-            if seed.hasKeys { orderedRegions.append(region) } else { region.awaitsKeys = true }
+            if seed.hasKeys { orderedRegions.append(region) } else { awaitKeys(of: region) }
             markDirty(region)
             if seed.leadsFirst {
                 region.isFirstLed = true
@@ -103,8 +104,10 @@ extension Lane {
             }
             if region.isRemoved { removed.append(region) }
         }
+        // What is opened ahead is in neither.
+        if isSameRouter, seeds.allSatisfy({ !$0.hasKeys }) { return }
         orderedRegions.sort { $0.id < $1.id }
-        routedRegions = self.router.routes.map { regions[$0.region] }
+        routeRegions()
         // The process ended between its last entry and its tombstone.
         for region in removed { leave(region, as: region.descriptor) }
     }

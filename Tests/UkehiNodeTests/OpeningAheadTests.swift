@@ -188,4 +188,58 @@ struct OpeningAheadTests {
         #expect(try setting.value(of: "a") == "a" && setting.value(of: "z") == "z")
         #expect(cluster.failures.isEmpty)
     }
+
+    @Test("without keys a peer votes for who has them when the leader is gone, and leads nothing")
+    func votes() throws {
+        let setting = try Setting()
+        let cluster = setting.cluster
+        let (without, with) = (setting.followers[0], setting.followers[1])
+        try setting.divide(heldOn: [without])
+        let region = try #require(cluster.region(without, Self.child))
+        #expect(region.awaitsKeys && region.leader != .none)
+        // As a drained node, or a balancer, would ask it to.
+        let lane = try #require(cluster.members[setting.leader].core?.lanes[0])
+        lane.transferLeadership(of: Self.child, to: region.peer)
+        cluster.settle()
+        #expect(!region.isLeader)
+        cluster.crash(setting.leader, seed: 1)
+        cluster.pass(milliseconds: 4000)
+        #expect(region.awaitsKeys)
+        #expect(cluster.region(with, Self.child)?.isLeader == true)
+        #expect(try setting.value(of: "a") == "a")
+        setting.release()
+        cluster.pass(milliseconds: 1000)
+        let holdsCampaigns = cluster.region(without, Self.child)?.raft.holdsCampaigns
+        #expect(holdsCampaigns == false)
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("a snapshot that is offered meanwhile waits, and a load goes to nobody who does not lead")
+    func meanwhile() throws {
+        let setting = try Setting()
+        let cluster = setting.cluster
+        let number = setting.followers[0]
+        try setting.divide(heldOn: [number])
+        let lane = try #require(cluster.members[number].core?.lanes[0])
+        let region = try #require(cluster.region(number, Self.child))
+        lane.consider(
+            Message(
+                kind: .installSnapshot, to: region.peer, from: region.raft.leader,
+                term: region.raft.term,
+                snapshot: Snapshot(
+                    index: LogIndex(50), term: region.raft.term,
+                    configuration: region.descriptor.configuration)), region)
+        #expect(lane.snapshots.waiting.map(\.region) == [Self.child])
+        #expect(lane.snapshots.incoming.isEmpty)
+        var load = RegionLoad(region: Self.child, threshold: 0)
+        load.meter.countWrite(3)
+        load.meter.endSecond(milliseconds: 1000)
+        lane.handle(.inherit(Self.child, load))
+        #expect(region.load.meter.last == LoadRates())
+        setting.release()
+        cluster.pass(milliseconds: 1000)
+        let committed = region.raft.committed
+        #expect(!region.awaitsKeys && region.applied == committed)
+        #expect(cluster.failures.isEmpty)
+    }
 }

@@ -19,7 +19,7 @@ extension Lane {
         guard message.to == region.peer, let offered = message.snapshot else { return }
         guard region.replacement == nil else { return }
         // Its keys are there by its parent's log only, or others' by its own: that log comes first.
-        guard region.hasOwnBase, !(host?.isAwaited(region.id) ?? false) else {
+        guard region.hasOwnBase, !region.awaitsKeys, !(host?.isAwaited(region.id) ?? false) else {
             askFlushedChildren()
             return wait(for: message, region)
         }

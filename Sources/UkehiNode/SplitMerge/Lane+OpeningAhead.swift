@@ -10,8 +10,9 @@
 //   - Nothing of a region that awaits its keys is applied, read, put into a snapshot or shown, and its parent
 //     still holds its range.
 //   - The division is certain by then: its parent does not go, nor is it replaced, before it is applied.
-//   - The clock stands still for it: it neither campaigns nor sends heartbeats, so that who has its keys
-//     takes over from a first leader whose state stands still. (No lease may be counted from before.)
+//   - Whoever leads without keys sends no heartbeats, and nobody else begins to: who has the keys takes over from
+//     a first leader whose state stands still. (No lease may be counted from before they came.) Others' clocks
+//     run, so that they vote when their leader is gone, but do not campaign.
 
 import UkehiBase
 import UkehiEnvironment
@@ -29,13 +30,35 @@ extension Lane {
         host?.openAhead(births, leaders: split.leaders(of: births))
     }
 
+    func awaitKeys(of region: Region) {
+        region.awaitsKeys = true
+        let place = awaitingRegions.firstIndex { $0.id > region.id } ?? awaitingRegions.endIndex
+        awaitingRegions.insert(region, at: place)
+    }
+
+    /// One tick of the clocks of those that follow.
+    func tickAwaiting() {
+        for region in awaitingRegions where !region.raft.isLeader {
+            region.raft.holdsCampaigns = true
+            for _ in 0..<ticksDue(region) { region.raft.tick() }
+            markDirty(region)
+        }
+    }
+
     /// The division that a region awaits is applied: from now on it is one like the others.
     func keysCame(to region: Region) {
         region.awaitsKeys = false
+        awaitingRegions.removeAll { $0 === region }
+        region.raft.holdsCampaigns = logStall != nil
         region.heardTick = ticks
         orderedRegions.append(region)
         releaseChanges(upTo: .zero, region)
         if let last = region.leavesAs { leave(region, as: last) }
+    }
+
+    /// Finds the regions that the router has.
+    func routeRegions() {
+        routedRegions = router.routes.map { region(withKeys: $0.region) }
     }
 
     /// A region of this lane whose keys are here.

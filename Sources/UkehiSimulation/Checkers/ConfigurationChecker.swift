@@ -159,7 +159,9 @@ struct ConfigurationChecker {
     /// Those that may be in force where the newest entries are committed: the newest, and the one before
     /// it, since a leader may not have applied the newest yet.
     private func recent(_ region: RegionID) -> ArraySlice<RegionDescriptor> {
-        (known[region] ?? []).map(\.descriptor).suffix(2)
+        // Of one that was opened ahead, and that nobody has applied, only the first are known.
+        let all = known[region]?.map(\.descriptor) ?? ahead[region].map { [$0] } ?? []
+        return all.suffix(2)
     }
 
     /// Whether `holders` are enough to commit the entry at `index`.
