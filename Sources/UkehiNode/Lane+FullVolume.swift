@@ -24,7 +24,7 @@ extension Lane {
     /// At the beginning, and at each tick.
     func watchRoom() {
         let (now, bytes, segmentBytes) = log.roomLeft
-        roomBytes = bytes / 2 / options.laneCount
+        roomBytes = bytes / 2
         roomKept = segmentBytes / 16 / options.laneCount
         roomTaken = batch.encodedBytes
         guard now != room else { return }
@@ -73,36 +73,42 @@ extension Lane {
         return takeRoom(record.count, isClients: true)
     }
 
-    /// Whether so much more goes into this lane's half of what is left of the log, which it takes then: a batch
-    /// that does not go in keeps back the votes and deletes behind it. An eighth of the segment is not for
-    /// clients: what frees segments has to be written, too.
+    /// Whether so much more goes into half of what is left of the log, which is taken then: a batch that does not
+    /// go in keeps back the votes and deletes behind it. What is of clients goes into this lane's share of that, and
+    /// leaves an eighth of the segment: what frees segments has to be written, too.
     private func takeRoom(_ bytes: Int, isClients: Bool) -> Bool {
         let taken = roomTaken + WriteAheadLog.bytesTaken(byRecordOf: bytes)
-        guard taken + (isClients ? roomKept : 0) <= roomBytes else { return false }
+        guard taken <= roomBytes(forClients: isClients) else { return false }
         roomTaken = taken
         return true
     }
 
-    /// How many of a leader's entries are to be taken now, from the first on. The rest is sent again.
+    private func roomBytes(forClients isClients: Bool) -> Int {
+        isClients ? roomBytes / options.laneCount - roomKept : roomBytes
+    }
+
+    /// How many of a leader's entries are to be taken now, from the first on. The rest is sent again. What the
+    /// log has already takes no room: not to hear of it would keep it from being committed.
     func countWithRoom(_ entries: [Entry], _ region: Region) -> Int {
         guard isDiskFull, !region.descriptor.isSystem else { return entries.count }
+        let known = entries.prefix { region.raft.term(at: $0.index) == $0.term }.count
         var bytes = 0
         var isClients = false
-        var count = 0
-        for entry in entries {
+        var count = known
+        for entry in entries.dropFirst(known) {
             let isOfClient = entry.kind == .normal && EntryPayload.isOfClients(entry.data)
             guard room != .scarce || !isOfClient || EntryPayload.isFrugal(entry.data) else {
                 break
             }
             let next = WriteAheadLog.bytesTaken(byRecordOf: bytes + entry.recordBytes)
-            guard
-                roomTaken + next + (isClients || isOfClient ? roomKept : 0) <= roomBytes
-            else { break }
+            guard roomTaken + next <= roomBytes(forClients: isClients || isOfClient) else {
+                break
+            }
             bytes += entry.recordBytes
             isClients = isClients || isOfClient
             count += 1
         }
-        return count > 0 && takeRoom(bytes, isClients: isClients) ? count : 0
+        return count == known || takeRoom(bytes, isClients: isClients) ? count : known
     }
 
     /// Hands on as much of an append as there is room for.

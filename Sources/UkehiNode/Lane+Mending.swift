@@ -209,8 +209,12 @@ extension Lane {
             region.holes[position].progress = .writing(ticket)
             forgetWritten(region)
         case .later:
-            region.holes[position].fetched = []
-            region.holes[position].progress = .asking
+            // Others first.
+            var hole = region.holes.remove(at: position)
+            hole.fetched = []
+            hole.progress = .asking
+            region.holes.append(hole)
+            ask(region)
         case .mismatch:
             region.holes[position].fetched = []
             giveUp(

@@ -152,11 +152,11 @@ package struct EntryPayload: Sendable {
         return writer.take()
     }
 
-    /// Whether an entry with this payload holds clients' commands.
+    /// Whether an entry with this payload holds clients' commands, as far as can be told.
     package static func isOfClients(_ payload: Bytes) -> Bool {
         payload.withUnsafeBytes { bytes in
-            guard !bytes.isEmpty, let header = try? EntryPayload(bytes) else { return false }
-            return header.kind == .commands
+            guard !bytes.isEmpty else { return false }
+            return (try? EntryPayload(bytes)).map { $0.kind == .commands } ?? true
         }
     }
 

@@ -56,6 +56,8 @@ struct LogScheduler {
     var footers: FooterQueue
     /// No segment is there to follow the active one, nor room for one. The owner's to say.
     var isLast = false
+    /// More of the active segment could not be zeroed when that was last tried.
+    var failsToZero = false
 
     /// The newest durable frame with records, and the newest LSN that a durable frame claims.
     private var lastDataLSN: UInt64
@@ -304,14 +306,18 @@ struct LogScheduler {
         return max(active.preparedTo, endOffset) - endOffset
     }
 
-    /// The same when all of it is zeroed. Blocks that a file system does not reserve are not counted.
+    /// The same when all of it is zeroed. Blocks that a file system did not reserve are not counted, nor what
+    /// could not be zeroed.
     var roomAhead: UInt64 {
-        guard let active, active.header.isAllocated else { return roomLeft }
+        guard let active, active.header.isAllocated, !failsToZero else { return roomLeft }
         return max(active.header.capacity, endOffset) - endOffset
     }
 
+    /// What is left of it behind the frames that wait.
+    var roomBehindAll: UInt64 { roomAhead - min(roomAhead, waitingFrameBytes) }
+
     /// Bytes of the frames that wait.
-    var waitingFrameBytes: UInt64 { queued.reduce(0) { $0 + UInt64($1.frameBytes) } }
+    private var waitingFrameBytes: UInt64 { queued.reduce(0) { $0 + UInt64($1.frameBytes) } }
 
     /// Whether a batch has room behind all that waits: where no segment follows, what has none would keep
     /// back what comes after it, for good.

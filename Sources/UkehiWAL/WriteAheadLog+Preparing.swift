@@ -84,7 +84,9 @@ extension WriteAheadLog {
         let target: SegmentFile? = active.isPrepared ? spare : active
         let offset = target?.preparedTo ?? 0
         // That no segment will follow this one is to be known while most of it is left.
-        let looksAhead = target === active && spare == nil && idleSegments.count == 0
+        let looksAhead =
+            target === active && active.header.isAllocated && spare == nil
+            && idleSegments.count == 0
         let idle = target == nil ? idleSegments.take() : nil
         idle?.end = nil
         if let target, target.isPrepared {
@@ -112,6 +114,8 @@ extension WriteAheadLog {
         if let made { spare = made }
         if idle != nil, made != nil { counters.segmentsReused += 1 }
         if let target, let reached { target.preparedTo = reached }
+        scheduler.failsToZero = target === active && failure != nil && reached == nil
+        isShortageForeseen = failure != nil && reached != nil
         shortage = failure.flatMap { $0.isShortage ? $0 : nil }
         if failure == nil || reached != nil {
             scheduler.roomGrew()
@@ -251,7 +255,7 @@ extension WriteAheadLog {
         monitor.withLock {
             (
                 isFull ? isScarce ? .scarce : .lastSegment : .ample,
-                Int(scheduler.roomAhead - min(scheduler.roomAhead, scheduler.waitingFrameBytes)),
+                Int(scheduler.roomBehindAll),
                 Int(scheduler.active?.header.capacity ?? 0)
             )
         }
@@ -272,9 +276,17 @@ extension WriteAheadLog {
 
     /// Whether nothing can be written for want of space. Called with the lock held.
     var isStarved: Bool {
-        isFull && scheduler.missingRoom > 0 && scheduler.active?.isPrepared ?? true
+        isFull && scheduler.missingRoom > 0 && !isShortageForeseen
     }
 
     /// Called with the lock held, when what it follows from has changed.
-    func learnWhetherLast() { scheduler.isLast = isFull && spare == nil }
+    func learnWhetherLast() {
+        let isLast = isFull && spare == nil
+        guard isLast != scheduler.isLast else { return }
+        scheduler.isLast = isLast
+        // What had no room with a footer behind it may have some now.
+        guard isLast else { return }
+        scheduler.roomGrew()
+        wakeWriter()
+    }
 }

@@ -204,7 +204,7 @@ extension WriteAheadLog {
                 region: scheduler.regions[slot].region, state: scheduler.regions[slot].staged)
             let bytes = FrameFormat.frameBytes(
                 itemCount: batch.storage.itemCount, bodyBytes: batch.storage.bodyBytes)
-            if 2 * UInt64(bytes) > scheduler.roomLeft { return false }
+            if 2 * UInt64(bytes) > scheduler.roomBehindAll { return false }
         }
         return true
     }

@@ -72,6 +72,8 @@ package final class WriteAheadLog: @unchecked Sendable {
     /// What the next segment could not be made for when that was last tried: no space, or no descriptor.
     var shortage: FileError? { didSet { learnWhetherLast() } }
     var isFull: Bool { shortage != nil }
+    /// It was only asked for: the segment in use is still being zeroed.
+    var isShortageForeseen = false
     /// The preparer's, but for reading.
     var reserve: SegmentReserve
     /// When to look for room for a larger one.

@@ -244,10 +244,6 @@ struct FullVolumeTests {
                 cluster.submit(led, .write(record: try command.encoded()), key: command.key))
         }
         cluster.settle()
-        print(
-            "DBG", cluster.sink.replies[tags[0]] as Any, cluster.sink.replies[tags[399]] as Any,
-            try lane(cluster, led).log.roomLeft, try lane(cluster, led).roomBytes,
-            try lane(cluster, led).roomKept, try lane(cluster, led).roomTaken)
         let applied = tags.count { isApplied(cluster.sink.replies[$0]) }
         #expect(applied > 0 && applied < tags.count)
         for number in 0..<3 {
@@ -310,6 +306,32 @@ struct FullVolumeTests {
             region.raft.lastIndex
                 == (try self.lane(cluster, leader).orderedRegions.last?.raft.lastIndex))
         #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("what a follower's log has already it hears of again, however full it is")
+    func knownEntries() throws {
+        let cluster = try started(3)
+        let leader = try #require(cluster.leader(of: Self.key))
+        for _ in 0..<3 { #expect(isApplied(try put(cluster, at: leader))) }
+        let lane = try lane(cluster, (leader + 1) % 3)
+        let region = try #require(lane.orderedRegions.last)
+        lane.room = .scarce
+        let last = region.raft.lastIndex
+        let held = try lane.log.entries(
+            region: region.id, from: last - 2, to: last + 1, maxBytes: 1 << 20)
+        #expect(held.count == 3)
+        let taken = lane.roomTaken
+        #expect(lane.countWithRoom(held, region) == 3 && lane.roomTaken == taken)
+        var more = held
+        more.append(held[2])
+        more[3].index = last + 1
+        #expect(lane.countWithRoom(more, region) == 3)
+        // A term that it has not is not what it has.
+        more[1].term = Term(more[1].term.rawValue + 1)
+        #expect(lane.countWithRoom(more, region) == 1)
+        lane.roomBytes = 8 << 10
+        more = [Entry(term: held[2].term, index: last + 1, data: Bytes())]
+        #expect(lane.countWithRoom(more, region) == 1 && lane.roomTaken == taken + 4096)
     }
 
     @Test("what asks for no room of its own is told by its bytes, also where they lie")

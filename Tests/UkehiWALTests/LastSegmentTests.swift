@@ -144,4 +144,41 @@ struct LastSegmentTests {
         try Self.votes(log)
         #expect(log.log.scheduler.durableTicket == log.log.scheduler.lastTicket)
     }
+
+    @Test("where more of the segment in use cannot even be zeroed, nothing waits for that")
+    func zeroingFails() throws {
+        var options = Self.options
+        options.segmentBytes = 4 << 20
+        let fileSystem = SimulatedFileSystem()
+        fileSystem.setAllocationSupported(false)
+        let log = try SmallLog(fileSystem, options: options)
+        log.log.prepareStep()
+        fileSystem.setVolume(byteCount: fileSystem.usedBytes)
+        try log.submit(1, from: 1, bytes: 2 << 20)
+        #expect(!log.log.prepareStep())
+        #expect(log.log.takeWork() == nil)
+        #expect(log.log.monitor.withLock { log.log.isStarved })
+        fileSystem.setVolume(byteCount: nil)
+        log.pump()
+        #expect(log.deliveries.count == 1)
+    }
+
+    @Test("a frame that had no room with a footer behind it has some once there will be none")
+    func footersRoom() throws {
+        let log = try SmallLog(options: Self.options)
+        // The segment in use is whole, and there is no other one.
+        while log.log.scheduler.active?.isPrepared == false { log.log.prepareStep() }
+        #expect(log.log.scheduler.roomLeft > 400 << 10)
+        var index: UInt64 = 0
+        while log.log.scheduler.missingRoom == 0 {
+            index += 1
+            try log.submit(1, from: index, bytes: 3000)
+            while let work = log.log.takeWork() { log.log.perform(work) }
+        }
+        log.fileSystem.setVolume(byteCount: log.fileSystem.usedBytes)
+        #expect(!log.log.prepareStep())
+        while let work = log.log.takeWork() { log.log.perform(work) }
+        #expect(log.deliveries.last?.ticket == index)
+        try Self.votes(log)
+    }
 }
