@@ -242,4 +242,29 @@ struct OpeningAheadTests {
         #expect(!region.awaitsKeys && region.applied == committed)
         #expect(cluster.failures.isEmpty)
     }
+
+    @Test("what a new region has committed is applied before what others have meanwhile")
+    func appliedAtOnce() throws {
+        let setting = try Setting()
+        let cluster = setting.cluster
+        let applier = setting.appliers[setting.leader]
+        try setting.divide(heldOn: [setting.leader])
+        let child = try #require(cluster.region(setting.leader, Self.child))
+        let parent = try #require(cluster.region(setting.leader))
+        let write = cluster.submit(
+            setting.leader, .write(record: try Command.increment(key: "n", by: 1).encoded()),
+            key: "n")
+        cluster.settle()
+        let before = parent.applied
+        #expect(applier.held.count == 1 && child.applied == SplitRules.firstApplied)
+        // The division is applied; what is behind it goes to the thread, which still does nothing.
+        applier.takeFirst()()
+        cluster.settle()
+        #expect(child.applied == SplitRules.firstApplied + 1 && !child.isFirstLed)
+        #expect(parent.applied > before && applier.held.count == 1)
+        #expect(cluster.members[setting.leader].core?.splitRecords().last?.servedAt != nil)
+        setting.release()
+        #expect(cluster.sink.replies[write] != nil)
+        #expect(cluster.failures.isEmpty)
+    }
 }

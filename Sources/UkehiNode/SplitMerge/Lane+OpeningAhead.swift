@@ -51,9 +51,27 @@ extension Lane {
         awaitingRegions.removeAll { $0 === region }
         region.raft.holdsCampaigns = logStall != nil
         region.heardTick = ticks
-        orderedRegions.append(region)
+        let place = orderedRegions.firstIndex { $0.id > region.id } ?? orderedRegions.endIndex
+        orderedRegions.insert(region, at: place)
         releaseChanges(upTo: .zero, region)
+        applyAtOnce(region)
         if let last = region.leavesAs { leave(region, as: last) }
+    }
+
+    /// Applies what a new region has committed already, its first leader's entry as a rule, before anything of
+    /// others that waits: until then it acknowledges nothing.
+    private func applyAtOnce(_ region: Region) {
+        guard !isApplying, !rare.takes(.appliedOnThread) else { return }
+        var own = ApplyBatch()
+        own.items = applyBatch.items.filter { $0.region == region.id }
+        guard !own.items.isEmpty else { return }
+        do throws(StateError) {
+            guard try applier.applyWithoutWaiting(&own) else { return }
+        } catch {
+            return fail(NodeError(error))
+        }
+        applyBatch.items.removeAll { $0.region == region.id }
+        completeApply(own)
     }
 
     /// Finds the regions that the router has.

@@ -215,6 +215,10 @@ extension Lane {
         sendOn(region)
         record(split, born: born, at: index, region)
         host?.divided(split.next, into: born, leaders: split.leaders(of: born))
+        // Those of this lane need not wait until what has been committed meanwhile is applied.
+        for birth in born {
+            if let child = regions[birth.region], child.awaitsKeys { keysCame(to: child) }
+        }
         shareLoad(of: region, among: split.children)
         markDirty(region)
     }
