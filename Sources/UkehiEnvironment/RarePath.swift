@@ -104,6 +104,8 @@ public enum RarePath: UInt8, CaseIterable, Sendable {
     /// A small batch goes to the apply thread all the same.
     case appliedOnThread
 
+    /// The state takes up to two seconds before it begins with a division, and with what is behind it.
+    case dividedLate
     /// A new region is opened with its keys, not ahead of them.
     case openedWithKeys
 

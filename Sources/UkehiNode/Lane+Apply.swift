@@ -51,6 +51,7 @@ extension Lane {
             return
         }
         guard !isApplying, !applyBatch.isEmpty else { return }
+        if rare.isOn, waitsToDivide() { return }
         var batch = applyBatch
         applyBatch = ApplyBatch()
         if rare.isOn, batch.items.count > 1, rare.takes(.fewApplied) {

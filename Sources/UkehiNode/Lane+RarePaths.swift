@@ -4,6 +4,7 @@
 import UkehiBase
 import UkehiEnvironment
 import UkehiRaft
+import UkehiState
 
 extension Lane {
     /// Takes some of the inbox's requests out of it: they become the next pass's.
@@ -40,6 +41,21 @@ extension Lane {
             }
             inbox.deliveries.removeSubrange(now...)
         }
+    }
+
+    /// Whether the state is not to begin yet with what waits to be applied; it is asked again with each tick.
+    func waitsToDivide() -> Bool {
+        if ticks < dividesAt { return true }
+        // Once for each division, or those that wait together.
+        guard dividesAt == 0 else {
+            dividesAt = 0
+            return false
+        }
+        guard applyBatch.items.contains(where: { !($0.change?.parts.isEmpty ?? true) }),
+            rare.takes(.dividedLate)
+        else { return false }
+        dividesAt = ticks + UInt64(rare.pick(1...40))
+        return true
     }
 
     /// Once a second: leadership moves and doubts arise without a reason.

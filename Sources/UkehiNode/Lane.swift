@@ -217,6 +217,8 @@ package final class Lane: @unchecked Sendable {
     var applyBatch = ApplyBatch()
     var applyBytes = 0
     var isApplying = false
+    /// The tick from which on a division is applied that was to wait; simulations only.
+    var dividesAt: UInt64 = 0
     /// Log bytes written when the store was last asked to flush.
     var flushedAtBytes: UInt64 = 0
     /// The tick at which divisions were flushed last.

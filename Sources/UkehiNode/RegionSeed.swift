@@ -84,6 +84,8 @@ extension Lane {
                 if region.awaitsKeys, seed.hasKeys { keysCame(to: region) }
                 continue
             }
+            // It came, and has gone already.
+            if let grave = tombstones[seed.descriptor.region], own.peer <= grave.peer { continue }
             let region = try open(seed, own)
             regions[region.id] = region
             if seed.hasKeys { orderedRegions.append(region) } else { awaitKeys(of: region) }

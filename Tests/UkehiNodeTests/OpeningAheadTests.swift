@@ -177,6 +177,8 @@ struct OpeningAheadTests {
         let region = try #require(cluster.region(number, Self.child))
         #expect(region.awaitsKeys && region.leavesAs != nil && !region.isClosed)
         setting.release()
+        // For good: what opens new regions with their keys comes behind that.
+        #expect(cluster.region(number, Self.child) == nil)
         cluster.pass(milliseconds: 3000)
         #expect(cluster.region(number, Self.child) == nil)
         // Its keys went with it, and its parent's are there.
@@ -185,6 +187,30 @@ struct OpeningAheadTests {
             let found = key.withUnsafeBytes { store.get(.user, $0, tier: .any) }
             #expect((found != nil) == isThere)
         }
+        #expect(try setting.value(of: "a") == "a" && setting.value(of: "z") == "z")
+        #expect(cluster.failures.isEmpty)
+    }
+
+    @Test("so does a first leader; it does not lead again")
+    func removedLeader() throws {
+        let setting = try Setting()
+        let cluster = setting.cluster
+        let number = setting.leader
+        try setting.divide(heldOn: [number])
+        cluster.pass(milliseconds: 4000)
+        let next = try #require(
+            setting.followers.first { cluster.region($0, Self.child)?.isLeader ?? false })
+        let gone = try #require(cluster.region(number, Self.child)).peer
+        let lane = try #require(cluster.members[next].core?.lanes[0])
+        for change in [MemberChange([.demote(gone)]), MemberChange([.removeLearner(gone)])] {
+            try lane.propose(change, in: Self.child)
+            cluster.settle()
+            cluster.pass(milliseconds: 200)
+        }
+        #expect(cluster.region(number, Self.child)?.leavesAs != nil)
+        setting.release()
+        #expect(cluster.region(number, Self.child) == nil)
+        cluster.pass(milliseconds: 3000)
         #expect(try setting.value(of: "a") == "a" && setting.value(of: "z") == "z")
         #expect(cluster.failures.isEmpty)
     }

@@ -32,8 +32,9 @@ extension Lane {
 
     func awaitKeys(of region: Region) {
         region.awaitsKeys = true
-        let place = awaitingRegions.firstIndex { $0.id > region.id } ?? awaitingRegions.endIndex
-        awaitingRegions.insert(region, at: place)
+        // New ids are the highest, as a rule.
+        let before = awaitingRegions.lastIndex { $0.id < region.id }
+        awaitingRegions.insert(region, at: before.map { $0 + 1 } ?? 0)
     }
 
     /// One tick of the clocks of those that follow.
@@ -51,8 +52,8 @@ extension Lane {
         awaitingRegions.removeAll { $0 === region }
         region.raft.holdsCampaigns = logStall != nil
         region.heardTick = ticks
-        let place = orderedRegions.firstIndex { $0.id > region.id } ?? orderedRegions.endIndex
-        orderedRegions.insert(region, at: place)
+        let before = orderedRegions.lastIndex { $0.id < region.id }
+        orderedRegions.insert(region, at: before.map { $0 + 1 } ?? 0)
         releaseChanges(upTo: .zero, region)
         applyAtOnce(region)
         if let last = region.leavesAs { leave(region, as: last) }
