@@ -91,7 +91,10 @@ extension Lane {
     /// log has already takes no room: not to hear of it would keep it from being committed.
     func countWithRoom(_ entries: [Entry], _ region: Region) -> Int {
         guard isDiskFull, !region.descriptor.isSystem else { return entries.count }
-        let known = entries.prefix { region.raft.term(at: $0.index) == $0.term }.count
+        let committed = region.raft.committed
+        let known = entries.prefix {
+            $0.index <= committed || region.raft.term(at: $0.index) == $0.term
+        }.count
         var bytes = 0
         var isClients = false
         var count = known

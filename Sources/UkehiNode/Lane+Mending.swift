@@ -209,12 +209,11 @@ extension Lane {
             region.holes[position].progress = .writing(ticket)
             forgetWritten(region)
         case .later:
-            // Others first.
+            // It is asked for again in a while, after others.
             var hole = region.holes.remove(at: position)
             hole.fetched = []
             hole.progress = .asking
             region.holes.append(hole)
-            ask(region)
         case .mismatch:
             region.holes[position].fetched = []
             giveUp(

@@ -47,6 +47,8 @@ struct LogScheduler {
     private(set) var durableTicket: UInt64 = 0
     private(set) var queuedBytes = 0
     private(set) var isActivating = false
+    /// Whether this segment was known to be the last when the one that is being activated was asked for.
+    private var isActivatingLast = false
     private(set) var failure: WALError?
 
     /// Where the next frame goes in the active segment, and what it follows.
@@ -211,6 +213,7 @@ struct LogScheduler {
             #endif
             guard inFlight.isEmpty || !waits else { return nil }
             isActivating = true
+            isActivatingLast = isLast
             return .activate(successor(of: active, incarnation: newIncarnation()))
         }
         // A frame that is larger than a segment may end past what is prepared, once all of it is.
@@ -294,7 +297,8 @@ struct LogScheduler {
     /// There is no prepared segment to activate; work goes on after ``roomGrew()``.
     mutating func postponeActivation() {
         isActivating = false
-        missingRoom = FrameFormat.blockBytes
+        // What asked for another segment may fit into this one, if that is known to be the last only since then.
+        missingRoom = isLast && !isActivatingLast ? 0 : FrameFormat.blockBytes
     }
 
     /// More was prepared, of the active segment or of the next one.

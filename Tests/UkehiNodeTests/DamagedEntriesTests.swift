@@ -198,7 +198,14 @@ struct DamagedEntriesTests {
         let hole = try #require(try peer(cluster, follower).holes.first)
         // There was no room for them: they are asked for again.
         try peer(cluster, follower).holes[0].progress = .mending
+        var asked = 0
+        cluster.network.drops = {
+            asked += Self.isOf($0, .requestEntries) ? 1 : 0
+            return Self.isOf($0, .requestEntriesResponse)
+        }
         lane.mended(hole.entries, .later)
+        cluster.settle()
+        #expect(asked == 0)
         #expect(try peer(cluster, follower).holes.map(\.progress) == [.asking])
         #expect(try isDamaged(cluster, follower))
         // The next one that is given out.

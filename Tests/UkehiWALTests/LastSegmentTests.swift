@@ -181,4 +181,29 @@ struct LastSegmentTests {
         #expect(log.deliveries.last?.ticket == index)
         try Self.votes(log)
     }
+
+    @Test("nor is that forgotten where it becomes known while another segment is being asked for")
+    func footersRoomLate() throws {
+        let log = try SmallLog(options: Self.options)
+        while log.log.scheduler.active?.isPrepared == false { log.log.prepareStep() }
+        var index: UInt64 = 0
+        while true {
+            index += 1
+            try log.submit(1, from: index, bytes: 3000)
+            guard let work = log.log.takeWork() else { continue }
+            if case .activate = work {
+                // As the preparer, on its thread, would find it.
+                log.log.monitor.withLock {
+                    log.log.shortage = FileError(
+                        kind: .noSpace, operation: "fallocate", path: "next.tmp", errno: 28)
+                }
+                log.log.perform(work)
+                break
+            }
+            log.log.perform(work)
+        }
+        while let work = log.log.takeWork() { log.log.perform(work) }
+        #expect(log.deliveries.last?.ticket == index)
+        #expect(!log.log.monitor.withLock { log.log.isStarved })
+    }
 }
