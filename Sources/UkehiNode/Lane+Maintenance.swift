@@ -123,6 +123,12 @@ extension Lane {
         for position in region.proposals.indices where region.proposals[position].deadline < now {
             expire(&region.proposals[position], now)
         }
+        // Those wait while the region is being divided.
+        for write in region.pendingWrites where write.deadline < now {
+            region.pendingWriteBytes -= write.record.count
+            reply(.failed(.rejected(.timedOut)), write.sink, write.tag)
+        }
+        region.pendingWrites.removeAll { $0.deadline < now }
         expire(&region.pendingReads, now)
         for position in region.roundsInFlight.indices {
             expire(&region.roundsInFlight[position].reads, now)

@@ -159,6 +159,8 @@ extension Lane {
     /// larger command alone, and proposes them.
     func proposePending(_ region: Region) {
         if rare.takes(.proposedLate) { return markDirty(region) }
+        // What is proposed behind a division names an epoch that is past when its turn comes (RULES 23).
+        if region.isLeader, region.proposedSplit > region.applied { return }
         let writes = region.pendingWrites
         // A fresh array is cheaper than a copy: the old one becomes the waiters of an entry.
         region.pendingWrites = []
