@@ -113,6 +113,8 @@
         case splitNotAtomic
         /// A region is divided before the births of the new ones are on disk.
         case childBirthVolatile
+        /// A division of another epoch divides (RULES 22).
+        case splitIgnoresEpoch
         /// What a new region commits is applied before the division out of which it comes.
         case appliesAheadOfKeys
         /// A first leader leads its term again after a restart.

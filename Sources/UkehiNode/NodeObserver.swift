@@ -1,7 +1,9 @@
 // What a checker of whole clusters sees of one node. Production has none.
 
 package import UkehiBase
+import UkehiEnvironment
 import UkehiRaft
+package import UkehiState
 
 /// Told on the lane's thread, at the moment the node itself believes it.
 package protocol NodeObserver: AnyObject, Sendable {
@@ -69,6 +71,17 @@ extension Lane {
     package func transferLeadership(of id: RegionID, to peer: PeerID) {
         guard let region = region(withKeys: id), region.isLeader else { return }
         region.raft.transferLeadership(to: peer)
+        markDirty(region)
+        if !isInPass { scheduleLocally() }
+    }
+
+    /// Puts a division into the log of the region's leader as if it had been asked for when the region was of this
+    /// epoch, whatever it is now. On the lane's thread.
+    package func forge(_ command: SplitCommand, of epoch: RegionEpoch, in id: RegionID) {
+        guard let region = region(withKeys: id), region.isLeader else { return }
+        _ = try? region.raft.propose(
+            EntryPayload.encode(
+                admin: .split(command), epoch: epoch, time: clock.wallNanoseconds()))
         markDirty(region)
         if !isInPass { scheduleLocally() }
     }

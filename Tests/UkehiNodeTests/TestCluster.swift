@@ -317,6 +317,38 @@ final class TestCluster {
         }
     }
 
+    /// The same, so many steps of it at most: a lane's pass, a piece of the log's work, a packet. Returns how many
+    /// there were.
+    func settle(atMost steps: Int) -> Int {
+        var done = 0
+        var moved = true
+        while moved, done < steps {
+            moved = false
+            while done < steps, let lane = board.next() {
+                lane.runPass()
+                done += 1
+                moved = true
+            }
+            for member in members {
+                guard let log = member.core?.log else { continue }
+                while done < steps, let work = log.takeWork() {
+                    log.perform(work)
+                    done += 1
+                    moved = true
+                }
+                if done < steps { while log.prepareStep() { moved = true } }
+            }
+            while done < steps, !network.packets.isEmpty {
+                let packet = network.packets.removeFirst()
+                done += 1
+                moved = true
+                members.first { $0.core?.nodeID == packet.to }?.core?
+                    .received(packet.messages, from: packet.from)
+            }
+        }
+        return done
+    }
+
     /// Lets time pass, one tick of every node at a time.
     func pass(milliseconds: Int) {
         for _ in 0..<max(1, milliseconds / 50) {

@@ -61,6 +61,8 @@ final class ClusterObserver {
     private(set) var unaskedSplits: Set<RegionID> = []
     /// Whether somebody asked for a region to come out of another one.
     var isAsked: (RegionID) -> Bool = { _ in true }
+    /// Whether the command that names a region was of a past epoch of the one it is to come out of.
+    var isVoid: (RegionID) -> Bool = { _ in false }
     /// What is wrong with a region that one was divided into unasked.
     var judgePart: (RegionDescriptor) -> String? = { _ in nil }
     /// Whether peers that lag may be left behind by the log, and be sent snapshots.
@@ -226,6 +228,9 @@ final class ClusterObserver {
             region: parent.region.rawValue)
         configurations.divided(parent, into: children, at: index).map {
             fail(parent.region, "node-\(node + 1), \(peer): \($0)")
+        }
+        if let first = children.first, isVoid(first.region) {
+            fail(parent.region, "node-\(node + 1), \(peer): divided by a command of another epoch")
         }
         if let first = children.first, !isAsked(first.region) {
             unaskedSplits.insert(first.region)

@@ -118,6 +118,7 @@ package final class SimulationRun {
                 world: cluster.world, nodes: cluster.nodes, keys: keys,
                 everyMilliseconds: interval, asksForIDs: options.dividesThemselves, seed: seed)
         }
+        cluster.observer.isVoid = { [splits] in splits?.void.contains($0) ?? false }
         cluster.observer.isAsked = { [splits] in splits?.named.contains($0) ?? false }
         cluster.observer.judgePart = { [keys] in Self.problem(ofPart: $0, keys) }
         wiper = options.wipesEveryMilliseconds.map { [cluster] interval in

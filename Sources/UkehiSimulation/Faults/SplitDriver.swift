@@ -19,6 +19,8 @@ final class SplitDriver: @unchecked Sendable {
     private let asksForIDs: Bool
     /// New regions that it has named; not all of them came to be.
     private(set) var named: Set<RegionID> = []
+    /// Those of commands that were stale when they were put into a log: none may come to be.
+    private(set) var void: Set<RegionID> = []
     private var isStopped = false
     /// Regions are not made without end.
     private let most = 40
@@ -81,6 +83,7 @@ final class SplitDriver: @unchecked Sendable {
         to node: SimulatedNode, _ region: RegionID, _ ends: [Bytes], pause: UInt64,
         first: UInt64, _ leader: UInt64
     ) {
+        let isStale = pause > 0
         guard let lane = node.lane else { return }
         // Two may believe to lead; both are asked.
         world.schedule(after: 0, of: node.process) { [weak self, weak lane] in
@@ -90,6 +93,12 @@ final class SplitDriver: @unchecked Sendable {
             // As it was is not as it is by then.
             world.schedule(after: pause, of: node.process) { [weak self, weak lane] in
                 guard let self, let lane else { return }
+                if isStale, let now = lane.memberView(of: region)?.descriptor.epoch,
+                    now != view.descriptor.epoch
+                {
+                    void.formUnion(command.parts.map(\.region))
+                    return lane.forge(command, of: view.descriptor.epoch, in: region)
+                }
                 if (try? lane.propose(command, in: region)) != nil { proposed += 1 }
             }
         }

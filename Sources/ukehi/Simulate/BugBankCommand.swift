@@ -116,7 +116,8 @@
             case .configurationLate, .configurationWhenAppended, .removedPeerCounted,
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
-            case .splitNotAtomic, .childBirthVolatile, .appliesAheadOfKeys, .leadsFirstTermAgain,
+            case .splitNotAtomic, .childBirthVolatile, .splitIgnoresEpoch, .appliesAheadOfKeys,
+                .leadsFirstTermAgain,
                 .replaysBeforeSplit, .sessionsNotSplit, .staleEpochRemembered:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoveryNotDurable,
