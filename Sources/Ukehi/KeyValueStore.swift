@@ -115,6 +115,13 @@ extension KeyValueStore {
     ) async throws(RequestError) -> UInt64? {
         let result = try await run(.batch(commands), timeout: timeout)
         if case .conditionFailed = result { return nil }
+        // The first key's region was asked: another key, or the end of a range, lies elsewhere.
+        if case .invalid(.outsideRegion) = result {
+            throw .rejected(
+                .invalid(
+                    "The keys lie in several regions: a batch is carried out within one. Split it, "
+                        + "or use one write for each."))
+        }
         return try version(of: result)
     }
 

@@ -135,8 +135,14 @@ struct FacadeTests {
             try await node.put("text", "not a number")
             await #expect(throws: RequestError.self) { try await node.increment("text") }
             // Two regions in one batch.
-            await #expect(throws: RequestError.self) {
-                try await node.batch([.put(key: [0], value: "1"), .put(key: [255], value: "1")])
+            let severalRegions = RequestError.rejected(
+                .invalid(
+                    "The keys lie in several regions: a batch is carried out within one. Split it, "
+                        + "or use one write for each."))
+            await #expect(throws: severalRegions) {
+                try await node.batch(
+                    [.put(key: [0], value: "1"), .put(key: [255], value: "1")],
+                    timeout: .seconds(60))
             }
             #expect(try await node.get([0]) == nil)
             // The largest that is allowed.

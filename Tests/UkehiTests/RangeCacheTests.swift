@@ -7,12 +7,13 @@ import UkehiNode
 @Suite("Range cache")
 struct RangeCacheTests {
     private func info(
-        _ region: UInt64, _ lower: Bytes, _ upper: Bytes, leader: UInt64? = nil
+        _ region: UInt64, _ lower: Bytes, _ upper: Bytes, leader: UInt64? = nil,
+        version: UInt64 = 1
     ) -> RegionInfo {
         RegionInfo(
             region: RegionID(region), range: KeyRange(lower: lower, upper: upper),
-            epoch: RegionEpoch(confVersion: 1, version: 1), leader: leader.map { NodeID($0) },
-            nodes: [])
+            epoch: RegionEpoch(confVersion: 1, version: version),
+            leader: leader.map { NodeID($0) }, nodes: [])
     }
 
     @Test("an empty cache knows nothing")
@@ -43,6 +44,28 @@ struct RangeCacheTests {
         #expect(cache.all.map(\.region) == [RegionID(5)])
         #expect(cache.region(of: "a") == nil)
         #expect(cache.region(of: "p")?.leader == NodeID(9))
+    }
+
+    @Test("an older region takes no newer one's place; a newer one takes that of all older ones")
+    func versions() {
+        var cache = RangeCache()
+        let parts = [info(3, "", "g", leader: 2, version: 3), info(2, "g", "", version: 3)]
+        for part in parts { cache.insert(part) }
+        // From a node that lags: regions as they were before they were divided.
+        cache.insert(info(2, "", "", leader: 9, version: 2))
+        cache.insert(info(2, "d", "", leader: 9, version: 2))
+        cache.insert(info(2, "g", "", leader: 9, version: 2))
+        #expect(cache.all == parts)
+
+        let newer = info(4, "c", "p", leader: 9, version: 4)
+        cache.insert(newer)
+        #expect(cache.all == [newer])
+
+        // Newer than one, older than the other: not as it is now.
+        let newest = info(5, "p", "", version: 6)
+        cache.insert(newest)
+        cache.insert(info(2, "", "", version: 5))
+        #expect(cache.all == [newer, newest])
     }
 
     @Test("a leader that does not answer is forgotten, its region is not")
