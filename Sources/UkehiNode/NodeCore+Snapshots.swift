@@ -75,10 +75,9 @@ extension NodeCore {
     /// The log was reset, and the process ended before the mark became what is kept.
     private func keep(_ mark: SnapshotMark, _ keeper: SnapshotKeeper) throws(NodeError) {
         do throws(FileError) {
-            try snapshotFiles.keep(mark)
+            try keeper.keep(installed: mark, keeper.life(of: mark.region))
         } catch {
             throw NodeError(error, directory: directory)
         }
-        keeper.took(mark.region, mark.index, rawBytes: 0)
     }
 }

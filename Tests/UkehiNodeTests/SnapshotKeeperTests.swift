@@ -177,6 +177,36 @@ struct SnapshotKeeperTests {
         #expect(try Process(disk).restore() == .zero)
     }
 
+    @Test("what was installed is not kept when its region's peer has left meanwhile")
+    func installedTooLate() throws {
+        let disk = SimulatedFileSystem()
+        let process = try Process(disk)
+        let keeper = process.keeper
+        func mark(_ index: UInt64) throws -> SnapshotMark {
+            try process.write(Int(index))
+            process.keep()
+            let mark = SnapshotMark(
+                region: Self.region, peer: PeerID(5), index: LogIndex(index), term: Term(1))
+            let files = SnapshotFiles(disk, directory: "snapshots")
+            try disk.rename(files.kept(Self.region, LogIndex(index)), to: files.path(mark))
+            return mark
+        }
+        let life = keeper.life(of: Self.region)
+        let first = try mark(20)
+        try keeper.forget(Self.region)
+        try keeper.keep(installed: first, life)
+        #expect(try names(disk) == [] && keeper.index(of: Self.region) == .zero)
+        // A later one's is.
+        let second = SnapshotMark(
+            region: Self.region, peer: PeerID(6), index: LogIndex(20), term: Term(1))
+        process.keep()
+        let files = SnapshotFiles(disk, directory: "snapshots")
+        try disk.rename(files.kept(Self.region, LogIndex(20)), to: files.path(second))
+        try keeper.keep(installed: second, keeper.life(of: Self.region))
+        #expect(try names(disk) == ["kept-2-20"])
+        #expect(try Process(disk).restore() == LogIndex(20))
+    }
+
     @Test("a disk that fails leaves what was kept, and the next one is made all the same")
     func failingDisk() throws {
         let disk = SimulatedFileSystem()

@@ -36,13 +36,14 @@ struct SplitSimulationTests {
     /// - 2800145: of a region in memory the divided state was kept before what had come out of it.
     /// - 2900218: reads that waited for a peer were not answered when it was removed, nor any after them.
     /// - 2900561: a peer went while its division was being applied: nobody knew of what came out of it.
+    /// - 49000269: what a peer had installed was kept after it had left, and a later peer began with it.
     /// - 85: who was offered more snapshots than it takes at once forgot the others.
     @Test(
         "pinned seeds",
         arguments: [
             (678_665_058, 0.2), (800_013, 0.3), (800_220, 0.3), (68, 0.5), (85, 0.5),
             (9_000_069, 0.3), (7_100_012, 0.3), (2_800_062, 0.3), (2_800_145, 0.3),
-            (2_900_218, 0.3), (2_900_561, 0.3),
+            (2_900_218, 0.3), (2_900_561, 0.3), (49_000_269, 0.3),
         ])
     func pinned(seed: UInt64, minutes: Double) {
         let result = SimulationRun(seed: seed, minutes: minutes, scenario: .splits).run()

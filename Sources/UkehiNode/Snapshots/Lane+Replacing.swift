@@ -197,12 +197,12 @@ extension Lane {
     private func finish(_ mark: SnapshotMark) {
         let work = snapshotWork
         let lane = self
+        let life = work.keeper?.life(of: mark.region) ?? 0
         work.takingWorker.run {
             guard let keeper = work.keeper else { return work.files.remove(mark) }
             do throws(FileError) {
                 // The mark goes last: until then it is what the state is made of at a start.
-                try work.files.keep(mark)
-                keeper.took(mark.region, mark.index, rawBytes: 0)
+                try keeper.keep(installed: mark, life)
             } catch {
                 lane.fail(
                     NodeError(

@@ -96,10 +96,10 @@ package struct SnapshotFiles: Sendable {
         try fileSystem.syncDirectory(directory)
     }
 
-    /// The last step where the state is in memory: what was installed is what is kept.
-    func keep(_ mark: SnapshotMark) throws(FileError) {
+    /// The last step where the state is in memory: what was installed is what is kept, once the directory is
+    /// synced.
+    func rename(_ mark: SnapshotMark) throws(FileError) {
         try fileSystem.rename(path(mark), to: kept(mark.region, mark.index))
-        try fileSystem.syncDirectory(directory)
     }
 
     /// The last step. That it is gone need not be durable: a mark of what is done is removed at a start.

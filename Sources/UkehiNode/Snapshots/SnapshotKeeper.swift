@@ -164,6 +164,24 @@ package final class SnapshotKeeper: @unchecked Sendable {
         }
     }
 
+    /// Which of its lives here a region is in: what was begun in one is not kept in the next.
+    func life(of region: RegionID) -> Int { lock.withLock { forgotten[region] ?? 0 } }
+
+    /// What was installed becomes what is kept, durably, unless the region's peer has left since. Blocking.
+    ///
+    /// Its name changes under the lock: before ``forget(_:)`` looks for what there is, or not at all. Otherwise
+    /// a later peer could begin with it after a crash (seed 49000269 of `splits`).
+    func keep(installed mark: SnapshotMark, _ life: Int) throws(FileError) {
+        let isThere = try lock.withLock { () throws(FileError) in
+            guard life == forgotten[mark.region] ?? 0 else { return false }
+            try files.rename(mark)
+            return true
+        }
+        guard isThere else { return files.remove(mark) }
+        try files.fileSystem.syncDirectory(files.directory)
+        took(mark.region, mark.index, rawBytes: 0, life)
+    }
+
     /// The region is gone from this node, and what was kept of it goes, durably: a later peer of it must
     /// not take that for its own. Blocking.
     func forget(_ region: RegionID) throws(FileError) {
