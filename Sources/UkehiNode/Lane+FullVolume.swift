@@ -73,6 +73,21 @@ extension Lane {
         return takeRoom(record.count, isClients: true)
     }
 
+    /// Writes that were held back for a while: there may be no room for them any more.
+    func judgeAgain(_ region: Region) {
+        guard isDiskFull || !fullNodes.isEmpty else { return }
+        let writes = region.pendingWrites
+        region.pendingWrites = []
+        for write in writes {
+            if hasRoom(for: write.record, region) {
+                region.pendingWrites.append(write)
+            } else {
+                region.pendingWriteBytes -= write.record.count
+                reply(.failed(.rejected(.diskFull)), write.sink, write.tag)
+            }
+        }
+    }
+
     /// Whether so much more goes into half of what is left of the log, which is taken then: a batch that does not
     /// go in keeps back the votes and deletes behind it. What is of clients goes into this lane's share of that, and
     /// leaves an eighth of the segment: what frees segments has to be written, too.

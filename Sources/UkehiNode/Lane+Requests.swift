@@ -36,7 +36,9 @@ extension Lane {
                 return reply(.failed(.rejected(.diskFull)), request.sink, request.tag)
             }
             guard !isOverloaded, !rare.takes(.writeRefused),
-                region.pendingWriteBytes + record.count <= Limits.maxQueuedRequestBytes
+                region.pendingWriteBytes + record.count
+                    <= (region.isBeingDivided
+                        ? Limits.maxHeldWriteBytes : Limits.maxQueuedRequestBytes)
             else { return reply(.failed(.rejected(.overloaded)), request.sink, request.tag) }
             region.load.countWrite(request.key, bytes: record.count)
             region.pendingWriteBytes += record.count
@@ -160,7 +162,11 @@ extension Lane {
     func proposePending(_ region: Region) {
         if rare.takes(.proposedLate) { return markDirty(region) }
         // What is proposed behind a division names an epoch that is past when its turn comes (RULES 23).
-        if region.isLeader, region.proposedSplit > region.applied { return }
+        if region.isBeingDivided { return region.heldWrites = true }
+        if region.heldWrites {
+            region.heldWrites = false
+            judgeAgain(region)
+        }
         let writes = region.pendingWrites
         // A fresh array is cheaper than a copy: the old one becomes the waiters of an entry.
         region.pendingWrites = []

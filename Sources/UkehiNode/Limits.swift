@@ -19,6 +19,8 @@ package enum Limits {
     package static let maxQueuedRequests = 1 << 16
     /// Bytes of requests waiting for a lane; the same of reads waiting in it.
     package static let maxQueuedRequestBytes = 64 << 20
+    /// Of a region's writes that wait until it is divided, which takes milliseconds as a rule.
+    static let maxHeldWriteBytes = 4 << 20
     /// Bytes that reads take from memory in one pass of a lane, about; what is more goes to the read thread.
     package static let maxReadBytesInPass = 8 << 20
     /// Steps of the log's rewriting that one purge waits for, once a second: a quarter of a gigabyte.

@@ -150,6 +150,9 @@ final class Region {
 
     var id: RegionID { descriptor.region }
 
+    /// Whether its leader has proposed to divide it, which is not applied yet.
+    var isBeingDivided: Bool { isLeader && proposedSplit > applied }
+
     /// What its members are to be, while this peer leads.
     var aim: MemberAim?
 
@@ -174,6 +177,8 @@ final class Region {
 
     var pendingWrites: [PendingWrite] = []
     var pendingWriteBytes = 0
+    /// They were held back.
+    var heldWrites = false
     var proposals = Deque<Proposal>()
 
     var pendingReads: [PendingRead] = []

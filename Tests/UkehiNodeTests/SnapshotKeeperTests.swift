@@ -207,6 +207,25 @@ struct SnapshotKeeperTests {
         #expect(try Process(disk).restore() == LogIndex(20))
     }
 
+    @Test("nor is one that was being made, also where nothing can be removed")
+    func madeTooLate() throws {
+        let disk = SimulatedFileSystem()
+        let worker = HeldWorker()
+        let process = try Process(disk, worker: worker)
+        try process.write(20)
+        process.keep()
+        try process.keeper.forget(Self.region)
+        disk.setHook { operation throws(FileError) in
+            guard operation.kind == .remove, operation.path.hasSuffix("kept-2-20") else { return }
+            throw FileError(kind: .ioFailed, operation: "unlink", path: operation.path)
+        }
+        worker.release()
+        disk.setHook(nil)
+        #expect(process.keeper.index(of: Self.region) == .zero)
+        #expect(try names(disk) == [])
+        #expect(try Process(disk).restore() == .zero)
+    }
+
     @Test("a disk that fails leaves what was kept, and the next one is made all the same")
     func failingDisk() throws {
         let disk = SimulatedFileSystem()

@@ -353,46 +353,6 @@ struct SplitTests {
         }
     }
 
-    @Test(
-        "writes that come while it is being divided are proposed behind that, or sent on (RULES 23)"
-    )
-    func heldBack() throws {
-        let cluster = try started()
-        let leader = try #require(cluster.leader(of: "a"))
-        let region = try #require(cluster.region(leader))
-        let peers = (0..<3).map { PeerID(UInt64(900 + $0)) }
-        let place = try #require(
-            cluster.descriptor()?.peers.firstIndex { $0.node == cluster.node(leader) })
-        cluster.network.drops = { _ in true }
-        try cluster.members[leader].core?.lanes[0].propose(
-            SplitCommand(parts: [
-                .init(region: RegionID(90), end: "h", leader: peers[place], peers: peers)
-            ]), in: TestCluster.id)
-        cluster.settle()
-        let last = region.raft.lastIndex
-        func put(_ key: Bytes, patience: Int? = nil) throws -> UInt64 {
-            let record = try Command.put(key: key, value: "new").encoded()
-            return cluster.submit(leader, .write(record: record), key: key, patience: patience)
-        }
-        let (gone, kept) = (try put("a"), try put("t"))
-        let impatient = try put("z", patience: 10)
-        cluster.settle()
-        let after = region.raft.lastIndex
-        #expect(after == last && region.pendingWrites.count == 3)
-        cluster.clock.advance(milliseconds: 20)
-        cluster.network.drops = { _ in false }
-        cluster.pass(milliseconds: 1000)
-        guard case .failed(.rejected(.staleEpoch))? = cluster.sink.replies[gone],
-            case .command(.applied)? = cluster.sink.replies[kept],
-            case .failed(.rejected(.timedOut))? = cluster.sink.replies[impatient]
-        else {
-            Issue.record("\(cluster.sink.replies)")
-            return
-        }
-        #expect(region.pendingWrites.isEmpty && region.pendingWriteBytes == 0)
-        #expect(cluster.failures.isEmpty)
-    }
-
     @Test("a read that waited while its key was given away is sent on, not served (RULES 28)")
     func givenAway() throws {
         let cluster = try started()

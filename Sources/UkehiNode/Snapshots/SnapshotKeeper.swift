@@ -28,6 +28,8 @@ package final class SnapshotKeeper: @unchecked Sendable {
     private let random: any RandomSource
     private let logger: Logger
     private let lock = Lock()
+    /// Held while a file gets its name. No lane takes it.
+    private let naming = Lock()
     private var regions: [RegionID: Kept] = [:]
     /// How often what was kept of a region was forgotten: what was begun before is not kept after.
     private var forgotten: [RegionID: Int] = [:]
@@ -146,12 +148,9 @@ package final class SnapshotKeeper: @unchecked Sendable {
             do {
                 let (index, footer) = try files.writeKept(
                     origin, of: cluster, version: version, id: random.next() | 1, from: applier,
-                    options: SnapshotOptions(compressingWorker: compressingWorker))
-                guard took(region, index, rawBytes: footer.rawBytes, life) else {
-                    // Its peer left meanwhile; a later one must not begin with it.
-                    try files.fileSystem.remove(files.kept(region, index))
-                    return try files.fileSystem.syncDirectory(files.directory)
-                }
+                    options: SnapshotOptions(compressingWorker: compressingWorker),
+                    publish: { (rename) throws(FileError) in try name(region, life, rename) })
+                took(region, index, rawBytes: footer.rawBytes, life)
             } catch {
                 lock.withLock { regions[region]?.isMaking = false }
                 let code = (error as? SnapshotError)?.code
@@ -167,16 +166,22 @@ package final class SnapshotKeeper: @unchecked Sendable {
     /// Which of its lives here a region is in: what was begun in one is not kept in the next.
     func life(of region: RegionID) -> Int { lock.withLock { forgotten[region] ?? 0 } }
 
-    /// What was installed becomes what is kept, durably, unless the region's peer has left since. Blocking.
-    ///
-    /// Its name changes under the lock: before ``forget(_:)`` looks for what there is, or not at all. Otherwise
-    /// a later peer could begin with it after a crash (seed 49000269 of `splits`).
-    func keep(installed mark: SnapshotMark, _ life: Int) throws(FileError) {
-        let isThere = try lock.withLock { () throws(FileError) in
-            guard life == forgotten[mark.region] ?? 0 else { return false }
-            try files.rename(mark)
+    /// Gives a file of a region its name, by `rename`, if the region is in that life still. So it comes before
+    /// what ``forget(_:)`` looks for, or not at all: a later peer could begin with it after a crash otherwise (seed
+    /// 49000269 of `splits`).
+    private func name(
+        _ region: RegionID, _ life: Int, _ rename: () throws(FileError) -> Void
+    ) throws(FileError) -> Bool {
+        try naming.withLock { () throws(FileError) in
+            guard life == self.life(of: region) else { return false }
+            try rename()
             return true
         }
+    }
+
+    /// What was installed becomes what is kept, durably, unless the region's peer has left since. Blocking.
+    func keep(installed mark: SnapshotMark, _ life: Int) throws(FileError) {
+        let isThere = try name(mark.region, life) { () throws(FileError) in try files.rename(mark) }
         guard isThere else { return files.remove(mark) }
         try files.fileSystem.syncDirectory(files.directory)
         took(mark.region, mark.index, rawBytes: 0, life)
@@ -188,8 +193,8 @@ package final class SnapshotKeeper: @unchecked Sendable {
         #if BugBank
             if PlantedBug.keptOutlivesPeer.isPlanted { return }
         #endif
-        // First: what is renamed after the look below is removed by whoever made it.
-        lock.withLock { forgotten[region, default: 0] += 1 }
+        // First: nothing of this life gets its name after the look below.
+        naming.withLock { lock.withLock { forgotten[region, default: 0] += 1 } }
         for index in try kept(of: region) {
             try files.fileSystem.remove(files.kept(region, index))
         }
@@ -226,6 +231,16 @@ extension SnapshotFiles {
         _ origin: RegionDescriptor, of cluster: ClusterID, version: UInt64? = nil, id: UInt64,
         from applier: Applier, options: SnapshotOptions
     ) throws -> (index: LogIndex, footer: SnapshotFooter) {
+        try writeKept(
+            origin, of: cluster, version: version, id: id, from: applier, options: options,
+            publish: SnapshotFileWriter.publishAlways)
+    }
+
+    /// The same, named only if it is still wanted then; `.cancelled` if it is not.
+    func writeKept(
+        _ origin: RegionDescriptor, of cluster: ClusterID, version: UInt64?, id: UInt64,
+        from applier: Applier, options: SnapshotOptions, publish: SnapshotPublication
+    ) throws -> (index: LogIndex, footer: SnapshotFooter) {
         let region = origin.region
         var writer: SnapshotFileWriter?
         do {
@@ -245,7 +260,7 @@ extension SnapshotFiles {
                 return made.encoder
             }
             guard let writer else { throw SnapshotError(.ioFailed, "It was not begun.") }
-            return (index, try writer.finish())
+            return (index, try writer.finish(publish: publish))
         } catch {
             writer?.abandon()
             throw error

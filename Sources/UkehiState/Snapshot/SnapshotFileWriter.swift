@@ -78,18 +78,36 @@ package final class SnapshotFileWriter {
     package var fileBytes: UInt64 { output.offset }
 
     /// Makes the file whole, durable, and known by its name.
-    package func finish() throws(SnapshotError) -> SnapshotFooter {
+    ///
+    /// - Parameter publish: Gives it its name, by what it is handed, if it is still wanted; whether it was.
+    /// - Throws: ``SnapshotError``, `.cancelled` if it was not.
+    package func finish(
+        publish: SnapshotPublication = SnapshotFileWriter.publishAlways
+    ) throws(SnapshotError) -> SnapshotFooter {
         let footer = try encoder.finish()
         do throws(FileError) {
             try output.file.sync()
             output.file.close()
-            try fileSystem.rename(Self.partialPath(path), to: path)
-            try fileSystem.syncDirectory(Self.parent(of: path))
+            let isWanted = try publish { () throws(FileError) in
+                try fileSystem.rename(Self.partialPath(path), to: path)
+            }
+            if isWanted {
+                try fileSystem.syncDirectory(Self.parent(of: path))
+                return footer
+            }
         } catch {
             throw SnapshotError(error, doing: "The snapshot \(path) was not made durable")
         }
-        return footer
+        throw SnapshotError(.cancelled, "The snapshot \(path) is not wanted any more.")
     }
+
+    package static let publishAlways:
+        @Sendable (
+            () throws(FileError) -> Void
+        ) throws(FileError) -> Bool = { (rename) throws(FileError) in
+            try rename()
+            return true
+        }
 
     /// Takes the unfinished file away.
     package func abandon() {
@@ -121,3 +139,7 @@ extension SnapshotError {
         self.init(code, "\(effect): \(error). \(advice)")
     }
 }
+
+/// Gives a file its name, by what it is handed, if it is still wanted; whether it was.
+package typealias SnapshotPublication =
+    (_ rename: () throws(FileError) -> Void) throws(FileError) -> Bool
