@@ -3,15 +3,17 @@
 //   loads  | count u32 | load × count |
 //   load   | region u64 | lower u32 + bytes | upper u32 + bytes
 //          | reads u64 | writes u64 | bytes u64, a second, in thousandths
-//          | size u64, 2^64 - 1: unknown | refusal u32 + UTF-8 | parts u32 × part |
-//   part   | first u32 + bytes | last u32 + bytes | share u32, in millionths of the region's load |
+//          | size u64, 2^64 - 1: unknown | refusals u8 × refusal | parts u32 × part |
+//   refusal | of u8: 1 load, 2 size | seconds since u64 | reason u32 + UTF-8 |
+//   part   | first u32 + bytes | last u32 + bytes
+//          | reads u32 | writes u32, in millionths of the region's load |
 
 import UkehiBase
 import UkehiNode
 
 extension ReplyCodec {
-    private static let smallestLoad = 56
-    private static let smallestPart = 12
+    private static let smallestLoad = 53
+    private static let smallestPart = 16
     private static let noSize = UInt64.max
 
     static func encode(_ loads: [RegionLoadInfo], into writer: inout ByteWriter) {
@@ -24,14 +26,25 @@ extension ReplyCodec {
             writer.append(thousandths(load.writesPerSecond))
             writer.append(thousandths(load.bytesPerSecond))
             writer.append(load.sizeBytes ?? noSize)
-            writer.appendLengthPrefixed(Bytes(load.refusal))
+            writer.append(UInt8(load.refusals.count))
+            for refusal in load.refusals {
+                writer.append(refusal.cause.rawValue)
+                writer.append(refusal.secondsAgo)
+                writer.appendLengthPrefixed(Bytes(refusal.reason))
+            }
             writer.append(UInt32(load.hot.count))
             for part in load.hot {
                 writer.appendLengthPrefixed(part.first)
                 writer.appendLengthPrefixed(part.last)
-                writer.append(UInt32((min(max(part.share, 0), 1) * 1_000_000).rounded()))
+                writer.append(millionths(part.readShare))
+                writer.append(millionths(part.writeShare))
             }
         }
+    }
+
+    /// Rounded down: two shares are no more than the whole.
+    private static func millionths(_ share: Double) -> UInt32 {
+        UInt32(min(max(share, 0), 1) * 1_000_000)
     }
 
     private static func thousandths(_ rate: Double) -> UInt64 {
@@ -56,7 +69,8 @@ extension ReplyCodec {
         let writes = try reader.read(UInt64.self)
         let bytes = try reader.read(UInt64.self)
         let size = try reader.read(UInt64.self)
-        let refusal = try text(&reader)
+        var refusals: [SplitRefusalInfo] = []
+        for _ in 0..<(try reader.read(UInt8.self)) { refusals.append(try refusal(&reader)) }
         let count = Int(try reader.read(UInt32.self))
         guard count <= reader.remaining / smallestPart else {
             throw reader.failure("\(count) parts claimed in \(reader.remaining) bytes")
@@ -67,16 +81,29 @@ extension ReplyCodec {
         return RegionLoadInfo(
             region: region, range: range, readsPerSecond: Double(reads) / 1000,
             writesPerSecond: Double(writes) / 1000, bytesPerSecond: Double(bytes) / 1000,
-            sizeBytes: size == noSize ? nil : size, hot: hot, refusal: refusal)
+            sizeBytes: size == noSize ? nil : size, hot: hot, refusals: refusals)
+    }
+
+    private static func refusal(
+        _ reader: inout ByteReader
+    ) throws(DecodeError) -> SplitRefusalInfo {
+        guard let cause = SplitRefusalInfo.Cause(rawValue: try reader.read(UInt8.self)) else {
+            throw reader.failure("a refusal of nothing that regions are divided for")
+        }
+        let seconds = try reader.read(UInt64.self)
+        return SplitRefusalInfo(cause: cause, reason: try text(&reader), secondsAgo: seconds)
     }
 
     private static func part(_ reader: inout ByteReader) throws(DecodeError) -> HotRange {
         let first = try reader.readLengthPrefixed()
         let last = try reader.readLengthPrefixed()
-        let share = try reader.read(UInt32.self)
-        guard first <= last, share <= 1_000_000 else {
+        let reads = try reader.read(UInt32.self)
+        let writes = try reader.read(UInt32.self)
+        guard first <= last, UInt64(reads) + UInt64(writes) <= 1_000_000 else {
             throw reader.failure("a part that is no part of a region's load")
         }
-        return HotRange(first: first, last: last, share: Double(share) / 1_000_000)
+        return HotRange(
+            first: first, last: last, readShare: Double(reads) / 1_000_000,
+            writeShare: Double(writes) / 1_000_000)
     }
 }

@@ -207,9 +207,17 @@ struct LoadSplitTests {
 
     @Test("hot parts have shares that add up, a popular key is one of its own")
     func hotRanges() {
-        let samples = (0..<80).map { sample(key($0)) } + [sample(key(40), 120)]
+        let samples =
+            (0..<80).map { sample(key($0), write: $0 % 4 == 0) }
+            + [sample(key(40), 60), sample(key(40), write: true, 60)]
         let hot = LoadSplit.hotRanges(samples, most: 8)
-        #expect(hot.first == HotRange(first: key(40), last: key(40), share: 121.0 / 200))
+        #expect(hot.first?.first == key(40) && hot.first?.last == key(40))
+        // One write of the eighty is of this key, too.
+        #expect(abs((hot.first?.readShare ?? 0) - 60.0 / 200) < 1e-9)
+        #expect(abs((hot.first?.writeShare ?? 0) - 61.0 / 200) < 1e-9)
+        let others = hot.dropFirst()
+        #expect(others.allSatisfy { $0.readShare > 2 * $0.writeShare })
+        #expect(abs(others.reduce(0) { $0 + $1.writeShare } - 19.0 / 200) < 0.02)
         #expect(hot.count <= 8)
         #expect(hot.allSatisfy { $0.first <= $0.last })
         #expect(abs(hot.reduce(0) { $0 + $1.share } - 1) < 0.05)
@@ -225,7 +233,7 @@ struct LoadSplitTests {
             RegionLoadInfo(
                 region: RegionID(UInt64(number)), range: .all, readsPerSecond: Double(number),
                 writesPerSecond: 0, bytesPerSecond: 0, sizeBytes: nil,
-                hot: [HotRange(first: long, last: long, share: 1)], refusal: "")
+                hot: [HotRange(first: long, last: long, readShare: 1, writeShare: 0)], refusals: [])
         }
         let question = LoadQuestion(top: 900)
         #expect(question.choose(loads).map(\.region.rawValue) == (100...999).reversed())
@@ -289,7 +297,12 @@ struct LoadSplitTests {
         for _ in 0..<3 { spend(&load, 400, threshold: 100) { _ in "k" } }
         #expect(verdict(at: 20) == .hindered(.oneKey(percent: 100)))
         load.remember(.oneKey(percent: 100), at: 20)
-        #expect("\(load.reason.map { "\($0)" } ?? "")".hasPrefix("One key takes 100 %"))
+        #expect(load.loadHindrance?.reason == .oneKey(percent: 100))
+        // What passes is shown, and decides nothing: the lasting reason holds.
+        let isNews = [30, 31].map { load.remember(.membersChange, at: $0) }
+        #expect(isNews == [true, false])
+        #expect(load.loadHindrance?.reason == .membersChange && load.loadHindrance?.at == 31)
+        #expect(load.hindrance?.reason == .oneKey(percent: 100))
         for second in 1...50 as ClosedRange<UInt64> {
             spend(&load, 400, threshold: 100) { _ in "k" }
             #expect(verdict(at: 20 + 20 * second) == nil)

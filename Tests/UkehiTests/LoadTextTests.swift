@@ -15,12 +15,17 @@ struct LoadTextTests {
         region: RegionID(7), range: KeyRange(lower: "a", upper: ""), readsPerSecond: 12_000,
         writesPerSecond: 3000, bytesPerSecond: 2048, sizeBytes: 3 << 20,
         hot: [
-            HotRange(first: "k\u{1}", last: "k\u{1}", share: 0.75),
-            HotRange(first: "l", last: "m", share: 0.25),
-        ], refusal: "One key takes 75 % of the load.")
+            HotRange(first: "k\u{1}", last: "k\u{1}", readShare: 0.5, writeShare: 0.25),
+            HotRange(first: "l", last: "m", readShare: 0, writeShare: 0.25),
+        ],
+        refusals: [
+            SplitRefusalInfo(
+                cause: .load, reason: "One key takes 75 % of the load.", secondsAgo: 12),
+            SplitRefusalInfo(cause: .size, reason: "Too few keys.", secondsAgo: 300),
+        ])
     private static let unknown = RegionLoadInfo(
         region: RegionID(8), range: .all, readsPerSecond: 0, writesPerSecond: 0.5,
-        bytesPerSecond: 0, sizeBytes: nil, hot: [], refusal: "")
+        bytesPerSecond: 0, sizeBytes: nil, hot: [], refusals: [])
 
     private func lines(json: Bool) -> [String] {
         LoadText.lines(
@@ -30,12 +35,15 @@ struct LoadTextTests {
     @Test("a line for each region, its parts below it, keys escaped")
     func table() throws {
         let lines = lines(json: false)
-        #expect(lines.count == 5)
+        #expect(lines.count == 7)
         #expect(lines[1].contains("n-1") && lines[1].contains("15000"))
-        #expect(lines[1].contains("One key takes 75 %"))
-        #expect(lines[2].contains("75 %  k\\x01 alone"))
-        #expect(lines[3].contains("25 %  l to m"))
-        #expect(lines[4].contains("unknown"))
+        #expect(
+            lines[2].hasSuffix(
+                "  not split for its load, 12 s ago: One key takes 75 % of the load."))
+        #expect(lines[3].hasSuffix("  not split for its size, 300 s ago: Too few keys."))
+        #expect(lines[4].hasSuffix("   75 %   50 %    25 %  k\\x01 alone"))
+        #expect(lines[5].hasSuffix("   25 %    0 %    25 %  l to m"))
+        #expect(lines[6].contains("unknown"))
     }
 
     @Test("one JSON object for each region")
@@ -45,13 +53,23 @@ struct LoadTextTests {
         #expect(lines[0].contains("\"first\":\"k\\\\x01\""))
         #expect(lines[0].contains("\"size_bytes\":3145728"))
         #expect(lines[1].contains("\"size_bytes\":null") && lines[1].contains("\"hot\":[]"))
-        #expect(lines[1].contains("\"refusal\":null"))
+        #expect(lines[0].contains("\"share\":0.75,\"read_share\":0.5,\"write_share\":0.25"))
+        #expect(
+            lines[0].contains(
+                "\"refusals\":[{\"of\":\"load\",\"reason\":\"One key takes 75 % of the load.\",\"seconds_ago\":12}"
+            ))
+        #expect(lines[1].contains("\"refusals\":[]"))
     }
 
     @Test("below one region, or that nobody knows")
     func one() {
-        #expect(LoadText.lines(Self.hot).count == 5)
-        #expect(LoadText.lines(Self.hot)[2] == "not divided: One key takes 75 % of the load.")
+        #expect(LoadText.lines(Self.hot).count == 6)
+        #expect(
+            LoadText.lines(Self.hot)[2]
+                == "not split for its load, 12 s ago: One key takes 75 % of the load.")
+        #expect(
+            LoadText.lines(Self.hot)[4]
+                == "  75 % of the load (50 % reads, 25 % writes): k\\x01 alone")
         #expect(LoadText.lines(nil).count == 1)
     }
 }

@@ -86,12 +86,17 @@ struct ClientCodecTests {
                 readsPerSecond: 1.5, writesPerSecond: 20_000, bytesPerSecond: 1_099_511_627_776,
                 sizeBytes: 1 << 30,
                 hot: [
-                    HotRange(first: "b", last: "b", share: 0.75),
-                    HotRange(first: "c", last: "d", share: 0.25),
-                ], refusal: "One key takes 75 % of the load."),
+                    HotRange(first: "b", last: "b", readShare: 0.5, writeShare: 0.25),
+                    HotRange(first: "c", last: "d", readShare: 0.25, writeShare: 0),
+                ],
+                refusals: [
+                    SplitRefusalInfo(
+                        cause: .load, reason: "One key takes 75 % of the load.", secondsAgo: 3),
+                    SplitRefusalInfo(cause: .size, reason: "", secondsAgo: 1 << 40),
+                ]),
             RegionLoadInfo(
                 region: RegionID(10), range: KeyRange(lower: "m", upper: ""), readsPerSecond: 0,
-                writesPerSecond: 0, bytesPerSecond: 0, sizeBytes: nil, hot: [], refusal: ""),
+                writesPerSecond: 0, bytesPerSecond: 0, sizeBytes: nil, hot: [], refusals: []),
         ]),
         .digest(RegionDigest(region: RegionID(1), applied: LogIndex(2), high: 3, low: 4)),
         .regions([region, region]), .regions([]),

@@ -25,14 +25,19 @@ extension Lane {
             if region.splitWaiter != nil { underWay += 1 }
         }
         for region in orderedRegions where region.isLeader && region.load.busySeconds > 0 {
-            guard underWay < Limits.maxSplitsAtOnce else { break }
-            guard dividesItself(region) else { continue }
+            guard region.splitWaiter == nil else { continue }
             let share = all > 0 ? region.load.meter.last.operations / all : 0
             switch region.load.verdict(rules, in: region.descriptor.range, share: share, at: ticks)
             {
             case .divide(let key, let reason)?:
-                underWay += 1
-                divide(region, at: [key], because: reason)
+                if let delay = delay(of: region) {
+                    hinder(region, delay)
+                } else if underWay >= Limits.maxSplitsAtOnce {
+                    hinder(region, .othersFirst)
+                } else {
+                    underWay += 1
+                    divide(region, at: [key], because: reason)
+                }
             case .hindered(let reason)?: hinder(region, reason)
             case nil: break
             }
@@ -40,24 +45,28 @@ extension Lane {
         lookAtSizes()
     }
 
-    /// Whether the region is in a state in which a leader divides it unasked.
-    func dividesItself(_ region: Region) -> Bool {
-        guard region.splitWaiter == nil, draining == nil, region.absent.isEmpty,
-            region.replacement == nil, region.holes.isEmpty, region.leavesAs == nil,
+    /// Why the region is not in a state in which a leader divides it unasked; nil: it is.
+    func delay(of region: Region) -> SplitHindrance? {
+        guard draining == nil else { return .stopping }
+        guard region.absent.isEmpty, region.replacement == nil, region.holes.isEmpty else {
+            return .incomplete
+        }
+        guard region.leavesAs == nil,
             region.aim == nil || region.aim?.progress == .done
                 || region.aim?.progress == .refused
-        else { return false }
+        else { return .membersChange }
+        guard region.splitWaiter == nil else { return .refused(.pending) }
         do throws(SplitRefusal) {
             try checkMayBeDivided(region)
-            return true
+            return nil
         } catch {
-            return false
+            return .refused(error)
         }
     }
 
     /// It would be divided, and is not.
     func hinder(_ region: Region, _ reason: SplitHindrance) {
-        region.load.remember(reason, at: ticks)
+        guard region.load.remember(reason, at: ticks) else { return }
         logger.info(
             "a region is not divided for its load",
             metadata: ["region": "\(region.id)", "reason": "\(reason)"])
@@ -66,15 +75,13 @@ extension Lane {
     /// A division that nobody asked for was refused.
     func hinder(_ region: Region, because reason: SplitReason, _ refusal: SplitRefusal) {
         guard refusal != .notLeader else { return }
-        if refusal.passes {
-            // Of the load it is tried again a second later.
-            if reason == .size { lookAgain(region) }
-            return
-        }
         switch reason {
         case .request: break
         case .load, .end: hinder(region, .refused(refusal))
-        case .size: region.load.rememberOfSize(.refused(refusal))
+        case .size:
+            region.load.rememberOfSize(.refused(refusal), at: ticks)
+            // Of the load it is tried again a second later.
+            if refusal.passes { lookAgain(region) }
         }
     }
 
@@ -88,7 +95,7 @@ extension Lane {
         var asked: [(id: RegionID, written: UInt64)] = []
         for region in orderedRegions where region.isLeader {
             guard asked.count < Limits.maxSizesAtOnce else { break }
-            guard region.load.size.isDue(at: ticks), dividesItself(region) else { continue }
+            guard region.load.size.isDue(at: ticks), delay(of: region) == nil else { continue }
             region.load.size.isBeingLookedAt = true
             asked.append((region.id, region.load.size.written))
         }
@@ -112,12 +119,17 @@ extension Lane {
         region.load.size.isBeingLookedAt = false
         guard let marks else { return }
         region.load.size.found(marks.bytes, limit: limit)
-        guard marks.bytes >= limit else { return region.load.rememberOfSize(nil) }
-        guard dividesItself(region) else { return lookAgain(region) }
+        guard marks.bytes >= limit else { return region.load.rememberOfSize(nil, at: ticks) }
+        if let delay = delay(of: region) {
+            region.load.rememberOfSize(delay, at: ticks)
+            return lookAgain(region)
+        }
         let keys = marks.cuts(partBytes: limit / 2).filter {
             $0 > region.descriptor.range.lower && region.descriptor.range.contains($0)
         }
-        guard !keys.isEmpty else { return region.load.rememberOfSize(.fewKeys) }
+        guard !keys.isEmpty else {
+            return region.load.rememberOfSize(.fewKeys, at: ticks)
+        }
         divide(region, at: keys, because: .size)
     }
 
@@ -138,6 +150,21 @@ extension Lane {
         for (child, part) in zip(children, parts) { host?.inherit(part, by: child.region) }
     }
 
+    private func refusals(of region: Region) -> [SplitRefusalInfo] {
+        func info(_ cause: SplitRefusalInfo.Cause, _ hindrance: RememberedHindrance?)
+            -> SplitRefusalInfo?
+        {
+            hindrance.map {
+                SplitRefusalInfo(
+                    cause: cause, reason: "\($0.reason)",
+                    secondsAgo: (ticks - $0.at) / ticksPerSecond)
+            }
+        }
+        return [
+            info(.load, region.load.loadHindrance), info(.size, region.load.sizeHindrance),
+        ].compactMap { $0 }
+    }
+
     /// What is shown of the regions that are led here.
     func loads(_ question: LoadQuestion) -> [RegionLoadInfo] {
         let led = orderedRegions.filter { $0.isLeader && !$0.descriptor.isSystem }
@@ -147,7 +174,7 @@ extension Lane {
                 region: region.id, range: region.descriptor.range, readsPerSecond: rates.reads,
                 writesPerSecond: rates.writes, bytesPerSecond: rates.bytes,
                 sizeBytes: region.load.size.estimate, hot: [],
-                refusal: region.load.reason.map { "\($0)" } ?? "")
+                refusals: refusals(of: region))
         }
         return question.choose(all).map { info in
             var info = info

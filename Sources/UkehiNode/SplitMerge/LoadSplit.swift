@@ -108,26 +108,42 @@ enum LoadSplit {
         let total = samples.reduce(0) { $0 + $1.weight }
         guard total > 0, most > 0 else { return [] }
         var made: [(range: HotRange, weight: Double)] = []
+        // Shares are of the whole from the beginning.
+        func part(_ sample: Sample) -> HotRange {
+            let share = sample.weight / total
+            return HotRange(
+                first: sample.key, last: sample.key, readShare: sample.isWrite ? 0 : share,
+                writeShare: sample.isWrite ? share : 0)
+        }
         var position = 0
         while position < ordered.count {
             let key = ordered[position].key
-            var weight = 0.0
+            var weight = ordered[position].weight
+            var range = part(ordered[position])
+            position += 1
             while position < ordered.count, ordered[position].key == key {
                 weight += ordered[position].weight
+                range.add(part(ordered[position]))
                 position += 1
             }
             let bucket = total / Double(most)
             if let last = made.last, last.weight + weight <= bucket {
                 made[made.count - 1].weight += weight
-                made[made.count - 1].range.last = key
+                made[made.count - 1].range.add(range)
             } else {
-                made.append((HotRange(first: key, last: key, share: 0), weight))
+                made.append((range, weight))
             }
         }
-        made.sort { ($1.weight, $0.range.first) < ($0.weight, $1.range.first) }
-        return made.prefix(most).map { part in
-            HotRange(
-                first: part.range.first, last: part.range.last, share: part.weight / total)
-        }
+        made.sort { ($1.range.share, $0.range.first) < ($0.range.share, $1.range.first) }
+        return made.prefix(most).map(\.range)
+    }
+}
+
+extension HotRange {
+    /// What follows it is part of it.
+    fileprivate mutating func add(_ next: HotRange) {
+        last = next.last
+        readShare += next.readShare
+        writeShare += next.writeShare
     }
 }

@@ -17,6 +17,21 @@ enum SplitHindrance: Hashable, Sendable {
     case appended
     case fewKeys
     case refused(SplitRefusal)
+    // Of a moment:
+    case fewSamples
+    case membersChange
+    case stopping
+    case incomplete
+    case othersFirst
+
+    /// Nothing is decided by it: it is tried again a second later.
+    var passes: Bool {
+        switch self {
+        case .oneKey, .unbalanced, .smallShare, .appended, .fewKeys: false
+        case .refused(let refusal): refusal.passes
+        case .fewSamples, .membersChange, .stopping, .incomplete, .othersFirst: true
+        }
+    }
 }
 
 extension SplitHindrance: CustomStringConvertible {
@@ -33,11 +48,17 @@ extension SplitHindrance: CustomStringConvertible {
             "Keys are appended at its end, where it was divided already: again once there is more below."
         case .fewKeys: "It is too large, and has too few keys to be divided by size."
         case .refused(let refusal): "\(refusal)"
+        case .fewSamples: "Too little was seen of its load yet to choose a key."
+        case .membersChange: "Its members change; it is divided when that is done."
+        case .stopping: "Its node is being stopped; the next leader decides."
+        case .incomplete:
+            "Its leader lacks entries, or members that are dead; it is divided when it has them again."
+        case .othersFirst: "Other regions of its node are being divided; its turn comes."
         }
     }
 }
 
-/// A refusal that is not repeated before something has changed.
+/// A refusal, and what was known then.
 struct RememberedHindrance: Hashable {
     var reason: SplitHindrance
     /// In the lane's ticks.
@@ -101,10 +122,13 @@ package struct RegionLoad: Sendable {
     var size = RegionSize()
     /// Whole seconds in a row with more than the threshold.
     private(set) var busySeconds = 0
-    /// Of the load alone; what is too large is looked at again by its own rule.
+    /// Of the load alone, and not repeated before something has changed; what is too large is looked at again
+    /// by its own rule.
     private(set) var hindrance: RememberedHindrance?
+    /// The same of a moment: it decides nothing.
+    private(set) var delay: RememberedHindrance?
     /// What size has met.
-    private(set) var sizeHindrance: SplitHindrance?
+    private(set) var sizeHindrance: RememberedHindrance?
     /// Bytes written since it was divided, or since its leader leads.
     private var written: UInt64 = 0
     private var wasDividedAtEnd = false
@@ -170,7 +194,7 @@ package struct RegionLoad: Sendable {
         case .key(let key): return .divide(at: key, .load)
         case .oneKey(let percent): return .hindered(.oneKey(percent: percent))
         case .unbalanced(let percent): return .hindered(.unbalanced(percent: percent))
-        case .tooFew: return nil
+        case .tooFew: return .hindered(.fewSamples)
         }
     }
 
@@ -181,15 +205,33 @@ package struct RegionLoad: Sendable {
         return now < 2 * hindrance.operations && now * 2 > hindrance.operations
     }
 
-    mutating func remember(_ reason: SplitHindrance, at tick: UInt64) {
-        hindrance = RememberedHindrance(
-            reason: reason, at: tick, operations: meter.last.operations)
+    /// It is not divided for its load.
+    ///
+    /// - Returns: Whether that is another reason than the last time.
+    @discardableResult
+    mutating func remember(_ reason: SplitHindrance, at tick: UInt64) -> Bool {
+        let now = remembered(reason, at: tick)
+        guard reason.passes else {
+            delay = nil
+            hindrance = now
+            return true
+        }
+        let isNews = delay?.reason != reason
+        delay = now
+        return isNews
     }
 
-    mutating func rememberOfSize(_ reason: SplitHindrance?) { sizeHindrance = reason }
+    /// It is not divided for its size; nil: nor has it to be.
+    mutating func rememberOfSize(_ reason: SplitHindrance?, at tick: UInt64) {
+        sizeHindrance = reason.map { remembered($0, at: tick) }
+    }
 
-    /// What is shown of what hinders it.
-    var reason: SplitHindrance? { sizeHindrance ?? hindrance?.reason }
+    private func remembered(_ reason: SplitHindrance, at tick: UInt64) -> RememberedHindrance {
+        RememberedHindrance(reason: reason, at: tick, operations: meter.last.operations)
+    }
+
+    /// What it was not divided for its load for, the last time.
+    var loadHindrance: RememberedHindrance? { delay ?? hindrance }
 
     // MARK: Divisions
 
@@ -210,6 +252,7 @@ package struct RegionLoad: Sendable {
         size = RegionSize()
         busySeconds = 0
         hindrance = nil
+        delay = nil
         sizeHindrance = nil
         written = 0
         wasDividedAtEnd = wasDividedAtEnd || reason == .end

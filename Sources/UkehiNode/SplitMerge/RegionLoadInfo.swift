@@ -7,13 +7,37 @@ public struct HotRange: Hashable, Sendable {
     /// The least key that was seen of it, and the greatest; equal: one key alone.
     public var first: Bytes
     public var last: Bytes
-    /// Of the region's load, 0 to 1; an operation counts as 1 KiB and its bytes.
-    public var share: Double
+    /// What reads of it are of the region's load, 0 to 1; an operation counts as 1 KiB and its bytes.
+    public var readShare: Double
+    /// The same of writes.
+    public var writeShare: Double
+    /// Both together.
+    public var share: Double { readShare + writeShare }
 
-    public init(first: Bytes, last: Bytes, share: Double) {
+    public init(first: Bytes, last: Bytes, readShare: Double, writeShare: Double) {
         self.first = first
         self.last = last
-        self.share = share
+        self.readShare = readShare
+        self.writeShare = writeShare
+    }
+}
+
+/// Why a region was not divided by itself when it would have been.
+public struct SplitRefusalInfo: Hashable, Sendable {
+    /// What it would have been divided for.
+    public enum Cause: UInt8, Hashable, Sendable, CaseIterable {
+        case load = 1
+        case size = 2
+    }
+    public var cause: Cause
+    public var reason: String
+    /// Since the last time that it was so.
+    public var secondsAgo: UInt64
+
+    public init(cause: Cause, reason: String, secondsAgo: UInt64) {
+        self.cause = cause
+        self.reason = reason
+        self.secondsAgo = secondsAgo
     }
 }
 
@@ -30,14 +54,16 @@ public struct RegionLoadInfo: Hashable, Sendable {
     public var sizeBytes: UInt64?
     /// Where in the region the load is, the hottest first; empty where little is asked.
     public var hot: [HotRange]
-    /// Why it was not divided by itself when it would have been; empty: it never was to be, or has been since.
-    public var refusal: String
+    /// Why it was not divided by itself when it would have been, of each cause the last time; empty: it never
+    /// was to be, or has been since.
+    public var refusals: [SplitRefusalInfo]
 
     public var operationsPerSecond: Double { readsPerSecond + writesPerSecond }
 
     public init(
         region: RegionID, range: KeyRange, readsPerSecond: Double, writesPerSecond: Double,
-        bytesPerSecond: Double, sizeBytes: UInt64?, hot: [HotRange], refusal: String
+        bytesPerSecond: Double, sizeBytes: UInt64?, hot: [HotRange],
+        refusals: [SplitRefusalInfo]
     ) {
         self.region = region
         self.range = range
@@ -46,7 +72,7 @@ public struct RegionLoadInfo: Hashable, Sendable {
         self.bytesPerSecond = bytesPerSecond
         self.sizeBytes = sizeBytes
         self.hot = hot
-        self.refusal = refusal
+        self.refusals = refusals
     }
 }
 

@@ -12,8 +12,10 @@ extension RegionCommand {
             discussion: """
                 Each node is asked what it counts of the regions that it leads: operations a second, on average over the \
                 last few, and what they write and give back. Below each region are the parts that most of its load \
-                is on, from the least to the greatest key that was seen of each, or one key alone; an operation counts \
-                as 1 KiB and its bytes. Exit code 1 if a node does not answer.
+                is on, from the least to the greatest key that was seen of each, or one key alone, with its share of the \
+                region's load and what reads and writes have of that; an operation counts as 1 KiB and its bytes. \
+                Where a region would have been split and was not, a line says why. Exit code 1 if a node does not \
+                answer.
 
                   ukehi region hot --endpoint 127.0.0.1:7878 --top 3
                 """)
@@ -83,18 +85,23 @@ enum LoadText {
         var table = TextTable([
             ("REGION", .right), ("LEADER", .left), ("OPS/S", .right), ("READS/S", .right),
             ("WRITES/S", .right), ("BYTES/S", .right), ("SIZE", .right), ("SHARE", .right),
-            ("WHERE", .left),
+            ("READS", .right), ("WRITES", .right), ("WHERE", .left),
         ])
         for load in loads {
             table.append([
                 "\(load.region.rawValue)", leader(load), rate(load.operationsPerSecond),
                 rate(load.readsPerSecond), rate(load.writesPerSecond),
-                byteText(UInt64(load.bytesPerSecond)), size(load), "",
-                load.refusal,
+                byteText(UInt64(load.bytesPerSecond)), size(load), "", "", "", "",
             ])
+            for refusal in load.refusals {
+                table.append(Array(repeating: "", count: 10) + [words(refusal)])
+            }
             for part in load.hot {
                 table.append(
-                    Array(repeating: "", count: 7) + [share(part), keys(part)])
+                    Array(repeating: "", count: 7) + [
+                        percent(part.share), percent(part.readShare), percent(part.writeShare),
+                        keys(part),
+                    ])
             }
         }
         return table.lines
@@ -108,8 +115,12 @@ enum LoadText {
                 + "\(rate(load.writesPerSecond)) writes), \(byteText(UInt64(load.bytesPerSecond)))/s",
             "size: \(size(load))",
         ]
-        if !load.refusal.isEmpty { lines.append("not divided: \(load.refusal)") }
-        for part in load.hot { lines.append("  \(share(part)) of the load: \(keys(part))") }
+        lines += load.refusals.map(words)
+        for part in load.hot {
+            lines.append(
+                "  \(percent(part.share)) of the load (\(percent(part.readShare)) reads, "
+                    + "\(percent(part.writeShare)) writes): \(keys(part))")
+        }
         return lines
     }
 
@@ -119,7 +130,17 @@ enum LoadText {
             ("writes_per_second", .number(load.writesPerSecond)),
             ("bytes_per_second", .number(load.bytesPerSecond)),
             ("size_bytes", load.sizeBytes.map { .int(Int(clamping: $0)) } ?? .null),
-            ("refusal", load.refusal.isEmpty ? .null : .string(load.refusal)),
+            (
+                "refusals",
+                .array(
+                    load.refusals.map { refusal in
+                        .object([
+                            ("of", .string(name(refusal.cause))),
+                            ("reason", .string(refusal.reason)),
+                            ("seconds_ago", .int(Int(clamping: refusal.secondsAgo))),
+                        ])
+                    })
+            ),
             (
                 "hot",
                 .array(
@@ -127,6 +148,8 @@ enum LoadText {
                         .object([
                             ("first", .string(escaped(part.first))),
                             ("last", .string(escaped(part.last))), ("share", .number(part.share)),
+                            ("read_share", .number(part.readShare)),
+                            ("write_share", .number(part.writeShare)),
                         ])
                     })
             ),
@@ -136,8 +159,17 @@ enum LoadText {
     private static func size(_ load: RegionLoadInfo) -> String {
         load.sizeBytes.map { byteText($0) } ?? "unknown"
     }
-    private static func share(_ part: HotRange) -> String {
-        "\(Int((part.share * 100).rounded())) %"
+    private static func percent(_ share: Double) -> String {
+        "\(Int((share * 100).rounded())) %"
+    }
+    private static func name(_ cause: SplitRefusalInfo.Cause) -> String {
+        switch cause {
+        case .load: "load"
+        case .size: "size"
+        }
+    }
+    private static func words(_ refusal: SplitRefusalInfo) -> String {
+        "not split for its \(name(refusal.cause)), \(refusal.secondsAgo) s ago: \(refusal.reason)"
     }
     private static func keys(_ part: HotRange) -> String {
         part.first == part.last
