@@ -122,6 +122,10 @@
         /// Who was not there replays what was before a division.
         case replaysBeforeSplit
 
+        // The map of regions.
+        /// What a node tells of its regions is told once, whether or not it is heard (RULES 63).
+        case lostReportForgotten
+
         // Sessions.
         /// A new region does not know the sessions of the one it comes out of.
         case sessionsNotSplit

@@ -269,7 +269,9 @@ extension Lane {
             region.load = RegionLoad(region: region.id, threshold: options.splitLoadPerSecond)
         }
         region.isLeader = isLeader
-        host?.leaderChanged(region: region.id, leader: region.leaderNode, isLocal: isLeader)
+        let term = region.raft.term
+        host?.leaderChanged(
+            region: region.id, leader: region.leaderNode, term: term, isLocal: isLeader)
     }
 
     // MARK: Older entries

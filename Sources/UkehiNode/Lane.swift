@@ -36,7 +36,7 @@ package protocol LaneExecutor: AnyObject, Sendable {
 /// What a lane needs of its node.
 package protocol LaneHost: AnyObject, Sendable {
     /// A group of this node has another leader now; any thread may ask for topology afterwards.
-    func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool)
+    func leaderChanged(region: RegionID, leader: NodeID?, term: Term, isLocal: Bool)
     /// What a lane leads, and how much is asked of it.
     func leads(_ load: NodeLoads.Load, lane: Int)
     /// The same of each node, as far as it said so lately; of this one, too.

@@ -236,21 +236,23 @@ extension NodeCore {
 
     /// Once a second: tells the others what this node has to do.
     func tellLoad() {
-        let (load, others) = state.withLock { state in
+        let (load, term, map, others) = state.withLock { state in
             (
-                state.loads.sum,
+                state.loads.sum, state.keeping.term, state.keeping.map.revision,
                 (state.identity.record?.registry.present ?? []).map(\.node).filter {
                     $0 != state.identity.node
                 }
             )
         }
         let message = Message(
-            kind: .nodeLoad, index: LogIndex(UInt64(min(load.operations, 1e15))),
+            kind: .nodeLoad, term: term, logTerm: term > .zero ? Term(map) : .zero,
+            index: LogIndex(UInt64(min(load.operations, 1e15))),
             commit: LogIndex(UInt64(load.seats)))
         for node in others { send(message, to: node) }
     }
 
     func received(load message: Message, from node: NodeID) {
+        heard(node, leadsSystemIn: message.term, mapAt: message.logTerm.rawValue)
         let load = NodeLoads.Load(
             operations: Double(message.index.rawValue),
             seats: Int(clamping: min(message.commit.rawValue, 1 << 32)))

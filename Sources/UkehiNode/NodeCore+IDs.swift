@@ -49,10 +49,6 @@ extension NodeCore {
     /// Requests for ids under way at once; older ones are given up.
     private static let maxIDRequests = 64
 
-    private static func generation(_ state: borrowing State) -> UInt64 {
-        state.identity.record?.registry.generation ?? 0
-    }
-
     package func allocate(
         _ count: Int, outOf region: RegionID?, _ done: @escaping @Sendable (UInt64?) -> Void
     ) {
@@ -60,7 +56,7 @@ extension NodeCore {
             (1...Limits.maxIDsPerRequest).contains(count), "\(count) ids are asked for at once")
         guard let region else { return ask(for: count, done) }
         let (first, generation, refills) = state.withLock { state in
-            let generation = Self.generation(state)
+            let generation = state.generation
             let first = state.ids.take(count, above: region, generation: generation)
             let refills =
                 first != nil && !state.ids.isAsked
@@ -88,7 +84,7 @@ extension NodeCore {
     private func keep(_ first: UInt64?, _ used: Int, _ more: Int, _ generation: UInt64) {
         state.withLock { state in
             state.ids.isAsked = false
-            guard let first, generation == Self.generation(state) else { return }
+            guard let first, generation == state.generation else { return }
             let start = first + UInt64(used)
             state.ids.fill(start..<start + UInt64(more), generation: generation)
         }

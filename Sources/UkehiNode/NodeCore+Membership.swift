@@ -15,17 +15,30 @@ extension NodeCore.State {
     /// User regions, ascending by range: this node's, and those it has no peer of, as last known.
     var knownRegions: [RegionInfo] {
         let own = descriptors.map { $0.info(leader: leaders[$0.region]) }
-        guard !foreign.isEmpty else { return own }
-        // Of what is known from hearsay the newer is true where two claim the same keys (RULES 25); of its
-        // own regions a node knows best.
-        var known = own
-        let others = foreign.values.filter { !$0.isSystem }.sorted {
+        // Of its own regions a node knows best. Of what is known from hearsay the newer is true where two claim
+        // the same keys (RULES 25); in the map no two do.
+        let foreign = foreign.values.filter { !$0.isSystem }.sorted {
             ($1.epoch.version, $0.region) < ($0.epoch.version, $1.region)
         }
-        for other in others where !known.contains(where: { $0.range.overlaps(other.range) }) {
-            known.append(other.info(leader: nil))
+        var others: [RegionDescriptor] = []
+        for known in foreign
+        where !others.contains(where: { $0.range.overlaps(known.range) })
+            && keeping.map.overlapping(known.range).allSatisfy({
+                $0.region != known.region && $0.epoch.version < known.epoch.version
+            })
+        {
+            others.append(known)
         }
-        return known.sorted { $0.range.lower < $1.range.lower }
+        let hearsay = others
+        others += keeping.map.regions.filter { mapped in
+            !hearsay.contains { $0.range.overlaps(mapped.range) }
+        }
+        let table = table
+        let elsewhere = others.filter { table.overlapping($0.range).isEmpty }
+        guard !elsewhere.isEmpty else { return own }
+        return (own + elsewhere.map { $0.info(leader: nil) }).sorted {
+            $0.range.lower < $1.range.lower
+        }
     }
 
     /// Takes in, or anew, a region of this node.
@@ -57,6 +70,20 @@ extension RegionSeed {
 }
 
 extension NodeCore {
+    package func leaderChanged(
+        region: RegionID, leader: NodeID?, term: Term, isLocal: Bool
+    ) {
+        state.withLock { state in
+            state.leaders[region] = leader
+            if region == .system {
+                state.keeping.leads(in: isLocal ? term : .zero)
+            } else if isLocal {
+                state.keeping.untold.insert(region)
+            }
+        }
+        if region == .system && isLocal { recordCluster() }
+    }
+
     package func membersChanged(_ descriptor: RegionDescriptor) {
         state.withLock { state in
             // A new peer replays what was before it.
@@ -65,6 +92,7 @@ extension NodeCore {
                 known.epoch.version <= descriptor.epoch.version
             else { return }
             state.insert(descriptor)
+            state.toldAnew([descriptor.region])
         }
     }
 
@@ -157,7 +185,7 @@ extension NodeCore {
 
     package func elsewhere(_ region: RegionID) -> RequestError.Rejection? {
         state.withLock { state in
-            state.foreign[region].map { .notLeader($0.info(leader: nil)) }
+            state.foreignRegion(region).map { .notLeader($0.info(leader: nil)) }
         }
     }
 

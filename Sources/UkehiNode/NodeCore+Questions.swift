@@ -33,10 +33,9 @@ extension NodeCore {
         let holder = state.withLock { state in
             // Those of which all members are dead have nobody to be asked.
             let absent = state.identity.record?.registry.absent ?? []
-            return state.foreign.values.filter { known in
-                !known.isSystem && known.range.contains(key)
-                    && !known.peers.allSatisfy { absent.contains($0.node) }
-            }.max { $0.epoch.version < $1.epoch.version }
+            return state.foreignRegion(of: key) { known in
+                !known.peers.allSatisfy { absent.contains($0.node) }
+            }
         }
         guard let holder else { return .unavailable("No region of this node holds the key.") }
         return .notLeader(holder.info(leader: nil))

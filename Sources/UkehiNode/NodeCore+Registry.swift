@@ -62,6 +62,7 @@ extension NodeCore {
             }
             ask()
             tellLoad()
+            tendMap()
             dialUnreached()
             offerAgain()
         }
@@ -94,6 +95,7 @@ extension NodeCore {
             return failed(error)
         }
         state.withLock { state in
+            if state.generation != registry.generation { state.keeping.beginsGeneration() }
             state.identity = identity
             state.bootstrap.follow(registry)
             state.tending.joiners.removeAll { !state.bootstrap.isNews($0) }
@@ -244,7 +246,7 @@ extension NodeCore {
             }
             bootWorker.run { [self] in adopt(news.registry) }
         case .nodeLoad: received(load: message, from: node)
-        default: break
+        default: received(mapMessage: message, from: node)
         }
     }
 

@@ -112,6 +112,7 @@ package final class NodeCore: @unchecked Sendable {
         var isStarted = false
         var isStopping = false
         var tending = RegistryTending()
+        var keeping = MapKeeping()
         /// Configured peers that refuse this node, with their reasons.
         var refusals: [String: String] = [:]
         var failure: NodeError?
@@ -432,11 +433,6 @@ package final class NodeCore: @unchecked Sendable {
 // MARK: - Lanes report
 
 extension NodeCore: LaneHost {
-    package func leaderChanged(region: RegionID, leader: NodeID?, isLocal: Bool) {
-        state.withLock { $0.leaders[region] = leader }
-        if region == .system && isLocal { recordCluster() }
-    }
-
     package func pinned(_ regions: [RegionID]) {
         for lane in lanes { lane.post(.pinned(regions)) }
     }

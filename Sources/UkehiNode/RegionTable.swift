@@ -54,6 +54,13 @@ struct RegionTable {
         lowers[region] = nil
     }
 
+    /// Takes many out, in one walk. O(n).
+    mutating func remove(_ regions: Set<RegionID>) {
+        guard !regions.isEmpty else { return }
+        ascending.removeAll { regions.contains($0.region) }
+        for region in regions { lowers[region] = nil }
+    }
+
     /// The regions that have a key of `range`. O(log n) and one step for each.
     ///
     /// Where ranges overlap, as they never should, one that begins before another may be passed over.

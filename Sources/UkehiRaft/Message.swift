@@ -56,8 +56,17 @@ public enum MessageKind: UInt8, Sendable, Hashable {
     case requestRegistry = 41
     /// The registry, in `context`.
     case registry = 42
-    /// How much the sender has to do: operations a second in `index`, leaderships in `commit`.
+    /// How much the sender has to do: operations a second in `index`, leaderships in `commit`. From whoever leads
+    /// the system region its `term`, and in `logTerm` the last write that changed the map of regions there.
     case nodeLoad = 43
+    /// Report number `index` of regions that the sender leads, in `context`, as of generation `commit`.
+    case reportRegions = 44
+    /// Report number `index` will be in the map, unless the leader of that `term` is one no more.
+    case reportRegionsResponse = 45
+    /// A node asks for what changed in the map of regions after write `index`; `commit` is its generation.
+    case requestRegions = 46
+    /// The changes up to write `index`, in `context`.
+    case regions = 47
 }
 
 extension MessageKind {
@@ -86,7 +95,7 @@ extension MessageKind {
     public var isBetweenNodes: Bool {
         switch self {
         case .requestIDs, .requestIDsResponse, .registerNode, .requestRegistry, .registry,
-            .nodeLoad:
+            .nodeLoad, .reportRegions, .reportRegionsResponse, .requestRegions, .regions:
             true
         default: false
         }

@@ -42,7 +42,8 @@ package enum MessageCodec {
             .readIndex, .readIndexResponse, .requestPreVote, .requestPreVoteResponse,
             .requestEntries, .requestEntriesResponse, .snapshotRequest, .snapshotChunk,
             .introducePeer, .peerIsGone, .askMembership, .requestIDs, .requestIDsResponse,
-            .registerNode, .requestRegistry, .registry, .nodeLoad:
+            .registerNode, .requestRegistry, .registry, .nodeLoad, .reportRegions,
+            .reportRegionsResponse, .requestRegions, .regions:
             true
         case .hup, .beat, .propose, .unreachable, .snapshotStatus, .checkQuorum, .storageAppend,
             .storageAppendResponse, .storageApply, .storageApplyResponse, .forgetLeader:

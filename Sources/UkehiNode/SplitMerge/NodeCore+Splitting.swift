@@ -17,7 +17,7 @@ struct WaitingRegion {
 extension NodeCore {
     package func knows(_ region: RegionID) -> Bool {
         state.withLock {
-            $0.own(region) != nil || $0.foreign[region] != nil || $0.waiting[region] != nil
+            $0.own(region) != nil || $0.waiting[region] != nil || $0.foreignRegion(region) != nil
         }
     }
 
@@ -61,6 +61,7 @@ extension NodeCore {
                 fresh.append(RegionSeed(newborn: birth, leader: leader, on: node))
             }
             state.insert([parent] + fresh.map(\.birth.origin))
+            state.toldAnew([parent.region] + fresh.map(\.birth.region))
             // What it was told of this cluster's regions before is past.
             if !state.foreign.isEmpty {
                 state.foreign = state.foreign.filter { known in

@@ -121,6 +121,42 @@ extension SimulationRun {
         }
     }
 
+    /// What every node is told of where the regions are is, in a while, what they are (RULES 63).
+    func mapInTheEnd() {
+        let world = cluster.world
+        let truth = cluster.observer.configurations.newest.filter { !$0.isSystem }
+            .sorted { $0.range.lower < $1.range.lower }
+        /// A node whose map is another one.
+        func astray() -> (node: Int, map: [RegionDescriptor])? {
+            for node in cluster.nodes where !node.isRetired && !node.isLost {
+                guard let core = node.core, core.nodeID != nil else { continue }
+                let map = core.mappedRegions
+                if map.map(\.region) != truth.map(\.region)
+                    || map.map(\.range) != truth.map(\.range)
+                    || map.map(\.epoch) != truth.map(\.epoch)
+                {
+                    return (node.number, map)
+                }
+            }
+            return nil
+        }
+        for _ in 0..<30 where astray() != nil && world.failure == nil {
+            world.run(until: world.now + 500_000_000)
+        }
+        guard world.failure == nil, let (node, map) = astray() else { return }
+        func words(_ regions: [RegionDescriptor], but others: [RegionDescriptor]) -> String {
+            regions.filter { region in
+                !others.contains {
+                    $0.region == region.region && $0.epoch == region.epoch
+                        && $0.range == region.range
+                }
+            }.map { "\($0.region) \($0.range) \($0.epoch)" }.joined(separator: ", ")
+        }
+        fail(
+            "the map of regions that node-\(node + 1) has is another one: its [\(words(map, but: truth))], theirs "
+                + "[\(words(truth, but: map))]", nil)
+    }
+
     /// What clients saw, as a whole.
     func judge() {
         // Of a region that lost entries, as its plan said that it may, clients may have seen anything.

@@ -283,6 +283,7 @@ package final class SimulationRun {
             } catch { return }
         }
         if let problem = coverageInTheEnd() { world.fail(problem) }
+        if world.failure == nil { mapInTheEnd() }
     }
 
     /// A region as the faults have left it.

@@ -117,8 +117,8 @@
                 .tombstoneNotDurable, .promotesUnheard, .removalNotFlushed:
                 .members
             case .splitNotAtomic, .childBirthVolatile, .splitIgnoresEpoch, .appliesAheadOfKeys,
-                .leadsFirstTermAgain,
-                .replaysBeforeSplit, .sessionsNotSplit, .staleEpochRemembered:
+                .leadsFirstTermAgain, .replaysBeforeSplit, .sessionsNotSplit,
+                .staleEpochRemembered, .lostReportForgotten:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoveryNotDurable,
                 .replacesWhileApplying:

@@ -1,0 +1,481 @@
+// The map of the cluster's regions: leaders report, the system region keeps, every node follows (RULES 63).
+//
+//   a region's leader   new, changed, or told to nobody yet ──reportRegions──▶ whoever leads the system region
+//   that one            what is newer than its map: one write at a time, under `region/` and the id
+//   all others          hear with its load how far its map is, and ask for what they lack: requestRegions
+//
+// It says where to ask, and no more: a node that is asked judges by what its region has applied. Whoever begins to
+// lead the system region, and a new generation of it, is told of every region anew: what was lost comes back.
+//
+// Invariants
+//   - The leader's map holds what the system region holds, and what its one write under way will add: it is
+//     loaded behind a command of its own term, and loaded again where a write's fate is unknown.
+//   - A report that is answered is in the map, or known there in a newer form, unless that leader's term ends.
+
+import Logging
+import Synchronization
+import UkehiBase
+import UkehiEnvironment
+import UkehiRaft
+import UkehiState
+
+/// One rule over the system region, as who reports sees it.
+struct MapReign: Hashable {
+    var node: NodeID
+    var term: Term
+    /// Of the reporter: what it has told was of that.
+    var generation: UInt64
+}
+
+/// What a node remembers of the map, and of telling it.
+struct MapKeeping {
+    var map = RegionMap()
+
+    // Of who leads regions:
+
+    /// Regions led here that changed, or came, since they were told.
+    var untold: Set<RegionID> = []
+    /// Who was told of all others.
+    var told: MapReign?
+    /// The report that has not been answered, and the look at which it was sent.
+    var report: (number: UInt64, regions: [RegionID], look: UInt64)?
+    var lastReport: UInt64 = 0
+
+    // Of who follows:
+
+    /// Who says to lead the system region, how far its map is, and the look at which it said so.
+    var heard: (node: NodeID, term: Term, revision: UInt64, look: UInt64)?
+    /// The look at which changes were asked for that have not come.
+    var askedAt: UInt64?
+
+    // Of who leads the system region:
+
+    /// The term it leads in; zero: it does not.
+    var term = Term.zero
+    var isLoaded = false
+    /// A write, or what comes before loading, is under way.
+    var isBusy = false
+    /// Reports that are to be judged.
+    var incoming: [RegionID: RegionReport] = [:]
+    /// Records of regions that have no place in the map any more.
+    var garbage: Set<RegionID> = []
+
+    /// It leads the system region from now on, or, at zero, does not.
+    mutating func leads(in term: Term) {
+        guard self.term != term else { return }
+        self.term = term
+        isLoaded = false
+        isBusy = false
+        incoming = [:]
+        garbage = []
+    }
+
+    /// A recovery from a lost quorum may have taken what was written (RULES 74).
+    mutating func beginsGeneration() {
+        map = RegionMap()
+        told = nil
+        isLoaded = false
+        heard = nil
+    }
+
+    /// A report is worth judging.
+    mutating func took(_ report: RegionReport) {
+        let region = report.region.region
+        if let known = incoming[region], !report.isNewer(than: known) { return }
+        incoming[region] = report
+    }
+}
+
+extension SystemKey {
+    /// Keys of regions' records end before that.
+    private static let regions: (lower: Bytes, upper: Bytes) = ("region/", "region0")
+    static var regionsEnd: Bytes { regions.upper }
+    static var regionsBegin: Bytes { regions.lower }
+
+    static func region(_ region: RegionID) -> Bytes {
+        var writer = ByteWriter(chunkCapacity: 32)
+        writer.append(regions.lower)
+        writer.append(region.rawValue.byteSwapped)
+        return writer.take()
+    }
+
+    /// The region of a record's key; nil: it is none.
+    static func region(of key: Bytes) -> RegionID? {
+        guard key.count == regions.lower.count + 8 else { return nil }
+        var reader = ByteReader(key)
+        guard (try? reader.readBytes(regions.lower.count)) == regions.lower,
+            let id = try? reader.read(UInt64.self)
+        else { return nil }
+        return RegionID(id.byteSwapped)
+    }
+}
+
+extension NodeCore.State {
+    /// The last recovery from a lost quorum that this node knows of.
+    var generation: UInt64 { identity.record?.registry.generation ?? 0 }
+
+    /// Who is to be told of regions, if that is known.
+    var mapReign: MapReign? {
+        guard let own = identity.node else { return nil }
+        if keeping.term > .zero {
+            return MapReign(node: own, term: keeping.term, generation: generation)
+        }
+        guard let heard = keeping.heard, heard.look + NodeLoads.looks >= tending.looks else {
+            return nil
+        }
+        return MapReign(node: heard.node, term: heard.term, generation: generation)
+    }
+
+    /// The newest that is known of where a key is, but for this node's own regions.
+    func foreignRegion(of key: Bytes, where fits: (RegionDescriptor) -> Bool) -> RegionDescriptor? {
+        let known = foreign.values.filter { !$0.isSystem && $0.range.contains(key) && fits($0) }
+        let mapped = keeping.map.region(of: key).flatMap { fits($0) ? $0 : nil }
+        return (known + (mapped.map { [$0] } ?? [])).max { $0.epoch.version < $1.epoch.version }
+    }
+
+    /// The newest that is known of a region that this node has no peer of.
+    func foreignRegion(_ region: RegionID) -> RegionDescriptor? {
+        guard let mapped = keeping.map[region] else { return foreign[region] }
+        guard let known = foreign[region], known.epoch.version >= mapped.epoch.version,
+            known.epoch.confVersion >= mapped.epoch.confVersion
+        else { return mapped }
+        return known
+    }
+
+    /// These have changed: where they are led from here, it is to be told.
+    mutating func toldAnew(_ regions: [RegionID]) {
+        for region in regions where leaders[region] == identity.node {
+            keeping.untold.insert(region)
+        }
+    }
+
+    /// What was known from elsewhere is forgotten where the map knows better.
+    mutating func forgetOutdated() {
+        guard foreign.contains(where: { !$0.value.isSystem }) else { return }
+        foreign = foreign.filter { known in
+            guard !known.value.isSystem else { return true }
+            let epoch = known.value.epoch
+            if let mapped = keeping.map[known.key] {
+                return mapped.epoch.version < epoch.version
+                    || mapped.epoch.confVersion < epoch.confVersion
+            }
+            return keeping.map.overlapping(known.value.range).allSatisfy {
+                $0.epoch.version <= epoch.version
+            }
+        }
+    }
+}
+
+extension NodeCore {
+    /// Looks after which what was sent and not answered is sent again.
+    private static let patience: UInt64 = 3
+    /// Regions of one report, and of one write; bytes of either, about.
+    private static let (maxAtOnce, maxBytes) = (512, 64 << 10)
+    /// Regions of which the leader keeps reports that it has not judged.
+    private static let maxIncoming = 1 << 17
+
+    /// Once a second, on the boot worker.
+    func tendMap() {
+        if state.withLock({ $0.keeping.term > .zero }) {
+            loadMap()
+            writeMap()
+        }
+        tellRegions()
+        followMap()
+    }
+
+    /// Where the cluster's regions are, as far as this node was told, ascending by range.
+    package var mappedRegions: [RegionDescriptor] { state.withLock { $0.keeping.map.regions } }
+
+    // MARK: Who leads regions
+
+    /// Tells whoever leads the system region what it does not know yet; what is left, once that is answered.
+    private func tellRegions() {
+        let message: (to: NodeID, message: Message)? = state.withLock { state in
+            guard let reign = state.mapReign, let own = state.identity.node else { return nil }
+            if state.keeping.told != reign {
+                state.keeping.told = reign
+                state.keeping.report = nil
+                for region in state.table.ascending where state.leaders[region.region] == own {
+                    state.keeping.untold.insert(region.region)
+                }
+            }
+            if let report = state.keeping.report {
+                guard state.tending.looks >= report.look + Self.patience else { return nil }
+                #if BugBank
+                    let isRepeated = !PlantedBug.lostReportForgotten.isPlanted
+                #else
+                    let isRepeated = true
+                #endif
+                if isRepeated { state.keeping.untold.formUnion(report.regions) }
+                state.keeping.report = nil
+            }
+            guard !state.keeping.untold.isEmpty else { return nil }
+            // Of its own reports it needs no parts.
+            let limit = reign.node == own ? (Int.max, Int.max) : (Self.maxAtOnce, Self.maxBytes)
+            let reports = Self.reports(&state, own: own, limit: limit)
+            if reign.node == own {
+                for report in reports { state.keeping.took(report) }
+                return nil
+            }
+            guard !reports.isEmpty else { return nil }
+            state.keeping.lastReport += 1
+            state.keeping.report = (
+                state.keeping.lastReport, reports.map(\.region.region), state.tending.looks
+            )
+            let changes = reports.map { MappedRegion(report: $0, revision: 0) }
+            return (
+                reign.node,
+                Message(
+                    kind: .reportRegions, index: LogIndex(state.keeping.lastReport),
+                    commit: LogIndex(reign.generation), context: MappedRegion.encoded(changes))
+            )
+        }
+        if let message { send(message.message, to: message.to) }
+        writeMap()
+    }
+
+    /// Takes regions out of those that are to be told, as they are now; those led by others now are theirs to tell.
+    private static func reports(
+        _ state: inout State, own: NodeID, limit: (count: Int, bytes: Int)
+    ) -> [RegionReport] {
+        var reports: [RegionReport] = []
+        var bytes = 0
+        for region in state.keeping.untold.sorted() {
+            guard reports.count < limit.count, bytes < limit.bytes else { break }
+            state.keeping.untold.remove(region)
+            guard state.leaders[region] == own, let descriptor = state.table[region] else {
+                continue
+            }
+            reports.append(RegionReport(descriptor, generation: state.generation))
+            bytes += RegionReport.bytes(of: descriptor)
+        }
+        return reports
+    }
+
+    // MARK: Who leads the system region
+
+    private func take(_ message: Message, from node: NodeID) {
+        guard let changes = try? MappedRegion.decode(message.context) else { return }
+        let answer: Message? = state.withLock { state in
+            guard state.keeping.term > .zero,
+                message.commit.rawValue == state.generation,
+                state.keeping.incoming.count + changes.count <= Self.maxIncoming
+            else { return nil }
+            for change in changes
+            // A leader is a member; what came under way from another generation is void.
+            where change.report.generation == state.generation
+                && change.report.region.peer(on: node) != nil
+            {
+                state.keeping.took(change.report)
+            }
+            return Message(
+                kind: .reportRegionsResponse, term: state.keeping.term, index: message.index,
+                commit: message.commit)
+        }
+        guard let answer else { return }
+        send(answer, to: node)
+        bootWorker.run { [self] in writeMap() }
+    }
+
+    /// Puts what is new into the system region, if no write is under way.
+    private func writeMap() {
+        let write: (term: Term, taken: [RegionReport], commands: [Command])? = state.withLock {
+            state in
+            guard state.keeping.term > .zero, state.keeping.isLoaded, !state.keeping.isBusy,
+                !state.keeping.incoming.isEmpty || !state.keeping.garbage.isEmpty
+            else { return nil }
+            var taken: [RegionReport] = []
+            while taken.isEmpty, !state.keeping.incoming.isEmpty {
+                var batch: [MappedRegion] = []
+                var bytes = 0
+                for (region, report) in state.keeping.incoming.sorted(by: { $0.key < $1.key }) {
+                    guard batch.count < Self.maxAtOnce, bytes < Self.maxBytes else { break }
+                    state.keeping.incoming[region] = nil
+                    batch.append(MappedRegion(report: report, revision: 0))
+                    bytes += RegionReport.bytes(of: report.region)
+                }
+                let (fresh, superseded) = state.keeping.map.take(batch)
+                taken = fresh.map(\.report)
+                state.keeping.garbage.formUnion(superseded)
+            }
+            state.keeping.garbage.subtract(taken.map(\.region.region))
+            let past = Array(state.keeping.garbage.sorted().prefix(Self.maxAtOnce))
+            state.keeping.garbage.subtract(past)
+            guard !taken.isEmpty || !past.isEmpty else { return nil }
+            state.keeping.isBusy = true
+            let commands =
+                taken.map {
+                    Command.put(key: SystemKey.region($0.region.region), value: $0.encoded())
+                } + past.map { .delete(key: SystemKey.region($0)) }
+            return (state.keeping.term, taken, commands)
+        }
+        guard let write else { return }
+        submitSystem(.batch(write.commands), key: SystemKey.regionsBegin) { [weak self] reply in
+            self?.wrote(write.taken, in: write.term, reply)
+        }
+    }
+
+    private func wrote(_ taken: [RegionReport], in term: Term, _ reply: Reply) {
+        state.withLock { state in
+            guard state.keeping.term == term else { return }
+            state.keeping.isBusy = false
+            guard case .command(.applied(let revision)) = reply else {
+                // What became of it is seen by loading.
+                state.keeping.isLoaded = false
+                for report in taken { state.keeping.took(report) }
+                return
+            }
+            state.keeping.map.stored(taken.map(\.region.region), at: revision)
+        }
+        bootWorker.run { [weak self] in self?.writeMap() }
+    }
+
+    /// Reads the map that the system region has, once everything that was written before this term is applied here.
+    private func loadMap() {
+        let term: Term? = state.withLock { state in
+            guard state.keeping.term > .zero, !state.keeping.isLoaded, !state.keeping.isBusy else {
+                return nil
+            }
+            state.keeping.isBusy = true
+            return state.keeping.term
+        }
+        guard let term, let record = state.withLock({ $0.identity.record }) else { return }
+        // It is there by now; whatever comes of it, what is before it is applied.
+        let barrier = Command.compareAndSet(
+            key: SystemKey.cluster, expected: .absent, value: Bytes("\(record.cluster)"))
+        submitSystem(barrier, key: SystemKey.cluster) { [weak self] reply in
+            guard let self else { return }
+            guard case .command = reply else {
+                return state.withLock { state in
+                    if state.keeping.term == term { state.keeping.isBusy = false }
+                }
+            }
+            bootWorker.run { [self] in
+                let (map, garbage) = storedMap()
+                state.withLock { state in
+                    guard state.keeping.term == term else { return }
+                    state.keeping.isBusy = false
+                    guard let map else { return }
+                    state.keeping.map = map
+                    state.keeping.garbage = garbage
+                    state.keeping.isLoaded = true
+                    state.forgetOutdated()
+                }
+                writeMap()
+            }
+        }
+    }
+
+    /// The map as the system region has it here, and records that are to go; nil: it cannot be read now.
+    private func storedMap() -> (map: RegionMap?, garbage: Set<RegionID>) {
+        var map = RegionMap()
+        var garbage: Set<RegionID> = []
+        var next: Bytes? = SystemKey.regionsBegin
+        while let lower = next {
+            let found = applier.read(
+                region: .system,
+                .scan(lower: lower, upper: SystemKey.regionsEnd, limit: Self.maxAtOnce), tier: .any)
+            guard case .scan(let page) = found else { return (nil, []) }
+            next = page.next
+            var changes: [MappedRegion] = []
+            for pair in page.pairs {
+                guard let region = SystemKey.region(of: pair.key) else { continue }
+                if let report = try? RegionReport.decode(pair.value),
+                    report.region.region == region
+                {
+                    changes.append(MappedRegion(report: report, revision: pair.version))
+                } else {
+                    // Its leader says it again.
+                    logger.warning(
+                        "a record of the map of regions cannot be read",
+                        metadata: ["region": "\(region)"])
+                    garbage.insert(region)
+                }
+            }
+            let (taken, superseded) = map.take(changes)
+            garbage.formUnion(superseded)
+            garbage.formUnion(
+                Set(changes.map(\.report.region.region)).subtracting(
+                    taken.map(\.report.region.region)))
+            map.reached(changes.map(\.revision).max() ?? 0)
+        }
+        return (map, garbage)
+    }
+
+    // MARK: Who follows
+
+    /// What a node says with its load.
+    func heard(_ node: NodeID, leadsSystemIn term: Term, mapAt revision: UInt64) {
+        guard term > .zero else { return }
+        state.withLock { state in
+            let look = state.tending.looks
+            if let heard = state.keeping.heard, heard.term > term,
+                heard.look + NodeLoads.looks >= look
+            {
+                return
+            }
+            state.keeping.heard = (node, term, revision, look)
+        }
+    }
+
+    /// Asks for what this node's map lacks.
+    private func followMap() {
+        let question: (to: NodeID, message: Message)? = state.withLock { state in
+            guard state.keeping.term == .zero, let reign = state.mapReign,
+                let heard = state.keeping.heard, heard.revision > state.keeping.map.revision,
+                state.keeping.askedAt.map({ state.tending.looks >= $0 + Self.patience }) ?? true
+            else { return nil }
+            state.keeping.askedAt = state.tending.looks
+            return (
+                reign.node,
+                Message(
+                    kind: .requestRegions, index: LogIndex(state.keeping.map.revision),
+                    commit: LogIndex(reign.generation))
+            )
+        }
+        if let question { send(question.message, to: question.to) }
+    }
+
+    /// What nodes say to nodes about regions.
+    func received(mapMessage message: Message, from node: NodeID) {
+        switch message.kind {
+        case .reportRegions: take(message, from: node)
+        case .reportRegionsResponse:
+            let isAnswered = state.withLock { state in
+                guard let told = state.keeping.told, told.node == node, told.term == message.term,
+                    state.keeping.report?.number == message.index.rawValue
+                else { return false }
+                state.keeping.report = nil
+                return true
+            }
+            if isAnswered { bootWorker.run { [self] in tellRegions() } }
+        case .requestRegions:
+            let answer: Message? = state.withLock { state in
+                guard state.keeping.term > .zero, state.keeping.isLoaded,
+                    message.commit.rawValue == state.generation
+                else { return nil }
+                let (changes, reached) = state.keeping.map.changes(
+                    after: message.index.rawValue, maxBytes: Self.maxBytes)
+                return Message(
+                    kind: .regions, term: state.keeping.term, index: LogIndex(reached),
+                    commit: message.commit, context: MappedRegion.encoded(changes))
+            }
+            if let answer { send(answer, to: node) }
+        case .regions:
+            guard let changes = try? MappedRegion.decode(message.context) else { return }
+            let isTaken = state.withLock { state in
+                guard state.keeping.term == .zero, state.keeping.heard?.node == node,
+                    message.commit.rawValue == state.generation
+                else { return false }
+                state.keeping.askedAt = nil
+                _ = state.keeping.map.take(changes)
+                state.keeping.map.reached(message.index.rawValue)
+                state.forgetOutdated()
+                return true
+            }
+            if isTaken { bootWorker.run { [self] in followMap() } }
+        default: break
+        }
+    }
+}
