@@ -59,8 +59,9 @@ public final class Client: KeyValueStore, Sendable {
     ///
     /// - Parameter keys: Ascending, all of one region, none of them where it begins, and keys on both sides of
     ///   each: a region without keys would never be worth its cost.
-    /// - Throws: ``RequestError/rejected(_:)`` with the reason; nothing was changed. `outcomeUnknown`: look at the
-    ///   topology.
+    /// - Throws: ``RequestError/rejected(_:)``; nothing was changed. With `notSplit` the ``SplitRefusal`` says what
+    ///   to change; those that pass in a moment were tried again until the time was over. `outcomeUnknown`: look
+    ///   at the topology.
     public func split(
         at keys: [Bytes], timeout: Duration = defaultTimeout
     ) async throws(RequestError) -> [RegionInfo] {

@@ -115,6 +115,10 @@ final class RequestEngine: Sendable {
             let isNews: Bool
             switch refusal {
             case .invalid, .sessionExpired: throw failure(refusal)
+            case .notSplit(let why):
+                guard why.passes else { throw failure(refusal) }
+                reason = refusal
+                isNews = false
             case .diskFull:
                 guard isUnknown else { throw .rejected(refusal) }
                 isNews = false

@@ -194,5 +194,7 @@ public enum RequestError: Error, Hashable, Sendable {
         /// The region does not take the command's session, as it was not used for long or there were too
         /// many: open another one and ask in that.
         case sessionExpired
+        /// A region was not divided, for this reason.
+        case notSplit(SplitRefusal)
     }
 }

@@ -109,6 +109,8 @@ package enum ChildStanding: Hashable, Sendable {
     case waiting
     /// Its peer here was removed.
     case gone
+    /// There is a region of that id here which is none of its.
+    case taken
 }
 
 /// A log batch that is on its way to disk, and what waits for it.

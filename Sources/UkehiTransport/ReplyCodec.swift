@@ -118,6 +118,10 @@ package enum ReplyCodec {
         case .timedOut: writer.append(UInt8(6))
         case .diskFull: writer.append(UInt8(7))
         case .sessionExpired: writer.append(UInt8(8))
+        case .notSplit(let refusal):
+            writer.append(UInt8(9))
+            writer.append(refusal.code)
+            writer.append(refusal.existing?.rawValue ?? 0)
         }
     }
 
@@ -194,6 +198,13 @@ extension ReplyCodec {
         case 6: return .rejected(.timedOut)
         case 7: return .rejected(.diskFull)
         case 8: return .rejected(.sessionExpired)
+        case 9:
+            let code = try reader.read(UInt8.self)
+            let region = RegionID(try reader.read(UInt64.self))
+            guard let refusal = SplitRefusal(code: code, existing: region) else {
+                throw reader.failure("unknown reason \(code) not to divide a region")
+            }
+            return .rejected(.notSplit(refusal))
         default: throw reader.failure("unknown cause \(cause)")
         }
     }

@@ -123,6 +123,7 @@ extension RequestError {
     fileprivate var isUnavailable: Bool {
         switch self {
         case .rejected(.unavailable), .rejected(.notLeader), .rejected(.timedOut): true
+        case .rejected(.notSplit(let reason)): reason.passes
         default: false
         }
     }
@@ -143,6 +144,7 @@ extension RequestError {
             "Nothing was written: the leader's log volume is full. Deletes and reads go on."
         case .rejected(.sessionExpired):
             "Nothing was done: the session has expired. Open another one."
+        case .rejected(.notSplit(let reason)): "Nothing was done. \(reason)"
         }
     }
 }

@@ -5,6 +5,7 @@ import UkehiBase
 import UkehiEnvironment
 import UkehiRaft
 import UkehiState
+import UkehiWAL
 
 @testable import UkehiNode
 
@@ -312,20 +313,24 @@ struct SplitTests {
     @Test("refused by the leader, and nothing is changed")
     func refusals() throws {
         let cluster = try started()
-        func reason(_ keys: [Bytes]) throws -> String? {
-            guard case .failed(.rejected(.invalid(let text)))? = try split(cluster, at: keys) else {
+        func reason(_ keys: [Bytes]) throws -> SplitRefusal? {
+            guard case .failed(.rejected(.notSplit(let why)))? = try split(cluster, at: keys) else {
                 return nil
             }
-            return text
+            return why
         }
-        #expect(try reason(["zz"]) == "\(SplitRefusal.emptyHalf)")
-        #expect(try reason(["B"]) == "\(SplitRefusal.emptyHalf)")
-        #expect(try reason(["h", "i"]) == "\(SplitRefusal.emptyHalf)")
-        #expect(try reason(["p", "h"]) == "\(SplitRefusal.keysUnordered)")
+        #expect(try reason(["zz"]) == .emptyHalf)
+        #expect(try reason(["B"]) == .emptyHalf)
+        #expect(try reason(["h", "i"]) == .emptyHalf)
+        #expect(try reason(["p", "h"]) == .keysUnordered)
         // What no log could hold is in none.
         let long = Bytes(Array(repeating: UInt8(ascii: "h"), count: Limits.maxKeyBytes + 1))
-        #expect(try reason(["h", long]) != nil)
-        #expect(try reason([long]) != nil)
+        for keys in [["h", long], [long]] {
+            guard case .failed(.rejected(.invalid))? = try split(cluster, at: keys) else {
+                Issue.record("a key that no log can hold was taken")
+                continue
+            }
+        }
         let leader = try #require(cluster.leads())
         let tag = cluster.submit((leader + 1) % 3, .split(["h"]), key: "h")
         cluster.settle()
@@ -350,6 +355,45 @@ struct SplitTests {
         let system = try #require(cluster.leads(.system))
         #expect(throws: SplitRefusal.system) {
             try cluster.members[system].core?.lanes[0].propose(existing, in: .system)
+        }
+    }
+
+    @Test(
+        "a new region's id is nobody else's: a leader refuses it, and no node loses a region to it")
+    func existingChild() throws {
+        let cluster = try started()
+        let made = try regions(try split(cluster, at: ["h"]))
+        let child = try #require(made.first?.region)
+        let leader = try #require(cluster.leads())
+        let lane = try #require(cluster.members[leader].core?.lanes[0])
+        let peers = (0..<3).map { PeerID(UInt64(900 + $0)) }
+        let again = SplitCommand(parts: [
+            .init(region: child, end: "p", leader: peers[0], peers: peers)
+        ])
+        #expect(throws: SplitRefusal.regionExists(child)) {
+            try lane.propose(again, in: TestCluster.id)
+        }
+        cluster.pass(milliseconds: 500)
+        #expect(cluster.descriptor()?.range == made.last?.range)
+        try expectValues(cluster)
+        // In the log all the same: whoever has both regions carries out neither half of it.
+        func entries(_ number: Int) throws -> [Entry] {
+            let log = try #require(cluster.members[number].core?.log)
+            let last = try #require(cluster.region(number, child)?.log.lastIndex)
+            return try log.entries(
+                region: child, from: SplitRules.firstApplied + 1, to: last + 1, maxBytes: .max)
+        }
+        let before = try (0..<3).map { try entries($0) }
+        #expect(before.allSatisfy { !$0.isEmpty })
+        let epoch = try #require(cluster.descriptor()?.epoch)
+        lane.forge(again, of: epoch, in: TestCluster.id)
+        cluster.settle()
+        #expect(cluster.failures.codes == [.corrupted, .corrupted, .corrupted])
+        #expect("\(cluster.failures.all[0])".contains("into region \(child)"))
+        for number in 0..<3 {
+            #expect(try entries(number) == before[number])
+            let digest = try cluster.members[number].core?.applier.digest(region: child)
+            #expect(digest?.applied ?? .zero > SplitRules.firstApplied)
         }
     }
 

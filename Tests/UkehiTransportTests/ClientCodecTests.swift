@@ -37,76 +37,78 @@ struct ClientCodecTests {
             id: 16, operation: .loads(LoadQuestion(region: RegionID(9), top: 1)), key: ""),
     ]
 
-    static let replies: [Reply] = [
-        .command(.applied(version: 5)), .command(.counter(value: -3, version: 6)),
-        .command(.conditionFailed(current: 9)), .command(.conditionFailed(current: nil)),
-        .command(.response("answer")), .command(.invalid(.keyTooLong)), .command(.staleEpoch),
-        .value(nil), .value(VersionedValue(value: "", version: 1)),
-        .value(VersionedValue(value: "value", version: 2)),
-        .scan(ScanPage(pairs: [], next: nil)),
-        .scan(
-            ScanPage(
-                pairs: [
-                    KeyValue(key: "a", value: "1", version: 4),
-                    KeyValue(key: "b", value: "", version: 5),
-                ], next: "c")),
-        .query("bytes"), .query(""), .recovery("a survey"),
-        .topology(
-            Topology(
-                cluster: ClusterID(high: 3, low: 4), node: NodeID(2),
-                nodes: [NodeAddress(node: NodeID(1), name: "n-ü", address: "h:1")],
-                regions: [region])),
-        .members(
-            MemberReport(
-                region: RegionID(3), epoch: RegionEpoch(confVersion: 4, version: 5),
-                leader: NodeID(1), lastIndex: LogIndex(9),
-                members: [
-                    MemberInfo(
-                        peer: PeerID(10), node: NodeID(1), roles: [.voter, .outgoingVoter],
-                        match: LogIndex(9), isActive: true),
-                    MemberInfo(
-                        peer: PeerID(11), node: NodeID(2), roles: [.outgoingVoter, .nextLearner],
-                        match: LogIndex(2), isActive: false),
-                ], wanted: [NodeID(1), NodeID(3)], progress: .waiting, reason: "why",
-                steps: ["one", "two"])),
-        .transfers([]),
-        .transfers([
-            SnapshotTransferInfo(
-                region: RegionID(3), direction: .sends, stage: .moving, peer: PeerID(7),
-                node: NodeID(2), doneBytes: 5, totalBytes: 9, milliseconds: 30,
-                bytesPerSecond: 1 << 40),
-            SnapshotTransferInfo(
-                region: RegionID(4), direction: .gets, stage: .installing, peer: PeerID(8),
-                node: nil, doneBytes: 0, totalBytes: 0, milliseconds: 0, bytesPerSecond: 0),
-        ]),
-        .loads([]),
-        .loads([
-            RegionLoadInfo(
-                region: RegionID(9), range: KeyRange(lower: "a", upper: "m"),
-                readsPerSecond: 1.5, writesPerSecond: 20_000, bytesPerSecond: 1_099_511_627_776,
-                sizeBytes: 1 << 30,
-                hot: [
-                    HotRange(first: "b", last: "b", readShare: 0.5, writeShare: 0.25),
-                    HotRange(first: "c", last: "d", readShare: 0.25, writeShare: 0),
-                ],
-                refusals: [
-                    SplitRefusalInfo(
-                        cause: .load, reason: "One key takes 75 % of the load.", secondsAgo: 3),
-                    SplitRefusalInfo(cause: .size, reason: "", secondsAgo: 1 << 40),
-                ]),
-            RegionLoadInfo(
-                region: RegionID(10), range: KeyRange(lower: "m", upper: ""), readsPerSecond: 0,
-                writesPerSecond: 0, bytesPerSecond: 0, sizeBytes: nil, hot: [], refusals: []),
-        ]),
-        .digest(RegionDigest(region: RegionID(1), applied: LogIndex(2), high: 3, low: 4)),
-        .regions([region, region]), .regions([]),
-        .failed(.outcomeUnknown), .failed(.rejected(.notLeader(region))),
-        .failed(.rejected(.staleEpoch(current: [region, region]))),
-        .failed(.rejected(.overloaded)), .failed(.rejected(.unavailable("why"))),
-        .failed(.rejected(.invalid("why not"))), .failed(.rejected(.timedOut)),
-        .failed(.rejected(.diskFull)), .failed(.rejected(.sessionExpired)),
-        .command(.sessionExpired(openAt: 1 << 41)),
-    ]
+    static let replies: [Reply] =
+        [
+            .command(.applied(version: 5)), .command(.counter(value: -3, version: 6)),
+            .command(.conditionFailed(current: 9)), .command(.conditionFailed(current: nil)),
+            .command(.response("answer")), .command(.invalid(.keyTooLong)), .command(.staleEpoch),
+            .value(nil), .value(VersionedValue(value: "", version: 1)),
+            .value(VersionedValue(value: "value", version: 2)),
+            .scan(ScanPage(pairs: [], next: nil)),
+            .scan(
+                ScanPage(
+                    pairs: [
+                        KeyValue(key: "a", value: "1", version: 4),
+                        KeyValue(key: "b", value: "", version: 5),
+                    ], next: "c")),
+            .query("bytes"), .query(""), .recovery("a survey"),
+            .topology(
+                Topology(
+                    cluster: ClusterID(high: 3, low: 4), node: NodeID(2),
+                    nodes: [NodeAddress(node: NodeID(1), name: "n-ü", address: "h:1")],
+                    regions: [region])),
+            .members(
+                MemberReport(
+                    region: RegionID(3), epoch: RegionEpoch(confVersion: 4, version: 5),
+                    leader: NodeID(1), lastIndex: LogIndex(9),
+                    members: [
+                        MemberInfo(
+                            peer: PeerID(10), node: NodeID(1), roles: [.voter, .outgoingVoter],
+                            match: LogIndex(9), isActive: true),
+                        MemberInfo(
+                            peer: PeerID(11), node: NodeID(2),
+                            roles: [.outgoingVoter, .nextLearner],
+                            match: LogIndex(2), isActive: false),
+                    ], wanted: [NodeID(1), NodeID(3)], progress: .waiting, reason: "why",
+                    steps: ["one", "two"])),
+            .transfers([]),
+            .transfers([
+                SnapshotTransferInfo(
+                    region: RegionID(3), direction: .sends, stage: .moving, peer: PeerID(7),
+                    node: NodeID(2), doneBytes: 5, totalBytes: 9, milliseconds: 30,
+                    bytesPerSecond: 1 << 40),
+                SnapshotTransferInfo(
+                    region: RegionID(4), direction: .gets, stage: .installing, peer: PeerID(8),
+                    node: nil, doneBytes: 0, totalBytes: 0, milliseconds: 0, bytesPerSecond: 0),
+            ]),
+            .loads([]),
+            .loads([
+                RegionLoadInfo(
+                    region: RegionID(9), range: KeyRange(lower: "a", upper: "m"),
+                    readsPerSecond: 1.5, writesPerSecond: 20_000, bytesPerSecond: 1_099_511_627_776,
+                    sizeBytes: 1 << 30,
+                    hot: [
+                        HotRange(first: "b", last: "b", readShare: 0.5, writeShare: 0.25),
+                        HotRange(first: "c", last: "d", readShare: 0.25, writeShare: 0),
+                    ],
+                    refusals: [
+                        SplitRefusalInfo(
+                            cause: .load, reason: "One key takes 75 % of the load.", secondsAgo: 3),
+                        SplitRefusalInfo(cause: .size, reason: "", secondsAgo: 1 << 40),
+                    ]),
+                RegionLoadInfo(
+                    region: RegionID(10), range: KeyRange(lower: "m", upper: ""), readsPerSecond: 0,
+                    writesPerSecond: 0, bytesPerSecond: 0, sizeBytes: nil, hot: [], refusals: []),
+            ]),
+            .digest(RegionDigest(region: RegionID(1), applied: LogIndex(2), high: 3, low: 4)),
+            .regions([region, region]), .regions([]),
+            .failed(.outcomeUnknown), .failed(.rejected(.notLeader(region))),
+            .failed(.rejected(.staleEpoch(current: [region, region]))),
+            .failed(.rejected(.overloaded)), .failed(.rejected(.unavailable("why"))),
+            .failed(.rejected(.invalid("why not"))), .failed(.rejected(.timedOut)),
+            .failed(.rejected(.diskFull)), .failed(.rejected(.sessionExpired)),
+            .command(.sessionExpired(openAt: 1 << 41)),
+        ] + SplitRefusal.all(existing: RegionID(77)).map { .failed(.rejected(.notSplit($0))) }
 
     private func encode(_ requests: [WireRequest]) -> Bytes {
         encodeExactly(4 + requests.map { RequestCodec.bytes(of: $0) }.reduce(0, +)) { writer in

@@ -125,12 +125,7 @@ extension Lane {
             return hinder(region, because: region.splitReason, reason)
         }
         let answer: RequestError =
-            switch reason {
-            case .notLeader: region.notLeader
-            case .pending, .transferring, .overloaded, .noIDs:
-                .rejected(.unavailable("\(reason)"))
-            default: .rejected(.invalid("\(reason)"))
-            }
+            reason == .notLeader ? region.notLeader : .rejected(.notSplit(reason))
         reply(.failed(answer), client.sink, client.tag)
     }
 

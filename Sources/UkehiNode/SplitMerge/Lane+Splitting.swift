@@ -126,10 +126,16 @@ extension Lane {
             case .members(_, let next): descriptor = next
             case .split(let split):
                 descriptor = split.next
-                for birth in split.births
-                where host?.standing(ofChild: birth.region) ?? .new == .new {
-                    stage(birth, leaders: split)
-                    staged.append(birth.region)
+                for birth in split.births {
+                    switch host?.standing(ofChild: birth.region) ?? .new {
+                    case .new:
+                        stage(birth, leaders: split)
+                        staged.append(birth.region)
+                    case .waiting, .gone: break
+                    case .taken:
+                        fail(.childIsThere(birth.region, of: region.id, at: entry.index))
+                        return true
+                    }
                 }
             }
         }
@@ -301,6 +307,21 @@ extension Lane {
         for region in orderedRegions.filter({ $0.leavesAs != nil }) {
             if let last = region.leavesAs { leave(region, as: last) }
         }
+    }
+}
+
+extension NodeError {
+    /// Leaders propose no such division (RULES 17), so that this is none of their doing. To carry it out would take
+    /// the other region's log; not to would make this replica another one than those on nodes without that region.
+    fileprivate static func childIsThere(
+        _ child: RegionID, of parent: RegionID, at index: LogIndex
+    ) -> NodeError {
+        NodeError(
+            code: .corrupted,
+            message:
+                "Entry \(index) of region \(parent) divides it into region \(child), and another region of that id "
+                + "is here. Nothing was changed. Look at the entry with `ukehi wal dump`, and restore the "
+                + "cluster from a backup if no leader of region \(parent) can have written it.")
     }
 }
 

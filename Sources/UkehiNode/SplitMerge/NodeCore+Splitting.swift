@@ -26,9 +26,12 @@ extension NodeCore {
     }
 
     package func standing(ofChild region: RegionID) -> ChildStanding {
-        if state.withLock({ $0.waiting[region] != nil }) { return .waiting }
-        // Of this life there is none: an entry is applied once in each.
-        return gone.contains(region) ? .gone : .new
+        let (isWaiting, isHere) = state.withLock { state in
+            (state.waiting[region] != nil, state.own(region) != nil)
+        }
+        if isWaiting { return .waiting }
+        // Of this life there is none of its own: an entry is applied once in each.
+        return gone.contains(region) ? .gone : isHere ? .taken : .new
     }
 
     package func isAwaited(_ region: RegionID) -> Bool {

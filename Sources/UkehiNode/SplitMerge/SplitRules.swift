@@ -4,69 +4,6 @@ package import UkehiBase
 import UkehiRaft
 package import UkehiState
 
-/// Why a region is not divided. Nothing was changed.
-package enum SplitRefusal: Error, Hashable, Sendable {
-    case unknownRegion
-    case notLeader
-    /// The system region stays whole.
-    case system
-    /// The region's state machine cannot be divided.
-    case unsupported
-    /// Members change, or the region is being divided already: ask again later.
-    case pending
-    case transferring
-    case overloaded
-    /// The region is not as the command believes (RULES 22).
-    case staleEpoch
-    /// The key is not in the region, or is its beginning.
-    case keyOutside
-    /// Keys ascend, each of them once.
-    case keysUnordered
-    case tooMany
-    /// One half would have no key.
-    case emptyHalf
-    /// A region of this id exists (RULES 17).
-    case regionExists(RegionID)
-    /// Ids or peers that no region can have.
-    case malformed
-    /// No ids could be had from the system region.
-    case noIDs
-}
-
-extension SplitRefusal: CustomStringConvertible {
-    package var description: String {
-        switch self {
-        case .unknownRegion: "This node has no peer of the region. Ask its leader."
-        case .notLeader: "This node does not lead the region. Ask its leader."
-        case .system: "The system region is not divided."
-        case .unsupported: "The region's state machine cannot be divided."
-        case .pending:
-            "The region's members change, or it is being divided. Ask again in a moment."
-        case .transferring: "The region's leadership is being handed over. Ask again in a moment."
-        case .overloaded: "The region has too much that is not committed. Ask again in a moment."
-        case .staleEpoch: "The region has changed meanwhile. Look at it again."
-        case .keyOutside:
-            "The key does not divide the region: it lies outside, or is where the region begins."
-        case .keysUnordered: "The keys do not ascend, or one is there twice."
-        case .tooMany: "At most \(SplitCommand.maxParts) new regions come out of one at a time."
-        case .emptyHalf:
-            "One of the parts would have no key. Choose a key between those that are there."
-        case .regionExists(let region): "There is a region \(region) already."
-        case .malformed: "The command names ids, peers or keys that no region can have."
-        case .noIDs:
-            "The system region has given no ids. Ask again when it has a leader."
-        }
-    }
-
-    /// Whether the same may be possible a moment later.
-    package var passes: Bool {
-        switch self {
-        case .pending, .transferring, .overloaded, .noIDs: true
-        default: false
-        }
-    }
-}
-
 package enum SplitRules {
     /// A new region's log begins as if so much had been applied, so that a peer with an empty log needs a
     /// snapshot (RULES 26).

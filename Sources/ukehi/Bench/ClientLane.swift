@@ -223,6 +223,9 @@ final class ClientLane: ReplySink, LoadClients, @unchecked Sendable {
                 case .invalid(let text):
                     tally.note(violation: "a request was called invalid: \(text)")
                     refuse(index, needsTopology: false)
+                case .notSplit(let reason):
+                    tally.note(violation: "a request was answered with \(reason)")
+                    refuse(index, needsTopology: false)
                 case .notLeader, .staleEpoch: refuse(index, needsTopology: true)
                 case .overloaded, .timedOut, .diskFull, .sessionExpired:
                     refuse(index, needsTopology: false)
