@@ -44,7 +44,17 @@ struct RangeCache {
 
     /// Takes over a whole view.
     mutating func replace(_ topology: Topology) {
-        for info in topology.regions { insert(info) }
+        for var info in topology.regions {
+            if info.leader == nil, !info.nodes.contains(topology.node) {
+                // Who does not hold it knows it from hearsay, and cannot know who leads it.
+                let known = region(of: info.range.lower)
+                if let known, known.region == info.region, known.range == info.range {
+                    guard known.epoch.confVersion <= info.epoch.confVersion else { continue }
+                    if known.epoch == info.epoch { info.leader = known.leader }
+                }
+            }
+            insert(info)
+        }
         for node in topology.nodes where !node.address.isEmpty {
             addresses[node.node] = node.address
         }

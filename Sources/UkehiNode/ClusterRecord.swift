@@ -168,7 +168,7 @@ extension ClusterRecord {
                 nodes: try NodeRegistry.decodeNodes(from: &reader, hasStanding: false))
             : try NodeRegistry.decode(from: &reader)
         let regionCount = Int(try reader.read(UInt32.self))
-        guard regionCount >= 2, regionCount * 36 <= reader.remaining else {
+        guard regionCount >= 1, regionCount * 36 <= reader.remaining else {
             throw reader.failure("\(regionCount) regions do not fit")
         }
         var regions: [RegionDescriptor] = []

@@ -39,6 +39,8 @@ struct Hole {
     var asked = 0
     /// Peers that have compacted them away.
     var deniedBy: Set<PeerID> = []
+    /// The tick at which the first of them said so.
+    var deniedAt: UInt64 = 0
 
     /// The first one that is still to be got.
     var next: LogIndex { entries.first + UInt64(fetched.count) }
@@ -74,9 +76,25 @@ extension Lane {
         for region in orderedRegions where !region.holes.isEmpty {
             forgetWritten(region)
             forgetSuperseded(region)
+            giveUpWaiting(region)
             ask(region)
             askForState(region)
         }
+    }
+
+    /// Members that do not answer may be gone for good, by changes behind the hole even. A leader that has compacted
+    /// the entries away has the state behind them.
+    private func giveUpWaiting(_ region: Region) {
+        let patience = Limits.ticksUntilStateIsAsked
+        let position = region.holes.firstIndex { hole in
+            hole.progress == .asking && hole.deniedBy.contains(region.leader)
+                && ticks >= hole.deniedAt + patience
+        }
+        guard let position else { return }
+        giveUp(
+            region, position,
+            "the leader has them no more, and other peers do not answer; this node's peer of the "
+                + "region stands still until the leader gives it a snapshot")
     }
 
     private func ask(_ region: Region) {
@@ -159,6 +177,7 @@ extension Lane {
         else { return }
         let wanted = region.holes[position].next
         if answer.reject {
+            if region.holes[position].deniedBy.isEmpty { region.holes[position].deniedAt = ticks }
             region.holes[position].deniedBy.insert(answer.from)
             return ask(region)
         }

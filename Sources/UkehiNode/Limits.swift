@@ -49,6 +49,9 @@ package enum Limits {
     package static let maxBootstrapBytes = 8 << 20
     /// Ticks until another peer is asked for damaged entries that the last one did not give.
     package static let ticksPerRequestOfEntries: UInt64 = 10
+    /// Ticks after which a peer takes the state instead of damaged entries that its leader does not have any more,
+    /// while others do not say whether they do.
+    static let ticksUntilStateIsAsked: UInt64 = 60
     /// Snapshots that a node makes for others at once, and takes from others (RULES 49).
     package static let maxSnapshotsAtOnce = 2
     /// Seconds after which a region's state in memory is written though little came since the last time.

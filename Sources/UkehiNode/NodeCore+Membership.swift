@@ -17,16 +17,11 @@ extension NodeCore.State {
         let own = descriptors.map { $0.info(leader: leaders[$0.region]) }
         // Of its own regions a node knows best. Of what is known from hearsay the newer is true where two claim
         // the same keys (RULES 25); in the map no two do.
-        let foreign = foreign.values.filter { !$0.isSystem }.sorted {
+        let foreign = foreign.values.filter { !$0.isSystem && !isOutdated($0) }.sorted {
             ($1.epoch.version, $0.region) < ($0.epoch.version, $1.region)
         }
         var others: [RegionDescriptor] = []
-        for known in foreign
-        where !others.contains(where: { $0.range.overlaps(known.range) })
-            && keeping.map.overlapping(known.range).allSatisfy({
-                $0.region != known.region && $0.epoch.version < known.epoch.version
-            })
-        {
+        for known in foreign where !others.contains(where: { $0.range.overlaps(known.range) }) {
             others.append(known)
         }
         let hearsay = others
@@ -56,7 +51,10 @@ extension NodeCore.State {
     /// A region is this node's no more, and what its peer held is being cleared away: that may be more than
     /// the region has by now, where it was divided without this peer.
     mutating func remove(_ last: RegionDescriptor, held: KeyRange) {
-        if last.isSystem { system = nil }
+        if last.isSystem {
+            system = nil
+            keeping.leads(in: .zero)
+        }
         table.remove(last.region)
         foreign[last.region] = last
         leaders[last.region] = nil

@@ -316,7 +316,7 @@ extension NodeCore {
             return ClusterRecord.joining(
                 node, cluster: record.cluster, registry: record.registry,
                 own: (state.system.map { [$0] } ?? []) + state.descriptors,
-                others: state.foreign.values.sorted { $0.region < $1.region }
+                others: state.foreign.values.filter(\.isSystem) + state.hearsay
             ).encoded()
         }
     }

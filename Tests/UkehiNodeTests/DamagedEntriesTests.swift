@@ -400,6 +400,19 @@ struct DamagedEntriesTests {
         }
     }
 
+    @Test("it is not waited for members that never answer where the leader has the state")
+    func silentMember() throws {
+        let (cluster, leader, follower, _) = try beyondRepair()
+        let third = try #require(cluster.members[(leader + 2) % 3].core?.nodeID)
+        cluster.network.drops = { $0.from == third && Self.isOf($0, .requestEntriesResponse) }
+        try cluster.start(follower)
+        // A while, since it may answer yet.
+        cluster.pass(milliseconds: 2000)
+        #expect(try hopes(cluster, follower) == [third])
+        cluster.pass(milliseconds: 4000)
+        try expectReplaced(cluster, follower, leader)
+    }
+
     @Test("nothing is dropped that it has acknowledged, while all of it is on its way")
     func keepsAcknowledged() throws {
         let (cluster, leader, follower, _) = try beyondRepair()

@@ -95,20 +95,55 @@ struct RegionMapTests {
             truth.replaceSubrange(place...place, with: [child, region])
             reports += [Self.change(child), Self.change(region)]
         }
+        // Some are reported again after a recovery that changed nothing else.
+        var generations: [RegionID: UInt64] = [:]
+        for place in truth.indices where below(4) == 0 {
+            reports.append(Self.change(truth[place], generation: 1))
+            truth[place].epoch.confVersion += 1
+            generations[truth[place].region] = 1
+        }
         // The last ones arrive, whatever was before; some twice.
-        var sent = reports.filter { _ in below(3) > 0 } + truth.map { Self.change($0) }
+        let last = truth.map { Self.change($0, generation: generations[$0.region] ?? 0) }
+        var sent = reports.filter { _ in below(3) > 0 } + last
         for position in sent.indices.reversed() { sent.swapAt(position, below(position + 1)) }
-        sent += truth.map { Self.change($0) }
+        sent += last
 
         var leader = RegionMap()
+        // What the system region has.
+        var store: [RegionID: MappedRegion] = [:]
         var follower = RegionMap()
         var revision: UInt64 = 0
+        func follow() {
+            let (changes, reached) = leader.changes(
+                after: follower.revision, maxBytes: below(600))
+            guard let sent = try? MappedRegion.decode(MappedRegion.encoded(changes)) else {
+                Issue.record("what was told cannot be read")
+                return
+            }
+            _ = follower.take(sent)
+            follower.reached(reached)
+        }
         while !sent.isEmpty {
             let batch = sent.prefix(1 + below(9))
             sent.removeFirst(batch.count)
             let before = leader
             let (taken, superseded) = leader.take(Array(batch))
+            // Somebody asks while that is being written.
+            if below(3) == 0 { follow() }
+            guard below(6) > 0 else {
+                // The write comes to nothing, and with it the leader; the next one is told again.
+                leader = RegionMap()
+                _ = leader.take(Array(store.values))
+                leader.reached(store.values.map(\.revision).max() ?? 0)
+                sent = Array(batch) + sent
+                continue
+            }
             revision += 1
+            for region in superseded { store[region] = nil }
+            for change in taken {
+                store[change.report.region.region] = MappedRegion(
+                    report: change.report, revision: revision)
+            }
             leader.stored(taken.map(\.report.region.region), at: revision)
             let map = leader.regions
             #expect(
@@ -119,11 +154,7 @@ struct RegionMapTests {
                 #expect(now.epoch.version >= region.epoch.version)
                 #expect(now.epoch.confVersion >= region.epoch.confVersion)
             }
-            guard below(4) == 0 else { continue }
-            let (changes, reached) = leader.changes(
-                after: follower.revision, maxBytes: below(600))
-            _ = follower.take(try MappedRegion.decode(MappedRegion.encoded(changes)))
-            follower.reached(reached)
+            if below(4) == 0 { follow() }
         }
         #expect(leader.regions == truth)
         while follower.revision < leader.revision {
@@ -133,6 +164,24 @@ struct RegionMapTests {
             follower.reached(reached)
         }
         #expect(follower.regions == truth)
+    }
+
+    @Test("who asks while a region's next record is being written gets the region all the same")
+    func whileWritten() {
+        var leader = RegionMap()
+        _ = leader.take([Self.change(Self.region(2, "", "x"), revision: 20)])
+        _ = leader.take([Self.change(Self.region(9, "x", ""), revision: 40)])
+        leader.reached(40)
+        // Divided, and not written yet.
+        let halves = [
+            Self.region(5, "", "h", version: 2), Self.region(2, "h", "x", version: 2),
+        ]
+        _ = leader.take(halves.map { Self.change($0) })
+        var follower = RegionMap()
+        let (changes, reached) = leader.changes(after: 0, maxBytes: 1 << 20)
+        #expect(reached == 40)
+        _ = follower.take(changes)
+        #expect(follower.regions == halves + [Self.region(9, "x", "")])
     }
 
     @Test(
@@ -253,11 +302,17 @@ struct ClusterMapTests {
         for number in 0..<3 {
             #expect(Set(try stored(cluster, number).map(\.region)) == Set(truth))
         }
-        // The fourth knew of one region as it joined.
+        // The fourth has none of them, and what it offers others that join is whole.
+        let joined = try #require(cluster.members[3].core?.nodeID)
+        let offer = try #require(cluster.members[3].core?.welcome(joined))
+        let record = try ClusterRecord.decode(offer)
+        #expect(Set(record.regions.dropFirst().map(\.range)) == Set(truth.map(\.range)))
+        #expect(record.regions.first?.region == .system)
+        // It knew of one region as it joined.
         let topology = try #require(cluster.members[3].core?.topology)
         #expect(topology.regions.map(\.region) == made.map(\.region))
-        let foreign = cluster.members[3].core?.state.withLock { $0.foreign.keys.sorted() }
-        #expect(foreign == [.system])
+        let hearsay = cluster.members[3].core?.state.withLock { $0.hearsay.map(\.region) }
+        #expect(hearsay == made.map(\.region).sorted())
         for key in ["a", "n", "z"] as [Bytes] {
             let tag = cluster.submit(3, .get(.linearizable), key: key)
             cluster.settle()
@@ -324,6 +379,26 @@ struct ClusterMapTests {
         cluster.network.drops = { $0.messages.contains { $0.message.kind == .reportRegions } }
         for number in 0..<4 { cluster.crash(number, seed: 9) }
         for number in 0..<4 { try cluster.start(number) }
+        cluster.pass(milliseconds: 8000)
+        // None is led by who leads the system region next: it would tell itself.
+        let system = try systemLeader(cluster)
+        cluster.crash(system, seed: 10)
+        cluster.pass(milliseconds: 8000)
+        let next = try systemLeader(cluster)
+        for region in truth where cluster.leads(region.region) == next {
+            let heir = try #require((0..<3).first { ![next, system].contains($0) })
+            let peer = try #require(cluster.region(heir, region.region)).peer
+            cluster.members[next].core?.lanes[0].transferLeadership(of: region.region, to: peer)
+            cluster.settle()
+        }
+        #expect(truth.allSatisfy { cluster.leads($0.region) != next })
+        try cluster.start(system)
+        cluster.pass(milliseconds: 8000)
+        #expect(map(cluster, next) == truth)
+        #expect(map(cluster, system) == truth)
+        // Nobody but the map has told the fourth of them.
+        cluster.crash(3, seed: 11)
+        try cluster.start(3)
         cluster.pass(milliseconds: 8000)
         #expect(map(cluster, 3) == truth)
         #expect(cluster.failures.isEmpty)
@@ -403,6 +478,56 @@ struct ClusterMapTests {
         #expect(cluster.failures.isEmpty)
     }
 
+    @Test("who loses its peer of the system region leads no map; a recovery forgets no region")
+    func departures() throws {
+        let cluster = try started()
+        _ = try split(cluster, at: ["h"])
+        cluster.pass(milliseconds: 3000)
+        let truth = own(cluster, 0)
+        let leader = try systemLeader(cluster)
+        let core = try #require(cluster.members[leader].core)
+        let last = try #require(core.state.withLock { $0.system })
+        core.state.withLock { state in
+            #expect(state.keeping.term > .zero && state.keeping.isLoaded)
+            state.keeping.beginsGeneration()
+            #expect(!state.keeping.isLoaded && state.keeping.told == nil)
+            #expect(state.keeping.map.regions == truth && state.keeping.map.revision == 0)
+            state.remove(last, held: .all)
+            #expect(state.keeping.term == .zero)
+        }
+    }
+
+    @Test("what was heard otherwise counts where it is newer than the map")
+    func hearsay() throws {
+        let cluster = try started()
+        cluster.pass(milliseconds: 3000)
+        let core = try #require(cluster.members[3].core)
+        let known = try #require(map(cluster, 3).first)
+        func holder(of heard: RegionDescriptor) -> [NodeID]? {
+            core.state.withLock { $0.foreign[heard.region] = heard }
+            guard case .notLeader(let info) = core.elsewhere("a") else { return nil }
+            return info.nodes
+        }
+        var heard = known
+        heard.peers = [PeerDescriptor(peer: PeerID(900), node: NodeID(2))]
+        // As old as the map: that is believed.
+        #expect(holder(of: heard) == known.peers.map(\.node))
+        heard.epoch.confVersion += 1
+        #expect(holder(of: heard) == [NodeID(2)])
+        #expect(core.topology?.regions.map(\.nodes) == [[NodeID(2)]])
+        heard.epoch.version += 1
+        heard.epoch.confVersion -= 1
+        heard.range = KeyRange(lower: "", upper: "h")
+        #expect(holder(of: heard) == [NodeID(2)])
+        // A map of after a recovery outweighs what was heard before.
+        core.state.withLock { state in
+            _ = state.keeping.map.take([
+                MappedRegion(report: RegionReport(known, generation: 1), revision: 1)
+            ])
+        }
+        #expect(holder(of: heard) == known.peers.map(\.node))
+    }
+
     @Test("what a node may not say is not believed")
     func hostile() throws {
         let cluster = try started()
@@ -433,6 +558,29 @@ struct ClusterMapTests {
         say(report(forged), from: 4)
         say(report(forged, generation: 3), from: 1)
         say(Message(kind: .reportRegions, index: LogIndex(1), context: "rot"), from: 1)
+        // What a follower has not asked for, and what begins behind what it has.
+        let follower = try #require(cluster.members[(leader + 1) % 3].core)
+        let system = try #require(core.nodeID)
+        for (node, base) in [(NodeID(4), 0), (system, 1 << 40)] as [(NodeID, UInt64)] {
+            follower.received(
+                [
+                    RegionMessage(
+                        region: .system, epoch: RegionEpoch(confVersion: 1, version: 1),
+                        message: Message(
+                            kind: .regions, logTerm: Term(base), index: LogIndex(1 << 41),
+                            context: MappedRegion.encoded([
+                                MappedRegion(
+                                    report: RegionReport(forged, generation: 0), revision: 1 << 40)
+                            ])))
+                ], from: node)
+            cluster.pass(milliseconds: 2000)
+        }
+        // A report of this generation whose regions are of another.
+        var mixed = report(forged, generation: 0)
+        mixed.context = MappedRegion.encoded([
+            MappedRegion(report: RegionReport(forged, generation: 5), revision: 0)
+        ])
+        say(mixed, from: 1)
         // To the leader nobody says what the map is.
         say(
             Message(

@@ -46,6 +46,36 @@ struct RangeCacheTests {
         #expect(cache.region(of: "p")?.leader == NodeID(9))
     }
 
+    @Test("who does not hold a region does not make its leader or its members forgotten")
+    func hearsay() {
+        func info(_ leader: UInt64?, conf: UInt64, version: UInt64 = 1, on nodes: [UInt64])
+            -> RegionInfo
+        {
+            RegionInfo(
+                region: RegionID(2), range: .all,
+                epoch: RegionEpoch(confVersion: conf, version: version),
+                leader: leader.map { NodeID($0) }, nodes: nodes.map { NodeID($0) })
+        }
+        func told(by node: UInt64, _ info: RegionInfo) -> Topology {
+            Topology(
+                cluster: ClusterID(high: 1, low: 1), node: NodeID(node), nodes: [],
+                regions: [info])
+        }
+        var cache = RangeCache()
+        let known = info(1, conf: 5, on: [1, 2])
+        cache.replace(told(by: 1, known))
+        cache.replace(told(by: 9, info(nil, conf: 5, on: [1, 2])))
+        #expect(cache.all == [known])
+        cache.replace(told(by: 9, info(nil, conf: 4, on: [1, 3])))
+        #expect(cache.all == [known])
+        // Of newer members it knows no leader; and who holds it knows that it has none.
+        cache.replace(told(by: 9, info(nil, conf: 6, on: [2, 3])))
+        #expect(cache.all == [info(nil, conf: 6, on: [2, 3])])
+        cache.replace(told(by: 2, info(3, conf: 6, on: [2, 3])))
+        cache.replace(told(by: 2, info(nil, conf: 6, on: [2, 3])))
+        #expect(cache.all == [info(nil, conf: 6, on: [2, 3])])
+    }
+
     @Test("an older region takes no newer one's place; a newer one takes that of all older ones")
     func versions() {
         var cache = RangeCache()

@@ -168,8 +168,7 @@ struct RegionCommandTests {
             try await nodes[1].kill()
             try await nodes[2].kill()
             let alone = ["--endpoint", addresses[0], "--timeout", "2"]
-            let left: [Listed] = try objects(
-                try ukehi(["region", "list", "--json"] + alone).output)
+            let left: [Listed] = try objects(try succeed(["region", "list", "--json"] + alone))
             #expect(left.map(\.bounds) == now.map(\.bounds))
             let outcome = try ukehi(split + ["--at", "k35"] + alone)
             #expect(outcome.status == 69, "\(outcome)")

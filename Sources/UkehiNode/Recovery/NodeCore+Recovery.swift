@@ -166,7 +166,8 @@ extension NodeCore {
                     return RecoverySurvey(
                         cluster: record.cluster, node: node, registry: record.registry,
                         heard: heard, standings: standings,
-                        elsewhere: state.foreign.values.sorted { $0.region < $1.region })
+                        elsewhere: state.foreign.values.filter(\.isSystem)
+                            + state.hearsay.filter { state.own($0.region) == nil })
                 }
                 if let survey {
                     request.sink.reply(.recovery(survey.encoded()), tag: request.tag)

@@ -55,8 +55,9 @@ struct MapKeeping {
     var isLoaded = false
     /// A write, or what comes before loading, is under way.
     var isBusy = false
-    /// Reports that are to be judged.
+    /// Reports that are to be judged, and those whose turn is next, descending by region.
     var incoming: [RegionID: RegionReport] = [:]
+    var nextUp: [RegionReport] = []
     /// Records of regions that have no place in the map any more.
     var garbage: Set<RegionID> = []
 
@@ -67,12 +68,14 @@ struct MapKeeping {
         isLoaded = false
         isBusy = false
         incoming = [:]
+        nextUp = []
         garbage = []
     }
 
-    /// A recovery from a lost quorum may have taken what was written (RULES 74).
+    /// A recovery from a lost quorum may have taken what was written (RULES 74). What is known of regions stays
+    /// until something of this generation takes its place: some of them nobody may report any more.
     mutating func beginsGeneration() {
-        map = RegionMap()
+        map.forgetRevision()
         told = nil
         isLoaded = false
         heard = nil
@@ -83,6 +86,21 @@ struct MapKeeping {
         let region = report.region.region
         if let known = incoming[region], !report.isNewer(than: known) { return }
         incoming[region] = report
+    }
+
+    /// The next reports to be judged, of about so many bytes.
+    mutating func takeIncoming(_ count: Int, bytes limit: Int) -> [RegionReport] {
+        if nextUp.isEmpty {
+            nextUp = incoming.values.sorted { $0.region.region > $1.region.region }
+            incoming = [:]
+        }
+        var batch: [RegionReport] = []
+        var bytes = 0
+        while batch.count < count, bytes < limit, let report = nextUp.popLast() {
+            batch.append(report)
+            bytes += RegionReport.bytes(of: report.region)
+        }
+        return batch
     }
 }
 
@@ -126,20 +144,46 @@ extension NodeCore.State {
         return MapReign(node: heard.node, term: heard.term, generation: generation)
     }
 
+    /// User regions as this node has heard of them, ascending by id: where the map knows better, as that has it.
+    var hearsay: [RegionDescriptor] {
+        let known = foreign.values.filter { !$0.isSystem && !isOutdated($0) }
+        let ids = Set(known.map(\.region))
+        return (known + keeping.map.regions.filter { !ids.contains($0.region) }).sorted {
+            $0.region < $1.region
+        }
+    }
+
     /// The newest that is known of where a key is, but for this node's own regions.
     func foreignRegion(of key: Bytes, where fits: (RegionDescriptor) -> Bool) -> RegionDescriptor? {
-        let known = foreign.values.filter { !$0.isSystem && $0.range.contains(key) && fits($0) }
-        let mapped = keeping.map.region(of: key).flatMap { fits($0) ? $0 : nil }
-        return (known + (mapped.map { [$0] } ?? [])).max { $0.epoch.version < $1.epoch.version }
+        let known = foreign.values.filter {
+            !$0.isSystem && $0.range.contains(key) && !isOutdated($0) && fits($0)
+        }
+        if let newest = known.max(by: { $0.epoch.version < $1.epoch.version }) { return newest }
+        return keeping.map.region(of: key).flatMap { fits($0) ? $0 : nil }
     }
 
     /// The newest that is known of a region that this node has no peer of.
     func foreignRegion(_ region: RegionID) -> RegionDescriptor? {
-        guard let mapped = keeping.map[region] else { return foreign[region] }
-        guard let known = foreign[region], known.epoch.version >= mapped.epoch.version,
-            known.epoch.confVersion >= mapped.epoch.confVersion
-        else { return mapped }
+        guard let known = foreign[region], known.isSystem || !isOutdated(known) else {
+            return keeping.map[region]
+        }
         return known
+    }
+
+    /// Whether the map knows better than what this node heard otherwise: that the region has changed since, or that
+    /// its keys are others'. What was heard stays: a map is forgotten sooner.
+    func isOutdated(_ known: RegionDescriptor) -> Bool {
+        func isBetter(_ mapped: RegionDescriptor) -> Bool {
+            // After a recovery only who knew of that reports.
+            if keeping.map.generation(of: mapped.region) ?? 0 > 0 { return true }
+            guard mapped.region == known.region else {
+                return mapped.epoch.version > known.epoch.version
+            }
+            return mapped.epoch.version >= known.epoch.version
+                && mapped.epoch.confVersion >= known.epoch.confVersion
+        }
+        if let mapped = keeping.map[known.region], isBetter(mapped) { return true }
+        return keeping.map.overlapping(known.range).contains(where: isBetter)
     }
 
     /// These have changed: where they are led from here, it is to be told.
@@ -149,21 +193,6 @@ extension NodeCore.State {
         }
     }
 
-    /// What was known from elsewhere is forgotten where the map knows better.
-    mutating func forgetOutdated() {
-        guard foreign.contains(where: { !$0.value.isSystem }) else { return }
-        foreign = foreign.filter { known in
-            guard !known.value.isSystem else { return true }
-            let epoch = known.value.epoch
-            if let mapped = keeping.map[known.key] {
-                return mapped.epoch.version < epoch.version
-                    || mapped.epoch.confVersion < epoch.confVersion
-            }
-            return keeping.map.overlapping(known.value.range).allSatisfy {
-                $0.epoch.version <= epoch.version
-            }
-        }
-    }
 }
 
 extension NodeCore {
@@ -187,11 +216,21 @@ extension NodeCore {
     /// Where the cluster's regions are, as far as this node was told, ascending by range.
     package var mappedRegions: [RegionDescriptor] { state.withLock { $0.keeping.map.regions } }
 
+    /// The same as the state of the system region has it here, as far as that is applied; nil: it is not here.
+    /// Blocking.
+    package var recordedRegions: [RegionDescriptor]? {
+        guard state.withLock({ $0.system != nil }) else { return nil }
+        return storedMap().map?.regions
+    }
+
     // MARK: Who leads regions
 
     /// Tells whoever leads the system region what it does not know yet; what is left, once that is answered.
     private func tellRegions() {
+        let now = environment.clock.now()
         let message: (to: NodeID, message: Message)? = state.withLock { state in
+            // An answer to an earlier life of this process is not taken for one to this.
+            if state.keeping.lastReport == 0 { state.keeping.lastReport = now.nanoseconds }
             guard let reign = state.mapReign, let own = state.identity.node else { return nil }
             if state.keeping.told != reign {
                 state.keeping.told = reign
@@ -260,7 +299,8 @@ extension NodeCore {
         let answer: Message? = state.withLock { state in
             guard state.keeping.term > .zero,
                 message.commit.rawValue == state.generation,
-                state.keeping.incoming.count + changes.count <= Self.maxIncoming
+                state.keeping.incoming.count + state.keeping.nextUp.count + changes.count
+                    <= Self.maxIncoming
             else { return nil }
             for change in changes
             // A leader is a member; what came under way from another generation is void.
@@ -283,19 +323,15 @@ extension NodeCore {
         let write: (term: Term, taken: [RegionReport], commands: [Command])? = state.withLock {
             state in
             guard state.keeping.term > .zero, state.keeping.isLoaded, !state.keeping.isBusy,
-                !state.keeping.incoming.isEmpty || !state.keeping.garbage.isEmpty
+                !(state.keeping.incoming.isEmpty && state.keeping.nextUp.isEmpty
+                    && state.keeping.garbage.isEmpty)
             else { return nil }
             var taken: [RegionReport] = []
-            while taken.isEmpty, !state.keeping.incoming.isEmpty {
-                var batch: [MappedRegion] = []
-                var bytes = 0
-                for (region, report) in state.keeping.incoming.sorted(by: { $0.key < $1.key }) {
-                    guard batch.count < Self.maxAtOnce, bytes < Self.maxBytes else { break }
-                    state.keeping.incoming[region] = nil
-                    batch.append(MappedRegion(report: report, revision: 0))
-                    bytes += RegionReport.bytes(of: report.region)
-                }
-                let (fresh, superseded) = state.keeping.map.take(batch)
+            while taken.isEmpty {
+                let batch = state.keeping.takeIncoming(Self.maxAtOnce, bytes: Self.maxBytes)
+                guard !batch.isEmpty else { break }
+                let (fresh, superseded) = state.keeping.map.take(
+                    batch.map { MappedRegion(report: $0, revision: 0) })
                 taken = fresh.map(\.report)
                 state.keeping.garbage.formUnion(superseded)
             }
@@ -320,6 +356,8 @@ extension NodeCore {
         state.withLock { state in
             guard state.keeping.term == term else { return }
             state.keeping.isBusy = false
+            // Where a new generation has begun meanwhile it is loaded, and with it this.
+            guard state.keeping.isLoaded else { return }
             guard case .command(.applied(let revision)) = reply else {
                 // What became of it is seen by loading.
                 state.keeping.isLoaded = false
@@ -360,7 +398,6 @@ extension NodeCore {
                     state.keeping.map = map
                     state.keeping.garbage = garbage
                     state.keeping.isLoaded = true
-                    state.forgetOutdated()
                 }
                 writeMap()
             }
@@ -450,32 +487,43 @@ extension NodeCore {
                 return true
             }
             if isAnswered { bootWorker.run { [self] in tellRegions() } }
-        case .requestRegions:
-            let answer: Message? = state.withLock { state in
-                guard state.keeping.term > .zero, state.keeping.isLoaded,
-                    message.commit.rawValue == state.generation
-                else { return nil }
-                let (changes, reached) = state.keeping.map.changes(
-                    after: message.index.rawValue, maxBytes: Self.maxBytes)
-                return Message(
-                    kind: .regions, term: state.keeping.term, index: LogIndex(reached),
-                    commit: message.commit, context: MappedRegion.encoded(changes))
-            }
-            if let answer { send(answer, to: node) }
-        case .regions:
-            guard let changes = try? MappedRegion.decode(message.context) else { return }
-            let isTaken = state.withLock { state in
-                guard state.keeping.term == .zero, state.keeping.heard?.node == node,
-                    message.commit.rawValue == state.generation
-                else { return false }
-                state.keeping.askedAt = nil
-                _ = state.keeping.map.take(changes)
-                state.keeping.map.reached(message.index.rawValue)
-                state.forgetOutdated()
-                return true
-            }
-            if isTaken { bootWorker.run { [self] in followMap() } }
+        // Off the system region's lane.
+        case .requestRegions: bootWorker.run { [self] in tellChanges(message, to: node) }
+        case .regions: bootWorker.run { [self] in takeChanges(message, from: node) }
         default: break
         }
+    }
+
+    private func tellChanges(_ question: Message, to node: NodeID) {
+        let (map, term) = state.withLock { state -> (RegionMap?, Term) in
+            guard state.keeping.term > .zero, state.keeping.isLoaded,
+                question.commit.rawValue == state.generation
+            else { return (nil, .zero) }
+            return (state.keeping.map, state.keeping.term)
+        }
+        guard let map else { return }
+        let (changes, reached) = map.changes(
+            after: question.index.rawValue, maxBytes: Self.maxBytes)
+        send(
+            Message(
+                kind: .regions, term: term, logTerm: Term(question.index.rawValue),
+                index: LogIndex(reached), commit: question.commit,
+                context: MappedRegion.encoded(changes)), to: node)
+    }
+
+    private func takeChanges(_ answer: Message, from node: NodeID) {
+        guard let changes = try? MappedRegion.decode(answer.context) else { return }
+        let isTaken = state.withLock { state in
+            guard state.keeping.term == .zero, state.keeping.heard?.node == node,
+                answer.commit.rawValue == state.generation,
+                // Where it begins nothing is missing before.
+                answer.logTerm.rawValue <= state.keeping.map.revision
+            else { return false }
+            state.keeping.askedAt = nil
+            _ = state.keeping.map.take(changes)
+            state.keeping.map.reached(answer.index.rawValue)
+            return true
+        }
+        if isTaken { followMap() }
     }
 }

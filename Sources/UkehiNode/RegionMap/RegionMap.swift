@@ -73,7 +73,7 @@ struct RegionMap {
 
     /// The region that holds a key. O(log n).
     func region(of key: Bytes) -> RegionDescriptor? {
-        // The shortest range that has the key: up to the next key there can be.
+        // The shortest range that has the key ends at the next key there can be.
         let next = Bytes(key.array + [0])
         return table.overlapping(KeyRange(lower: key, upper: next)).first
     }
@@ -105,7 +105,7 @@ struct RegionMap {
                 continue
             }
             let range = report.region.range
-            let place = ranges.firstIndex { $0.lower >= range.lower } ?? ranges.count
+            let place = Self.place(of: range.lower, in: ranges)
             let isFree =
                 !(place < ranges.count && ranges[place].overlaps(range))
                 && !(place > 0 && ranges[place - 1].overlaps(range))
@@ -118,15 +118,42 @@ struct RegionMap {
             taken.append(change)
         }
         superseded.subtract(taken.map(\.report.region.region))
+        let before = table
         table.remove(superseded)
-        for region in superseded { marks[region] = nil }
         table.insert(taken.map(\.report.region))
+        // What takes another's place is told no later than that was, though it is not written yet: whoever lacks
+        // both would never ask for the other one.
+        var revisions: [UInt64] = []
         for change in taken {
+            let past = before.overlapping(change.report.region.range).map {
+                marks[$0.region]?.revision ?? 0
+            }
+            let own = marks[change.report.region.region]?.revision ?? 0
+            revisions.append(max(change.revision, own, past.max() ?? 0))
+        }
+        for region in superseded { marks[region] = nil }
+        for (change, revision) in zip(taken, revisions) {
             marks[change.report.region.region] = Mark(
-                generation: change.report.generation, revision: change.revision)
+                generation: change.report.generation, revision: revision)
         }
         return (taken, superseded)
     }
+
+    /// The first place whose range does not begin before `lower`.
+    private static func place(of lower: Bytes, in ranges: [KeyRange]) -> Int {
+        var (low, high) = (0, ranges.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if ranges[middle].lower < lower { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    /// What it has of each region stays; all that the system region took is to be asked for again.
+    mutating func forgetRevision() { revision = 0 }
+
+    /// The last recovery from a lost quorum before the region was reported; nil: it is not in the map.
+    func generation(of region: RegionID) -> UInt64? { marks[region]?.generation }
 
     /// The system region has taken these with the write of that revision.
     mutating func stored(_ regions: [RegionID], at revision: UInt64) {

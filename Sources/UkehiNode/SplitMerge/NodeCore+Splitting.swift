@@ -21,6 +21,17 @@ extension NodeCore {
         }
     }
 
+    /// The region whose replay brings the keys of one that waits here; nil: that one does not wait.
+    package func replays(for region: RegionID) -> RegionID? {
+        state.withLock { state in
+            var last: RegionID?
+            while let parent = state.waiting[last ?? region]?.birth.parting?.parent {
+                last = parent
+            }
+            return last
+        }
+    }
+
     package func inherit(_ load: RegionLoad, by region: RegionID) {
         lanes[lane(of: region)].post(.inherit(region, load))
     }

@@ -124,14 +124,20 @@ extension SimulationRun {
     /// What every node is told of where the regions are is, in a while, what they are (RULES 63).
     func mapInTheEnd() {
         let world = cluster.world
-        let truth = cluster.observer.configurations.newest.filter { !$0.isSystem }
-            .sorted { $0.range.lower < $1.range.lower }
+        var truth: [RegionDescriptor] {
+            cluster.observer.configurations.newest.filter { !$0.isSystem }
+                .sorted { $0.range.lower < $1.range.lower }
+        }
         /// A node whose map is another one.
         func astray() -> (node: Int, map: [RegionDescriptor])? {
+            let truth = truth
             for node in cluster.nodes where !node.isRetired && !node.isLost {
                 guard let core = node.core, core.nodeID != nil else { continue }
-                let map = core.mappedRegions
-                if map.map(\.region) != truth.map(\.region)
+                // The one that it is told, and the one in the system region.
+                let recorded =
+                    standingStill(.system).contains(node.number) ? nil : core.recordedRegions
+                for map in [core.mappedRegions, recorded].compactMap({ $0 })
+                where map.map(\.region) != truth.map(\.region)
                     || map.map(\.range) != truth.map(\.range)
                     || map.map(\.epoch) != truth.map(\.epoch)
                 {
@@ -144,6 +150,7 @@ extension SimulationRun {
             world.run(until: world.now + 500_000_000)
         }
         guard world.failure == nil, let (node, map) = astray() else { return }
+        let regions = truth
         func words(_ regions: [RegionDescriptor], but others: [RegionDescriptor]) -> String {
             regions.filter { region in
                 !others.contains {
@@ -153,8 +160,8 @@ extension SimulationRun {
             }.map { "\($0.region) \($0.range) \($0.epoch)" }.joined(separator: ", ")
         }
         fail(
-            "the map of regions that node-\(node + 1) has is another one: its [\(words(map, but: truth))], theirs "
-                + "[\(words(truth, but: map))]", nil)
+            "the map of regions that node-\(node + 1) has is another one: its [\(words(map, but: regions))], theirs "
+                + "[\(words(regions, but: map))]", nil)
     }
 
     /// What clients saw, as a whole.

@@ -106,7 +106,8 @@ package final class SimulationRun {
             observer: cluster.observer, seed: seed,
             electionTimeoutMilliseconds: options.electionTimeoutMilliseconds,
             rotsAll: scenario == .rot,
-            report: { log.add(.fault($0)) })
+            report: { log.add(.fault($0)) },
+            ended: { log.add(.ended(node: $0, reason: $1)) })
         let world = cluster.world
         members = options.membersEveryMilliseconds.map { [cluster] interval in
             MembershipDriver(
@@ -381,9 +382,12 @@ package final class SimulationRun {
     private var losesAllCopies: Bool { injector.corruptible.count == options.nodes }
 
     /// The nodes whose peer of a region cannot go on: what it cannot read, nobody has any more who is up.
-    private func standingStill(_ id: RegionID) -> [Int] {
+    func standingStill(_ id: RegionID) -> [Int] {
         cluster.nodes.filter { node in
-            guard let hopes = node.lane?.hopes(of: id) else { return false }
+            // What waits for another one's replay stands where that does.
+            guard let hopes = node.lane?.hopes(of: node.core?.replays(for: id) ?? id) else {
+                return false
+            }
             return losesAllCopies
                 || hopes.allSatisfy { hope in
                     cluster.network.number(of: hope).map { cluster.nodes[$0].isLost } ?? true

@@ -184,6 +184,16 @@ package struct SwarmOptions: Sendable {
         if self.regions > 5 { self.regions = 3 }
         if random.next() % 2 == 0 { membersEveryMilliseconds = nil }
         drawOwnSplits(seed)
+        drawDamage(seed)
+    }
+
+    /// Disks damage what they hold, too, in one seed of two whose members stay: where they change, a minority of the
+    /// nodes may be most of a region's.
+    private mutating func drawDamage(_ seed: UInt64) {
+        var random = SeededRandom(seed: seed ^ 0x4441_4d41)
+        guard membersEveryMilliseconds == nil, random.oneIn(2) else { return }
+        let kinds: [FaultKind] = [.corruption, .misdirection, .rottenEntries]
+        faultKinds += kinds.filter { _ in random.next() % 3 != 0 }
     }
 
     /// Half of the seeds have regions that are divided by themselves, with or without somebody who asks for

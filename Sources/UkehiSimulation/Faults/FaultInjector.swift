@@ -28,7 +28,8 @@ final class FaultInjector: @unchecked Sendable {
         world: World, nodes: [SimulatedNode], network: SimulatedNetwork,
         observer: ClusterObserver, seed: UInt64, electionTimeoutMilliseconds: Int,
         rotsAll: Bool = false,
-        report: @escaping (Fault) -> Void
+        report: @escaping (Fault) -> Void,
+        ended: @escaping (_ node: Int, _ reason: String) -> Void = { _, _ in }
     ) {
         self.world = world
         self.nodes = nodes
@@ -44,9 +45,10 @@ final class FaultInjector: @unchecked Sendable {
             crash(nodes[number], fault)
         }
         for node in nodes {
-            node.onFailure = { [weak self, weak node] _ in
+            node.onFailure = { [weak self, weak node] error in
                 // What a failed write left behind is anybody's guess: as after a power cut.
                 guard let self, let node else { return }
+                ended(node.number, "\(error)")
                 node.cutPower()
                 restart(node, after: 200_000_000)
             }

@@ -36,7 +36,10 @@ extension RegionCommand {
         func run() async throws {
             try await connection.withClient { client in
                 let view = try await client.view(timeout: connection.patience)
-                RegionText.show(view.topology.regions, of: view.topology, json: connection.json)
+                let regions = (view.topology.regions + view.unreached).sorted {
+                    $0.range.lower < $1.range.lower
+                }
+                RegionText.show(regions, of: view.topology, json: connection.json)
                 if let gap = view.gap { throw Failure(status: ExitStatus.failure, message: gap) }
             }
         }
@@ -62,8 +65,9 @@ extension RegionCommand {
 
         func run() async throws {
             try await connection.withClient { client in
-                let topology = try await client.view(timeout: connection.patience).topology
-                let found = topology.regions.filter { known in
+                let view = try await client.view(timeout: connection.patience)
+                let topology = view.topology
+                let found = (topology.regions + view.unreached).filter { known in
                     region == known.region.rawValue
                         || key.map { known.range.contains($0.bytes) } ?? false
                 }
