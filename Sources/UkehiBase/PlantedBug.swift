@@ -121,6 +121,8 @@
         case leadsFirstTermAgain
         /// Who was not there replays what was before a division.
         case replaysBeforeSplit
+        /// A new region counts its revisions from the beginning.
+        case versionsBeginAgain
 
         // The map of regions.
         /// What a node tells of its regions is told once, whether or not it is heard (RULES 63).

@@ -296,6 +296,9 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         var begun = RegionState(
             applied: part.applied, appliedTerm: part.appliedTerm, revision: state.revision,
             loggedTime: state.loggedTime, epoch: part.epoch)
+        #if BugBank
+            if PlantedBug.versionsBeginAgain.isPlanted { begun.revision = 0 }
+        #endif
         let sessions = copySessions(of: region, to: part.region, &begun, batch)
         #if BugBank
             let isAtomic = !PlantedBug.splitNotAtomic.isPlanted

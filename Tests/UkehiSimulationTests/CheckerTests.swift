@@ -255,6 +255,35 @@ struct CheckerTests {
         #expect(problem([get(9, 10)])?.contains("nobody wrote") == true)
     }
 
+    @Test("a key's version never goes back")
+    func versions() {
+        typealias Operation = HistoryOperation
+        func write(_ version: UInt64?, _ call: UInt64, _ ret: UInt64, key: Int = 0) -> Operation {
+            var operation = Operation(
+                client: 0, action: .put(key: key, value: call), call: call, ret: ret, outcome: .done
+            )
+            operation.version = version
+            return operation
+        }
+        func read(_ version: UInt64?, _ call: UInt64) -> Operation {
+            var operation = Operation(
+                client: 1, action: .get(key: 0), call: call, ret: call + 1,
+                outcome: .found(version))
+            operation.version = version
+            return operation
+        }
+        func problem(_ history: [Operation]) -> String? { Versions.problem(history) }
+        #expect(problem([write(1, 0, 5), read(1, 6), write(7, 8, 9), read(7, 10)]) == nil)
+        // At the same time anything may be first, and what nobody told is no evidence.
+        #expect(problem([write(2, 0, 5), write(1, 3, 9), read(2, 20)]) == nil)
+        #expect(problem([write(5, 0, 5), read(nil, 6), write(nil, 8, 9)]) == nil)
+        #expect(problem([write(5, 0, 5), write(3, 6, 9, key: 1)]) == nil)
+        #expect(problem([write(5, 0, 5), read(4, 6)])?.contains("then 4 was read") == true)
+        #expect(problem([read(5, 0), write(5, 6, 9)])?.contains("then 5 was written") == true)
+        #expect(problem([write(5, 0, 5), write(1, 6, 9)])?.contains("then 1 was written") == true)
+        #expect(problem([write(5, 0, 9), write(5, 3, 12)])?.contains("the same version") == true)
+    }
+
     @Test("rejected is never done, unknown once at most, answered is in the log")
     func outcomes() throws {
         func write(_ value: UInt64, at index: UInt64) throws -> Entry {

@@ -171,6 +171,7 @@ extension SimulationRun {
             !excused.contains(RegionID(UInt64(keys.region(of: firstKey($0.action)) + 2)))
         }
         if let problem = AcknowledgedWrites.problem(history) { return fail(problem, nil) }
+        if let problem = Versions.problem(history) { return fail(problem, nil) }
         for region in keys.ranges.indices {
             let id = RegionID(UInt64(region + 2))
             let own = history.filter { keys.region(of: firstKey($0.action)) == region }

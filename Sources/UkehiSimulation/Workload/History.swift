@@ -35,6 +35,8 @@ package struct HistoryOperation: Sendable, Hashable {
     /// Nil if the outcome is unknown.
     package var ret: UInt64?
     package var outcome: Outcome
+    /// Of what was written or found, as it was told; nil: nothing was, or it was not.
+    package var version: UInt64?
     /// The write as one of a session: it may have been sent more than once.
     var sessionWrite: SessionWrite?
 

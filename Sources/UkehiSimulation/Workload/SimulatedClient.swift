@@ -292,7 +292,7 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
             guard case .get(let key) = current.action else { return }
             let number = found.flatMap { keys.number($0.value, of: key) }
             seen[key] = number
-            finish(tag, .found(number))
+            finish(tag, .found(number), version: found?.version)
         case .scan(let page):
             guard case .scan(let asked) = current.action else { return }
             // A page may end before the range does: what it says of is what lies before its end.
@@ -309,9 +309,11 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
                 }
             }
             finish(tag, .scanned(values))
-        case .command(.applied): finish(tag, .done)
-        case .command(.counter(let value, _)):
-            finish(tag, .counted(SimulatedValue.counterMark + UInt64(clamping: value)))
+        case .command(.applied(let version)): finish(tag, .done, version: version)
+        case .command(.counter(let value, let version)):
+            finish(
+                tag, .counted(SimulatedValue.counterMark + UInt64(clamping: value)),
+                version: version)
         case .command(.conditionFailed): finish(tag, .conditionFailed)
         case .command(.sessionExpired(let openAt)) where asking != nil:
             session?.rename(openAt: openAt)
@@ -333,7 +335,8 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
 
     /// The operation is over; nil: nothing was done, and that is certain.
     private func finish(
-        _ tag: UInt64, _ outcome: HistoryOperation.Outcome?, isExpired: Bool = false
+        _ tag: UInt64, _ outcome: HistoryOperation.Outcome?, version: UInt64? = nil,
+        isExpired: Bool = false
     ) {
         guard self.tag == tag, let (action, call) = current else { return }
         // A write of a session is asked again, whatever became of it.
@@ -359,6 +362,7 @@ final class SimulatedClient: ReplySink, @unchecked Sendable {
             var operation = HistoryOperation(
                 client: number, action: action, call: call,
                 ret: outcome == .unknown ? nil : world.now, outcome: outcome)
+            operation.version = version
             operation.sessionWrite = write
             record(operation)
         } else {

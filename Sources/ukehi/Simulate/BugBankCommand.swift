@@ -118,7 +118,7 @@
                 .members
             case .splitNotAtomic, .childBirthVolatile, .splitIgnoresEpoch, .appliesAheadOfKeys,
                 .leadsFirstTermAgain, .replaysBeforeSplit, .sessionsNotSplit,
-                .staleEpochRemembered, .lostReportForgotten:
+                .staleEpochRemembered, .lostReportForgotten, .versionsBeginAgain:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoveryNotDurable,
                 .replacesWhileApplying:
