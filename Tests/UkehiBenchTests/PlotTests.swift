@@ -55,6 +55,46 @@ struct PlotTests {
         }
     }
 
+    @Test("the table that runs along: what came since the last row, regions, splits and who leads")
+    func liveTable() {
+        let (writes, reads) = (LatencyRecorder(), LatencyRecorder())
+        for _ in 0..<3000 { writes.record(2_000_000) }
+        for _ in 0..<1000 { reads.record(500_000) }
+        let stretch = LoadStretch(end: 3_000_000_000, seconds: 2, writes: writes, reads: reads)
+        let row = LiveTable.row(
+            second: 3, stretch, ClusterGlance(regions: 1234, led: [5, 6, 0], splits: 7))
+        let cells = row.split(separator: " ").map(String.init)
+        #expect(cells[0...2] == ["3", "s", "2,000"])
+        #expect(cells.suffix(7) == ["1,234", "7", "5", "/", "6", "/", "0"], "\(row)")
+        #expect(cells[4] == "ms" && cells[6] == "ms")
+        // Columns end where their names do.
+        let header = LiveTable.header
+        func end(of text: Substring, in line: String) -> Int? {
+            line.firstRange(of: text).map {
+                line.distance(from: line.startIndex, to: $0.upperBound)
+            }
+        }
+        for (name, cell) in [("OPERATIONS/S", "2,000"), ("REGIONS", "1,234"), ("SPLITS", " 7")] {
+            #expect(end(of: Substring(name), in: header) == end(of: Substring(cell), in: row))
+        }
+        // Of nodes elsewhere nobody says how often they divided; of none at all, nothing.
+        let far = LiveTable.row(
+            second: 1, stretch, ClusterGlance(regions: 2, led: [1, 1], splits: nil))
+        #expect(far.split(separator: " ").suffix(5).joined(separator: " ") == "2 - 1 / 1")
+        #expect(LiveTable.row(second: 1, stretch, nil).hasSuffix("-       -  -"))
+        let sample = stretch.sample(since: 1_000_000_000)
+        #expect(sample.seconds == 2 && sample.operationsPerSecond == 2000)
+        // The next row has what came since.
+        var difference = Difference(since: BenchClock.now())
+        func totals(_ count: Int) -> (writes: LatencyRecorder, reads: LatencyRecorder) {
+            let writes = LatencyRecorder()
+            for _ in 0..<count { writes.record(1000) }
+            return (writes, LatencyRecorder())
+        }
+        #expect(difference.next(totals(30)).all.total == 30)
+        #expect(difference.next(totals(37)).all.total == 7)
+    }
+
     @Test("a column is the mean of its time")
     func bars() {
         #expect(TerminalPlot.bars(Self.samples, end: 4, columns: 2) == [75_000, 100_000])
