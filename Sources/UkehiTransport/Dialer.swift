@@ -62,9 +62,9 @@ final class Dialer {
         let report = report
         let pending =
             purpose == .control ? limits.softPendingBytes : limits.bulkPendingBytes
-        // Who waits for a part of a snapshot is patient for four election timeouts, 4 s as a rule: a connection that
-        // broke silently has to be another one by then, or it begins anew.
-        let unanswered = purpose == .snapshot ? 2000 : 5000
+        let unanswered =
+            purpose == .snapshot
+            ? limits.snapshotUnansweredMilliseconds : limits.unansweredMilliseconds
         WireChannels.client(
             on: loop, limits: limits, pendingBytes: pending, unansweredMilliseconds: unanswered
         )

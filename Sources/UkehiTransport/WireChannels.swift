@@ -14,10 +14,10 @@ enum WireChannels {
     /// seconds whether or not anything is being sent.
     ///
     /// - Parameter unansweredMilliseconds: How long what was sent may go unacknowledged before the connection counts
-    ///   as broken.
+    ///   as broken; nil: as long as the limits say.
     static func client(
         on loop: any EventLoop, limits: WireLimits, pendingBytes: Int,
-        unansweredMilliseconds: Int = 5000
+        unansweredMilliseconds: Int? = nil
     ) -> ClientBootstrap {
         ClientBootstrap(group: loop)
             .connectTimeout(limits.connectTimeout)
@@ -28,7 +28,8 @@ enum WireChannels {
             .channelOption(.tcpOption(.init(rawValue: TCP_KEEPCNT)), value: 5)
             .channelOption(
                 .tcpOption(.init(rawValue: TCP_USER_TIMEOUT)),
-                value: ChannelOptions.Types.SocketOption.Value(unansweredMilliseconds)
+                value: ChannelOptions.Types.SocketOption.Value(
+                    unansweredMilliseconds ?? limits.unansweredMilliseconds)
             )
             .channelOption(.recvAllocator, value: receiving)
             .channelOption(.writeBufferWaterMark, value: waterMark(pendingBytes))

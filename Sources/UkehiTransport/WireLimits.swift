@@ -47,6 +47,11 @@ package struct WireLimits: Sendable {
     package var sweepInterval: TimeAmount = .seconds(1)
 
     package var connectTimeout: TimeAmount = .seconds(3)
+    /// How long what was sent may go unacknowledged before a connection counts as broken.
+    package var unansweredMilliseconds = 5000
+    /// The same of parts of snapshots. Who waits for one is patient for four election timeouts, 4 s as a rule: a
+    /// connection that broke silently has to be another one by then, or it begins anew.
+    package var snapshotUnansweredMilliseconds = 2000
     /// First and longest wait before dialing again; each is halved at random (jitter).
     package var firstBackoff: TimeAmount = .milliseconds(50)
     package var longestBackoff: TimeAmount = .seconds(2)

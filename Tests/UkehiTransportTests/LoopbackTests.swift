@@ -44,6 +44,10 @@ struct LoopbackTests {
         limits.firstBackoff = .milliseconds(2)
         limits.longestBackoff = .milliseconds(10)
         limits.helloInterval = .milliseconds(2)
+        // Messages are sent once here: a machine that stands still must break no connection.
+        limits.unansweredMilliseconds = 60_000
+        limits.snapshotUnansweredMilliseconds = 60_000
+        limits.stallTimeout = .seconds(60)
         return limits
     }()
 
