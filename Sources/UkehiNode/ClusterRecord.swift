@@ -105,13 +105,23 @@ package struct ClusterRecord: Hashable, Sendable {
         others: [RegionDescriptor]
     ) -> ClusterRecord {
         var regions: [RegionDescriptor] = []
-        for var region in own + others {
-            region.peers.removeAll { $0.node == node || registry.node($0.node) == nil }
+        var taken: Set<RegionID> = []
+        let nodes = Set(registry.nodes.map(\.node))
+        var table = RegionTable()
+        table.insert(own.filter { !$0.isSystem })
+        var last: KeyRange?
+        let free = others.sorted { $0.range.lower < $1.range.lower }.filter { region in
+            guard !region.isSystem else { return true }
+            guard table.overlapping(region.range).isEmpty,
+                !(last.map { $0.overlaps(region.range) } ?? false)
+            else { return false }
+            last = region.range
+            return true
+        }
+        for var region in own + free {
+            region.peers.removeAll { $0.node == node || !nodes.contains($0.node) }
             guard region.peers.contains(where: { $0.roles == .voter }),
-                !regions.contains(where: { known in
-                    known.region == region.region
-                        || !known.isSystem && !region.isSystem && known.range.overlaps(region.range)
-                })
+                taken.insert(region.region).inserted
             else { continue }
             // Half of a joint configuration may be missing now: it says where to ask, not who votes.
             region.leavesJoint = false

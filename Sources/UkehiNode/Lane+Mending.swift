@@ -37,10 +37,10 @@ struct Hole {
     var fetched: [Entry] = []
     /// Where in the region's other peers the one asked last stands.
     var asked = 0
-    /// Peers that have compacted them away.
-    var deniedBy: Set<PeerID> = []
-    /// The tick at which the first of them said so.
-    var deniedAt: UInt64 = 0
+    /// Peers that have compacted them away, and the tick at which they said so.
+    var deniedBy: [PeerID: UInt64] = [:]
+    /// The tick at which a peer last gave some.
+    var gaveAt: UInt64 = 0
 
     /// The first one that is still to be got.
     var next: LogIndex { entries.first + UInt64(fetched.count) }
@@ -53,7 +53,7 @@ extension Lane {
         guard let region = regions[id], let hole = region.holes.first else { return nil }
         if hole.progress == .beyondRepair { return [] }
         return region.descriptor.peers.filter {
-            $0.peer != region.peer && !hole.deniedBy.contains($0.peer)
+            $0.peer != region.peer && hole.deniedBy[$0.peer] == nil
         }.map(\.node)
     }
 
@@ -76,25 +76,19 @@ extension Lane {
         for region in orderedRegions where !region.holes.isEmpty {
             forgetWritten(region)
             forgetSuperseded(region)
-            giveUpWaiting(region)
             ask(region)
             askForState(region)
         }
     }
 
-    /// Members that do not answer may be gone for good, by changes behind the hole even. A leader that has compacted
-    /// the entries away has the state behind them.
-    private func giveUpWaiting(_ region: Region) {
-        let patience = Limits.ticksUntilStateIsAsked
-        let position = region.holes.firstIndex { hole in
-            hole.progress == .asking && hole.deniedBy.contains(region.leader)
-                && ticks >= hole.deniedAt + patience
+    /// Whether the peer that could give them may never answer: it may be gone for good, by a change of members behind
+    /// the hole even. The leader, which has compacted them away, has the state behind them; it is asked for that
+    /// beside the others.
+    func isAskedInVain(_ hole: Hole, _ region: Region) -> Bool {
+        guard hole.progress == .asking, let deniedAt = hole.deniedBy[region.leader] else {
+            return false
         }
-        guard let position else { return }
-        giveUp(
-            region, position,
-            "the leader has them no more, and other peers do not answer; this node's peer of the "
-                + "region stands still until the leader gives it a snapshot")
+        return ticks >= max(deniedAt, hole.gaveAt) + Limits.ticksUntilStateIsAsked
     }
 
     private func ask(_ region: Region) {
@@ -102,7 +96,7 @@ extension Lane {
             return
         }
         let others = region.outboxSlots.map(\.peer).filter {
-            !region.holes[position].deniedBy.contains($0)
+            region.holes[position].deniedBy[$0] == nil
         }
         guard !others.isEmpty else {
             return giveUp(
@@ -177,8 +171,7 @@ extension Lane {
         else { return }
         let wanted = region.holes[position].next
         if answer.reject {
-            if region.holes[position].deniedBy.isEmpty { region.holes[position].deniedAt = ticks }
-            region.holes[position].deniedBy.insert(answer.from)
+            region.holes[position].deniedBy[answer.from] = ticks
             return ask(region)
         }
         for entry in answer.entries {
@@ -189,6 +182,7 @@ extension Lane {
                     || (try? region.log.term(at: entry.index)) == entry.term
             else { break }
             region.holes[position].fetched.append(entry)
+            region.holes[position].gaveAt = ticks
         }
         guard region.holes[position].next > region.holes[position].entries.last else {
             // The same one goes on, if it gave any.

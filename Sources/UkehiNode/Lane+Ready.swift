@@ -46,6 +46,9 @@ extension Lane {
             }
             if kind == .appendEntries || kind == .heartbeat { region.heardTick = ticks }
             if kind == .appendEntries, !region.holes.isEmpty, takesNoEntries(region) { continue }
+            if kind == .appendEntries, beginsTooEarly(messages[position].message, region) {
+                continue
+            }
             if kind == .appendEntries, !messages[position].message.entries.isEmpty {
                 if isFull { continue }
                 if isDiskFull {

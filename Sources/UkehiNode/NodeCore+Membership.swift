@@ -15,21 +15,8 @@ extension NodeCore.State {
     /// User regions, ascending by range: this node's, and those it has no peer of, as last known.
     var knownRegions: [RegionInfo] {
         let own = descriptors.map { $0.info(leader: leaders[$0.region]) }
-        // Of its own regions a node knows best. Of what is known from hearsay the newer is true where two claim
-        // the same keys (RULES 25); in the map no two do.
-        let foreign = foreign.values.filter { !$0.isSystem && !isOutdated($0) }.sorted {
-            ($1.epoch.version, $0.region) < ($0.epoch.version, $1.region)
-        }
-        var others: [RegionDescriptor] = []
-        for known in foreign where !others.contains(where: { $0.range.overlaps(known.range) }) {
-            others.append(known)
-        }
-        let hearsay = others
-        others += keeping.map.regions.filter { mapped in
-            !hearsay.contains { $0.range.overlaps(mapped.range) }
-        }
-        let table = table
-        let elsewhere = others.filter { table.overlapping($0.range).isEmpty }
+        // Of its own regions a node knows best.
+        let elsewhere = elsewhere
         guard !elsewhere.isEmpty else { return own }
         return (own + elsewhere.map { $0.info(leader: nil) }).sorted {
             $0.range.lower < $1.range.lower
@@ -57,6 +44,7 @@ extension NodeCore.State {
         }
         table.remove(last.region)
         foreign[last.region] = last
+        keeping.heardAt[last.region] = generation
         leaders[last.region] = nil
         clearing[last.region] = held
     }
@@ -183,7 +171,7 @@ extension NodeCore {
 
     package func elsewhere(_ region: RegionID) -> RequestError.Rejection? {
         state.withLock { state in
-            state.foreignRegion(region).map { .notLeader($0.info(leader: nil)) }
+            state.foreignRegion(region).flatMap { state.holders(of: $0) }
         }
     }
 

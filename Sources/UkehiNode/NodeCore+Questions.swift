@@ -30,15 +30,14 @@ extension NodeCore {
 
     /// Who holds a key that no region of this node does, as far as it knows; asked once a request is here.
     package func elsewhere(_ key: Bytes) -> RequestError.Rejection {
-        let holder = state.withLock { state in
+        let answer = state.withLock { state in
             // Those of which all members are dead have nobody to be asked.
             let absent = state.identity.record?.registry.absent ?? []
             return state.foreignRegion(of: key) { known in
                 !known.peers.allSatisfy { absent.contains($0.node) }
-            }
+            }.flatMap { state.holders(of: $0) }
         }
-        guard let holder else { return .unavailable("No region of this node holds the key.") }
-        return .notLeader(holder.info(leader: nil))
+        return answer ?? .unavailable("No region of this node holds the key.")
     }
 
     /// The region of this node that holds a user key.
@@ -62,5 +61,15 @@ extension NodeCore {
             }
             return state.leaders[route.region] == node
         }
+    }
+}
+
+extension NodeCore.State {
+    /// Whom to ask for a region that this node has no peer of, whatever it has heard of its members: others. Nil:
+    /// there is nobody.
+    func holders(of region: RegionDescriptor) -> RequestError.Rejection? {
+        var info = region.info(leader: nil)
+        info.nodes.removeAll { $0 == identity.node }
+        return info.nodes.isEmpty ? nil : .notLeader(info)
     }
 }

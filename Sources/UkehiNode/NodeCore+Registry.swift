@@ -309,16 +309,16 @@ extension NodeCore {
 
     /// The record for a node that joined later.
     func welcome(_ node: NodeID) -> Bytes? {
-        state.withLock { state in
-            guard let record = state.identity.record, record.registry.node(node) != nil else {
-                return nil
-            }
-            return ClusterRecord.joining(
-                node, cluster: record.cluster, registry: record.registry,
-                own: (state.system.map { [$0] } ?? []) + state.descriptors,
-                others: state.foreign.values.filter(\.isSystem) + state.hearsay
-            ).encoded()
+        let (record, own, others) = state.withLock { state in
+            (
+                state.identity.record, (state.system.map { [$0] } ?? []) + state.descriptors,
+                (state.foreign[.system].map { [$0] } ?? []) + state.elsewhere
+            )
         }
+        guard let record, record.registry.node(node) != nil else { return nil }
+        return ClusterRecord.joining(
+            node, cluster: record.cluster, registry: record.registry, own: own, others: others
+        ).encoded()
     }
 }
 

@@ -406,11 +406,43 @@ struct DamagedEntriesTests {
         let third = try #require(cluster.members[(leader + 2) % 3].core?.nodeID)
         cluster.network.drops = { $0.from == third && Self.isOf($0, .requestEntriesResponse) }
         try cluster.start(follower)
-        // A while, since it may answer yet.
         cluster.pass(milliseconds: 2000)
         #expect(try hopes(cluster, follower) == [third])
+        #expect(try lane(cluster, leader).snapshots.isIdle)
         cluster.pass(milliseconds: 4000)
         try expectReplaced(cluster, follower, leader)
+    }
+
+    @Test("who asks for the state goes on to ask for the entries")
+    func lateAnswer() throws {
+        let (cluster, leader) = try cluster(storeSeed: 5, compactionInterval: 8)
+        let (follower, third) = ((leader + 1) % 3, (leader + 2) % 3)
+        let hole = try peer(cluster, follower).log.lastIndex.rawValue - 2
+        cluster.crash(follower, seed: 1)
+        try rot(cluster, follower, [hole])
+        // The leader drops them, and the third, whose state is not flushed, does not.
+        for _ in 0..<3 {
+            cluster.members[leader].store?.requestFlush()
+            cluster.members[leader].store?.completeFlush()
+            cluster.pass(milliseconds: 2000)
+        }
+        let firsts = try [leader, third].map { try peer(cluster, $0).log.firstIndex.rawValue }
+        #expect(firsts[0] > hole && firsts[1] <= hole)
+        let node = try #require(cluster.members[third].core?.nodeID)
+        var cut: NodeID? = node
+        cluster.network.drops = {
+            Self.isOf($0, .installSnapshot)
+                || $0.from == cut && Self.isOf($0, .requestEntriesResponse)
+        }
+        try cluster.start(follower)
+        cluster.pass(milliseconds: 6000)
+        #expect(try lane(cluster, follower).hasLostEntries(peer(cluster, follower)))
+        #expect(try hopes(cluster, follower) == [node])
+        cut = nil
+        cluster.pass(milliseconds: 3000)
+        #expect(try !isDamaged(cluster, follower), "\(cluster.dump())")
+        #expect(cluster.members[follower].core?.log.statistics.mendedBodies == 1)
+        #expect(cluster.failures.isEmpty)
     }
 
     @Test("nothing is dropped that it has acknowledged, while all of it is on its way")

@@ -166,8 +166,7 @@ extension NodeCore {
                     return RecoverySurvey(
                         cluster: record.cluster, node: node, registry: record.registry,
                         heard: heard, standings: standings,
-                        elsewhere: state.foreign.values.filter(\.isSystem)
-                            + state.hearsay.filter { state.own($0.region) == nil })
+                        elsewhere: state.hearsay)
                 }
                 if let survey {
                     request.sink.reply(.recovery(survey.encoded()), tag: request.tag)

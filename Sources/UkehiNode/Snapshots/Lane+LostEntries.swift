@@ -19,10 +19,11 @@ import UkehiState
 import UkehiWAL
 
 extension Lane {
-    /// Whether entries are lost that the peer has still to apply.
+    /// Whether entries are lost, or as good as lost, that the peer has still to apply.
     func hasLostEntries(_ region: Region) -> Bool {
         region.holes.contains {
-            $0.progress == .beyondRepair && $0.entries.last > region.applied
+            ($0.progress == .beyondRepair || isAskedInVain($0, region))
+                && $0.entries.last > region.applied
         }
     }
 

@@ -201,6 +201,7 @@ extension Lane {
         // Of keys that this region no longer has: it would replace another's. Less than it has is what is
         // left after a division that it has not applied.
         guard header.epoch.version >= region.descriptor.epoch.version,
+            header.epoch.version >= region.birth.naming.epoch.version,
             region.descriptor.range.contains(header.range), header.index > region.raft.committed
         else { return forget(position) }
         guard region.leader != .none, region.leader != region.peer else { return }
