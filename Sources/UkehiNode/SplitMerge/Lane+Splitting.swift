@@ -70,7 +70,11 @@ extension Lane {
     /// Whether entries are from before a division that this peer was not there for: what they would divide is here
     /// already. A new leader that has not applied the division yet may send them; it sends a snapshot once it has.
     func beginsTooEarly(_ message: Message, _ region: Region) -> Bool {
-        message.index < region.birth.logBegins && region.raft.lastIndex < region.birth.logBegins
+        #if BugBank
+            if PlantedBug.replaysBeforeSplit.isPlanted { return false }
+        #endif
+        return message.index < region.birth.logBegins
+            && region.raft.lastIndex < region.birth.logBegins
     }
 
     /// Whether the region could be divided now, wherever that may be.
