@@ -1,6 +1,7 @@
 // The built command, run to its end.
 
 import Foundation
+import Testing
 
 /// What a command printed, and how it ended.
 struct Outcome {
@@ -28,4 +29,27 @@ func ukehi(_ arguments: [String], input: String = "") throws -> Outcome {
     return Outcome(
         status: process.terminationStatus, output: String(decoding: printed, as: UTF8.self),
         errors: String(decoding: complained, as: UTF8.self))
+}
+
+/// Runs what is to be refused, with this exit code and for this reason.
+func refuse(
+    _ arguments: [String], _ status: Int32, _ reason: String,
+    at location: SourceLocation = #_sourceLocation
+) throws {
+    let outcome = try ukehi(arguments)
+    #expect(
+        outcome.status == status, "\(arguments): \(outcome.output) \(outcome.errors)",
+        sourceLocation: location)
+    #expect(
+        outcome.errors.contains(reason), "\(arguments): \(outcome.errors)",
+        sourceLocation: location)
+}
+
+/// The objects that a command printed, one a line.
+func objects<T: Decodable>(_ output: String) throws -> [T] {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try output.split(separator: "\n").map { line in
+        try decoder.decode(T.self, from: Data(line.utf8))
+    }
 }

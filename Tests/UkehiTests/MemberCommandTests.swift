@@ -90,22 +90,6 @@ struct MemberCommandTests {
         return outcome
     }
 
-    /// Runs what is to be refused, with this exit code and for this reason.
-    private func refuse(_ arguments: [String], _ status: Int32, _ reason: String) throws {
-        let outcome = try ukehi(arguments)
-        #expect(outcome.status == status, "\(arguments): \(outcome.output) \(outcome.errors)")
-        #expect(outcome.errors.contains(reason), "\(arguments): \(outcome.errors)")
-    }
-
-    /// The objects that a command printed, one a line.
-    private func objects<T: Decodable>(_ output: String) throws -> [T] {
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        return try output.split(separator: "\n").map { line in
-            try decoder.decode(T.self, from: Data(line.utf8))
-        }
-    }
-
     private func list(_ options: [String]) async throws -> [Listed] {
         let outcome = try await succeed(["member", "list", "--json"] + options)
         return try objects(outcome.output)

@@ -80,20 +80,6 @@ struct RegionCommandTests {
         return outcome.output
     }
 
-    private func refuse(_ arguments: [String], _ status: Int32, _ reason: String) throws {
-        let outcome = try ukehi(arguments)
-        #expect(outcome.status == status, "\(arguments): \(outcome.output) \(outcome.errors)")
-        #expect(outcome.errors.contains(reason), "\(arguments): \(outcome.errors)")
-    }
-
-    private func objects<T: Decodable>(_ output: String) throws -> [T] {
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        return try output.split(separator: "\n").map { line in
-            try decoder.decode(T.self, from: Data(line.utf8))
-        }
-    }
-
     private func list(_ options: [String]) throws -> [Listed] {
         try objects(try succeed(["region", "list", "--json"] + options))
     }
@@ -160,15 +146,28 @@ struct RegionCommandTests {
                 #expect(found?.value == "value")
             }
 
-            // One node knows of all regions, also of those that nobody leads any more; and does not divide any.
+            // One node knows of all regions, also of those that it has no peer of, and that nobody leads any more;
+            // and does not divide any.
+            _ = try succeed(
+                ["member", "set", "--voters", "node-3", "--region", "\(id)"] + options)
             try await eventually("the map is with node-1") {
                 let seen = try? await client.topology(at: addresses[0], timeout: .seconds(5))
-                return seen?.regions.count == 4
+                return seen?.regions.count == 4 && seen?.regions.last?.nodes.count == 1
             }
-            try await nodes[1].kill()
             try await nodes[2].kill()
+            let two = ["--endpoint", addresses[..<2].joined(separator: ","), "--timeout", "60"]
+            let without = try ukehi(["region", "list", "--json"] + two)
+            #expect(
+                without.status == 1 && without.errors.contains("node-3 did not answer"),
+                "\(without)")
+            let known: [Listed] = try objects(without.output)
+            #expect(known.map(\.bounds) == now.map(\.bounds))
+            #expect(known.last?.nodes == ["node-3"] && known.last?.leader == nil)
+            #expect(known.dropLast().allSatisfy { $0.nodes.contains("node-1") })
+            try await nodes[1].kill()
             let alone = ["--endpoint", addresses[0], "--timeout", "2"]
-            let left: [Listed] = try objects(try succeed(["region", "list", "--json"] + alone))
+            let left: [Listed] = try objects(
+                try ukehi(["region", "list", "--json"] + alone).output)
             #expect(left.map(\.bounds) == now.map(\.bounds))
             let outcome = try ukehi(split + ["--at", "k35"] + alone)
             #expect(outcome.status == 69, "\(outcome)")
