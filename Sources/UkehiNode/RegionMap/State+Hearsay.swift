@@ -31,7 +31,7 @@ extension NodeCore.State {
     }
 
     /// User regions that this node has no peer of, as it knows them best; no two claim the same keys, nor those of
-    /// its own. O(n log n).
+    /// its own. O(n log n), and a walk over the map for each that was heard of otherwise and counts.
     var elsewhere: [RegionDescriptor] {
         // Of what is known from hearsay the newer is true where two claim the same keys (RULES 25); in the map no
         // two do.
