@@ -25,6 +25,8 @@ extension RequestEngine {
         for node in topology.nodes { nodes[node.node] = node }
         var answering: Set<NodeID> = [topology.node]
         var silent: [NodeAddress] = []
+        var told = NewestRegions()
+        told.hear(topology)
         for node in topology.nodes where !node.isGone && !isOwn(node.node) {
             // Who is down must not take the time of the others.
             let patience = min(timeout, .seconds(2))
@@ -35,18 +37,52 @@ extension RequestEngine {
                 continue
             }
             answering.insert(node.node)
+            told.hear(seen)
             // Nobody comes back who is gone: whoever says so knows more.
             for node in seen.nodes where nodes[node.node] == nil || node.isGone {
                 nodes[node.node] = node
             }
         }
         topology.nodes = nodes.values.sorted { $0.node < $1.node }
-        // The cache takes no older region over a newer one.
-        let known = knownRegions
+        let known = told.all
         topology.regions = known.filter { !answering.isDisjoint(with: $0.nodes) }
         return ClusterView(
             topology: topology, silent: silent,
             unknown: KeyRange.all.subtracting(topology.regions.map(\.range)),
             unreached: known.filter { answering.isDisjoint(with: $0.nodes) })
+    }
+}
+
+/// Each region as the node that knows the newest of it tells it, in whatever order nodes are asked.
+struct NewestRegions {
+    private var regions: [RegionID: RegionInfo] = [:]
+
+    mutating func hear(_ topology: Topology) {
+        for info in topology.regions {
+            let byLeader = info.leader == topology.node
+            guard let known = regions[info.region] else {
+                regions[info.region] = info
+                continue
+            }
+            let (new, old) = (info.epoch, known.epoch)
+            if (new.version, new.confVersion) == (old.version, old.confVersion) {
+                // Who leads it knows so; others have heard of it.
+                guard byLeader || (known.leader == nil && info.leader != nil) else { continue }
+            } else {
+                guard (old.version, old.confVersion) < (new.version, new.confVersion) else {
+                    continue
+                }
+            }
+            regions[info.region] = info
+        }
+    }
+
+    /// Ascending by range; of those that claim the same keys the one that was divided last.
+    var all: [RegionInfo] {
+        var cache = RangeCache()
+        for known in regions.values.sorted(by: { $0.range.lower < $1.range.lower }) {
+            cache.insert(known)
+        }
+        return cache.all
     }
 }

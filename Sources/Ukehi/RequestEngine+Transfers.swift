@@ -1,5 +1,6 @@
 // Questions about what one node does just now, as an embedder or client asks them.
 
+internal import Synchronization
 internal import UkehiBase
 internal import UkehiNode
 
@@ -28,13 +29,15 @@ extension RequestEngine {
     ) async throws(RequestError) -> Reply {
         let deadline = deadline(timeout)
         let topology = try await refresh(until: deadline)
-        guard let known = topology.nodes.first(where: { $0.node == node }) else {
+        // Who was asked may not have heard of a node that others have told this client of.
+        let listed = topology.nodes.first { $0.node == node }?.address
+        guard let address = listed ?? cache.withLock({ $0.address(of: node) }) else {
             let names = topology.nodes.map { "\($0.node)" }.joined(separator: ", ")
             throw .rejected(.invalid("The cluster has no node \(node). It has \(names)."))
         }
         var request = EngineRequest(operation: operation, key: Bytes(), isWrite: false)
         request.anyReplica = isOwn(node)
-        if !request.anyReplica { request.address = known.address }
+        if !request.anyReplica { request.address = address }
         return try await perform(request, until: deadline)
     }
 }

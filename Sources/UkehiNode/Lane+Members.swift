@@ -53,7 +53,7 @@ extension Lane {
         switch ask {
         case .report: break
         case .plan(let nodes):
-            if let reason = unknown(nodes) { return refuse(.invalid(reason)) }
+            if let reason = unknown(nodes) { return refuse(reason) }
             let wanted = Set(nodes)
             let plan = MemberEngine.plan(memberView(of: region), wanted: wanted)
             var report = report(on: region)
@@ -67,7 +67,7 @@ extension Lane {
             report.reason = plan.refusal?.description ?? ""
             return reply(.members(report), request.sink, request.tag)
         case .set(let nodes):
-            if let reason = unknown(nodes) { return refuse(.invalid(reason)) }
+            if let reason = unknown(nodes) { return refuse(reason) }
             let wanted = Set(nodes)
             if region.aim?.wanted != wanted || region.aim?.progress == .refused {
                 region.aim = MemberAim(wanted: wanted)
@@ -91,13 +91,17 @@ extension Lane {
         reply(.members(report(on: region)), request.sink, request.tag)
     }
 
-    private func unknown(_ nodes: [NodeID]) -> String? {
-        guard !nodes.isEmpty else { return ChangeRefusal.noVoters.description }
+    /// Why these cannot be members; nil: all of them are nodes of the cluster.
+    private func unknown(_ nodes: [NodeID]) -> RequestError.Rejection? {
+        guard !nodes.isEmpty else { return .invalid(ChangeRefusal.noVoters.description) }
         guard let known = host?.knownNodes(),
             let stranger = nodes.first(where: { !known.contains($0) })
         else { return nil }
-        return "The cluster has no node \(stranger). It has "
+        let reason =
+            "The cluster has no node \(stranger). It has "
             + known.map { "\($0)" }.joined(separator: ", ") + "."
+        // Ids ascend: this one may have joined and not be known here yet.
+        return known.last.map { stranger > $0 } ?? true ? .unavailable(reason) : .invalid(reason)
     }
 
     private func report(on region: Region) -> MemberReport {

@@ -264,6 +264,23 @@ struct MemberEngineTests {
         cluster.pass(milliseconds: 3000)
         #expect(cluster.descriptor() == before)
         #expect(throws: ChangeRefusal.self) { try ask(cluster, .set([NodeID(9)])) }
+        // Ids ascend: a node above all that are known here may have joined just now, and is asked for again.
+        let known = try #require(cluster.members[leader].core?.knownNodes())
+        let newest = try #require(known.last)
+        for (stranger, isNew) in [
+            (NodeID(newest.rawValue + 1), true), (NodeID(0), false),
+        ] {
+            try #require(!known.contains(stranger))
+            let tag = cluster.submit(
+                leader, .members(TestCluster.id, .set([stranger])), key: Bytes())
+            cluster.settle()
+            switch cluster.sink.replies[tag] {
+            case .failed(.rejected(.unavailable(let reason)))? where isNew,
+                .failed(.rejected(.invalid(let reason)))? where !isNew:
+                #expect(reason.contains("has no node \(stranger)"), "\(reason)")
+            case let other: Issue.record("\(stranger): \(String(describing: other))")
+            }
+        }
         #expect(throws: ChangeRefusal.self) { try ask(cluster, .plan([])) }
         #expect(throws: ChangeRefusal.self) { try ask(cluster, .transfer(NodeID(9))) }
         #expect(try ask(cluster, .report).wanted.isEmpty)

@@ -76,6 +76,42 @@ struct RangeCacheTests {
         #expect(cache.all == [info(nil, conf: 6, on: [2, 3])])
     }
 
+    @Test("of what several nodes tell the newest counts, whoever is asked first")
+    func together() {
+        func region(
+            _ id: UInt64, _ range: KeyRange, _ leader: UInt64?, conf: UInt64, version: UInt64,
+            _ nodes: [UInt64]
+        )
+            -> RegionInfo
+        {
+            RegionInfo(
+                region: RegionID(id), range: range,
+                epoch: RegionEpoch(confVersion: conf, version: version),
+                leader: leader.map { NodeID($0) }, nodes: nodes.map { NodeID($0) })
+        }
+        func told(by node: UInt64, _ regions: RegionInfo...) -> Topology {
+            Topology(
+                cluster: ClusterID(high: 1, low: 1), node: NodeID(node), nodes: [],
+                regions: regions)
+        }
+        let (left, right) = (KeyRange(lower: "", upper: "m"), KeyRange(lower: "m", upper: ""))
+        // Node 3 holds the right part alone. Node 2 was not told that its peer is none any more; node 4 was not there
+        // when the region was divided, and node 1 has both from the map.
+        let whole = region(2, .all, 4, conf: 2, version: 1, [1, 2, 3, 4])
+        let stale = region(2, right, 3, conf: 4, version: 2, [2, 3])
+        let mapped = region(2, right, nil, conf: 5, version: 2, [3])
+        let hearsay = region(7, left, 4, conf: 2, version: 2, [1, 2])
+        let held = region(7, left, 2, conf: 2, version: 2, [1, 2])
+        let told = [
+            told(by: 1, hearsay, mapped), told(by: 2, held, stale), told(by: 4, whole),
+        ]
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            var newest = NewestRegions()
+            for position in order { newest.hear(told[position]) }
+            #expect(newest.all == [held, mapped], "\(order)")
+        }
+    }
+
     @Test("an older region takes no newer one's place; a newer one takes that of all older ones")
     func versions() {
         var cache = RangeCache()
