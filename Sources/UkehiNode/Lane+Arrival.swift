@@ -33,6 +33,7 @@ extension Lane {
                 inquireAfterSilence(region)
             }
         }
+        for region in awaitingRegions where !region.raft.isLeader { inquireAfterSilence(region) }
     }
 
     private func inquireAfterSilence(_ region: Region) {

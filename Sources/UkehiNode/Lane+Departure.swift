@@ -60,8 +60,8 @@ extension Lane {
         let isBeingReplaced = region.replacement.map { $0.stage != .waiting } ?? false
         guard region.unflushedChildren.isEmpty, !isBeingDivided, !isBeingReplaced,
             // Nor what a division that is being applied will write.
-            !region.awaitsKeys,
-            !(host?.isAwaited(region.id) ?? false)
+            !region.awaitsKeys || region.keysAreLost,
+            cannotReplay(region) || !(host?.isAwaited(region.id) ?? false)
         else {
             region.leavesAs = last
             return askFlushedChildren()
@@ -78,6 +78,7 @@ extension Lane {
         region.holes = []
         regions[region.id] = nil
         orderedRegions.removeAll { $0 === region }
+        awaitingRegions.removeAll { $0 === region }
         routeRegions()
         // What it had still to apply does not matter any more.
         applyBatch.items.removeAll { item in

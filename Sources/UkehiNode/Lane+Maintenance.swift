@@ -36,7 +36,9 @@ extension Lane {
         }
         if draining != nil { goOnDraining() }
         if ticks % Limits.ticksPerIntroduction == 0 { keepMembersInformed() }
-        if holes > 0, ticks % Limits.ticksPerRequestOfEntries == 0 { askAgain() }
+        if holes > 0 || !awaitingRegions.isEmpty, ticks % Limits.ticksPerRequestOfEntries == 0 {
+            askAgain()
+        }
         if ticks % ticksPerSecond == 0 || rare.takes(.maintainedEarly) { maintain() }
         runPass()
     }
@@ -287,6 +289,7 @@ extension Lane {
             region.raft.storageFetched()
             markDirty(region)
         case .damaged(let entries): found(entries)
+        case .keysLost(let id): keysAreLost(id)
         case .survey(let done):
             let (heard, standings) = survey()
             done(heard, standings)

@@ -40,7 +40,8 @@ extension Lane {
         #else
             let goTogether = true
         #endif
-        if goTogether, region.heldApplies.count == 1 {
+        // What is without keys itself bears nothing: it may be given its state from behind that.
+        if goTogether, region.heldApplies.count == 1, !region.awaitsKeys {
             _ = bearsChildren(region.heldApplies[0], region)
         }
         // New regions serve once most nodes have them: they are told now, not with the next entry or tick.
@@ -297,7 +298,8 @@ extension Lane {
         switch item.message.kind {
         case .requestEntries: answerPeer(item.message, region)
         case .requestEntriesResponse: take(item.message, region)
-        case .snapshotRequest where region.awaitsKeys, .snapshotChunk where region.awaitsKeys:
+        case .snapshotRequest where region.awaitsKeys,
+            .snapshotChunk where region.awaitsKeys && !region.keysAreLost:
             break
         case .snapshotRequest: serve(item.message, region)
         case .snapshotChunk: take(chunk: item.message, region)

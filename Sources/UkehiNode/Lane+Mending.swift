@@ -73,7 +73,7 @@ extension Lane {
 
     /// Asks another peer for what the last one did not give.
     func askAgain() {
-        for region in orderedRegions where !region.holes.isEmpty {
+        for region in allRegions where !region.holes.isEmpty || region.keysAreLost {
             forgetWritten(region)
             forgetSuperseded(region)
             ask(region)

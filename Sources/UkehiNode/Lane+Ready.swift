@@ -45,7 +45,11 @@ extension Lane {
                 continue
             }
             if kind == .appendEntries || kind == .heartbeat { region.heardTick = ticks }
-            if kind == .appendEntries, !region.holes.isEmpty, takesNoEntries(region) { continue }
+            if kind == .appendEntries, !region.holes.isEmpty || region.keysAreLost,
+                takesNoEntries(region)
+            {
+                continue
+            }
             if kind == .appendEntries, beginsTooEarly(messages[position].message, region) {
                 continue
             }

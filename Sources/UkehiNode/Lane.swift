@@ -61,6 +61,11 @@ package protocol LaneHost: AnyObject, Sendable {
     func standing(ofChild region: RegionID) -> ChildStanding
     /// Whether regions wait until this one has applied what they came out of.
     func isAwaited(_ region: RegionID) -> Bool
+    /// A region has what it has up to `index` for good, or, at nil, is gone, and its keys are: of what came out of it
+    /// before that it brings no keys any more. It is durable.
+    func settled(_ region: RegionID, upTo index: LogIndex?)
+    /// A region had lost its keys and has them again.
+    func keysRestored(_ region: RegionDescriptor)
     /// Whether this node knows a region of that id.
     func knows(_ region: RegionID) -> Bool
     /// A region of this node has other members now.

@@ -64,6 +64,8 @@ package enum LaneEvent: Sendable {
     case sized(RegionID, KeyMarks?)
     /// A new region begins with this load.
     case inherit(RegionID, RegionLoad)
+    /// What a region came out of will not bring its keys any more.
+    case keysLost(RegionID)
     /// Regions that came out of others survive a crash by themselves.
     case based([RegionID])
     /// What a snapshot of a region would hold; nil: nobody knows.

@@ -148,6 +148,7 @@ extension NodeCore {
         state.withLock { state in
             state.remove(last, held: held)
             state.given[last.region] = nil
+            state.waiting[last.region] = nil
         }
         guard let node = nodeID else { return }
         install([], node: node)
@@ -167,6 +168,7 @@ extension NodeCore {
 
     package func cleared(_ region: RegionID) {
         state.withLock { $0.clearing[region] = nil }
+        settled(region, upTo: nil)
     }
 
     package func elsewhere(_ region: RegionID) -> RequestError.Rejection? {

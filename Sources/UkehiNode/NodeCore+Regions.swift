@@ -16,7 +16,7 @@ extension NodeCore {
             let seeds = isNew ? try newSeeds(record, node) : try recoveredSeeds(record, node)
             let graves = isNew ? [] : try clearGraves(keeping: seeds)
             let router = state.withLock { state in
-                state.insert(seeds.map(\.current))
+                state.insert(seeds.filter(\.hasKeys).map(\.current))
                 for born in record.regions where state.own(born.region) == nil {
                     state.foreign[born.region] = born
                 }
@@ -119,13 +119,23 @@ extension NodeCore {
                     $0.birth.region == region && $0.birth.naming.peer(on: node)?.peer == peer
                 }?.applied
             }
+            var known = WaitingRegion(
+                found: found, birth: birth, marks: marks.filter { $0.region == found.region })
             if isWaiting {
-                waiting[found.region] = WaitingRegion(
-                    found: found, birth: birth, marks: marks.filter { $0.region == found.region })
+                if let seed = try seed(ahead: known, own.peer) {
+                    seeds.append(seed)
+                    known.isOpen = true
+                }
+                waiting[found.region] = known
                 continue
             }
-            seeds.append(
-                try recoveredSeed(found, birth, own.peer, applied: try open(birth), marks))
+            let seed = try recoveredSeed(
+                found, birth, own.peer, applied: try open(birth), marks)
+            seeds.append(seed)
+            if seed.keysAreLost {
+                (known.isOpen, known.isLost) = (true, true)
+                waiting[found.region] = known
+            }
         }
         // Of regions that are here no more.
         for mark in marks
@@ -145,15 +155,8 @@ extension NodeCore {
         _ found: RecoveredRegion, _ birth: RegionBirth, _ peer: PeerID, applied: LogIndex,
         _ marks: [SnapshotMark]
     ) throws(NodeError) -> RegionSeed {
-        var seed = RegionSeed(
-            birth: birth, descriptor: birth.origin, hardState: found.hardState,
-            firstIndex: found.firstIndex, lastIndex: found.lastIndex,
-            compactedTerm: found.compactedTerm, terms: found.terms, damaged: found.damaged,
-            applied: .zero, campaignsFirst: false)
-        let identity = state.withLock { $0.identity }
-        if identity.forced.contains(where: { $0.region == found.region && $0.peer == peer }) {
-            seed.absent = identity.record?.registry.absent ?? []
-        }
+        var seed = RegionSeed(birth, found)
+        seed.absent = absent(of: peer, in: found.region)
         // What it would have begun with went with its parent: it has nothing.
         if found.lastIndex < birth.logBegins { seed.hardState.commit = .zero }
         // A snapshot that is installed now replaces what the region has, not what it had when it began:
@@ -163,6 +166,7 @@ extension NodeCore {
         seed.applied = resumed.applied
         if let mark = resumed.reset { seed.reset(to: mark) }
         try narrow(&seed)
+        seed.losesKeys()
         try seed.check()
         #if BugBank
             if PlantedBug.leadsFirstTermAgain.isPlanted, birth.parting != nil {
@@ -173,6 +177,15 @@ extension NodeCore {
             }
         #endif
         return seed
+    }
+
+    /// Whom a peer does not count, since a recovery has it lead without them.
+    func absent(of peer: PeerID, in region: RegionID) -> Set<NodeID> {
+        let identity = state.withLock { $0.identity }
+        guard identity.forced.contains(where: { $0.region == region && $0.peer == peer }) else {
+            return []
+        }
+        return identity.record?.registry.absent ?? []
     }
 
     /// The region as the state has it now, and no other keys.
@@ -188,7 +201,8 @@ extension NodeCore {
     /// Regions that were here; what they left is cleared away again, since a crash may have brought it
     /// back.
     private func clearGraves(keeping seeds: [RegionSeed]) throws(NodeError) -> [RegionTombstone] {
-        let live = seeds.filter { !$0.descriptor.isSystem }.map(\.current.range)
+        // What one without keys has in its range is not its own.
+        let live = seeds.filter { !$0.descriptor.isSystem && $0.hasKeys }.map(\.current.range)
         var graves: [RegionTombstone] = []
         for found in recovered {
             guard let bytes = found.tombstone else { continue }

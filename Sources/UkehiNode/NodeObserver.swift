@@ -86,7 +86,8 @@ extension Lane {
         if !isInPass { scheduleLocally() }
     }
 
-    private var observedRegions: [Region] {
+    /// Those that await their keys, too, ascending by id.
+    var allRegions: [Region] {
         guard !awaitingRegions.isEmpty else { return orderedRegions }
         return (orderedRegions + awaitingRegions).sorted { $0.id < $1.id }
     }
@@ -94,7 +95,7 @@ extension Lane {
     /// Shows every peer of this lane, ascending by region, with the terms of its log, what is not
     /// durable yet included. On the lane's thread.
     package func forEachPeer(_ body: (PeerStatus, _ term: (LogIndex) -> Term?) -> Void) {
-        for region in observedRegions {
+        for region in allRegions {
             body(status(region)) { index in region.raft.term(at: index) }
         }
     }
@@ -103,7 +104,7 @@ extension Lane {
     /// input of a core goes with a mark: nothing else moves its term, role, commit or log. On the lane's
     /// thread.
     package func forEachTouchedPeer(_ body: (PeerStatus, _ term: (LogIndex) -> Term?) -> Void) {
-        for region in observedRegions where region.isTouched {
+        for region in allRegions where region.isTouched {
             region.isTouched = false
             body(status(region)) { index in region.raft.term(at: index) }
         }

@@ -123,6 +123,8 @@ final class Region {
     var leavesAs: RegionDescriptor?
     /// It came out of a division that is handed on and not applied yet; see Lane+OpeningAhead.swift.
     var awaitsKeys = false
+    /// While it does: nothing here will bring them, and its leader is asked for them; see Lane+LostKeys.swift.
+    var keysAreLost = false
     /// Whether its keys survive a crash by themselves, not by its parent's log.
     var hasOwnBase: Bool
     /// An entry that divides the region, proposed by this leader and not applied yet.

@@ -28,6 +28,8 @@ package struct RegionSeed: Sendable {
     package var campaignsFirst: Bool
     /// Whether the state has its keys; a new region may be opened ahead of them.
     package var hasKeys = true
+    /// Nothing here will bring them: its leader is to.
+    package var keysAreLost = false
     /// Whether every member has voted for this peer by being born; only at its birth.
     package var leadsFirst = false
     /// Who does, if it is another one; only at its birth.
@@ -89,6 +91,7 @@ extension Lane {
             let region = try open(seed, own)
             regions[region.id] = region
             if seed.hasKeys { orderedRegions.append(region) } else { awaitKeys(of: region) }
+            region.keysAreLost = seed.keysAreLost
             markDirty(region)
             if seed.leadsFirst {
                 region.isFirstLed = true

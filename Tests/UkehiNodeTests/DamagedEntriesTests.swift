@@ -436,7 +436,7 @@ struct DamagedEntriesTests {
         }
         try cluster.start(follower)
         cluster.pass(milliseconds: 6000)
-        #expect(try lane(cluster, follower).hasLostEntries(peer(cluster, follower)))
+        #expect(try lane(cluster, follower).needsState(peer(cluster, follower)))
         #expect(try hopes(cluster, follower) == [node])
         cut = nil
         cluster.pass(milliseconds: 3000)

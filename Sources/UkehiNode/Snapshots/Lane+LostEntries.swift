@@ -19,12 +19,14 @@ import UkehiState
 import UkehiWAL
 
 extension Lane {
-    /// Whether entries are lost, or as good as lost, that the peer has still to apply.
-    func hasLostEntries(_ region: Region) -> Bool {
-        region.holes.contains {
-            ($0.progress == .beyondRepair || isAskedInVain($0, region))
-                && $0.entries.last > region.applied
-        }
+    /// Whether only a snapshot helps: entries are lost, or as good as lost, that the peer has still to apply, or its
+    /// keys are.
+    func needsState(_ region: Region) -> Bool {
+        region.keysAreLost
+            || region.holes.contains {
+                ($0.progress == .beyondRepair || isAskedInVain($0, region))
+                    && $0.entries.last > region.applied
+            }
     }
 
     /// Whether a snapshot is on its way that has to end past what the peer has now.
@@ -35,7 +37,8 @@ extension Lane {
 
     /// Asks the leader for an offer, where that is all that helps.
     func askForState(_ region: Region) {
-        guard hasLostEntries(region), region.replacement == nil,
+        guard needsState(region), region.keysAreLost || !region.awaitsKeys,
+            region.replacement == nil,
             snapshots.incoming(region.id) == nil, region.leader != .none,
             region.leader != region.peer, applier.givesSnapshots(of: region.id)
         else { return }

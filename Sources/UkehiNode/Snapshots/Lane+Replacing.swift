@@ -49,6 +49,7 @@ extension Lane {
         logger.info(
             "a snapshot replaces the region's state",
             metadata: ["region": "\(region.id)", "index": "\(snapshot.index)"])
+        if region.keysAreLost { dropHeld(region) }
         goOnReplacing(region)
     }
 
@@ -157,7 +158,12 @@ extension Lane {
             region.raft.setBeginning(max(region.birth.logBegins, LogIndex(1)))
         }
         findContacts(of: region)
-        host?.membersChanged(descriptor)
+        if region.awaitsKeys {
+            keysCame(to: region)
+            host?.keysRestored(descriptor)
+        } else {
+            host?.membersChanged(descriptor)
+        }
         guard let first = held.first else { return }
         persist(votesOf: first, region)
         let state = HardState(
@@ -189,6 +195,7 @@ extension Lane {
         }
         if let mark = region.replacement?.mark { finish(mark) }
         region.replacement = nil
+        host?.settled(region.id, upTo: reset.index)
         logger.info(
             "a snapshot has replaced the region's state",
             metadata: ["region": "\(region.id)", "index": "\(reset.index)"])

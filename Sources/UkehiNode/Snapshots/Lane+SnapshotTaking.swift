@@ -19,11 +19,14 @@ extension Lane {
         guard message.to == region.peer, let offered = message.snapshot else { return }
         guard region.replacement == nil else { return }
         // Its keys are there by its parent's log only, or others' by its own: that log comes first.
-        guard region.hasOwnBase, !region.awaitsKeys, !(host?.isAwaited(region.id) ?? false) else {
+        let replacesLost = needsState(region)
+        guard region.keysAreLost || region.hasOwnBase && !region.awaitsKeys,
+            // Unless it cannot be replayed any more.
+            replacesLost || !(host?.isAwaited(region.id) ?? false)
+        else {
             askFlushedChildren()
             return wait(for: message, region)
         }
-        let replacesLost = hasLostEntries(region)
         // Nothing new: the core alone says so, in a way that helps the leader on.
         if !replacesLost,
             offered.index <= region.raft.committed

@@ -112,6 +112,15 @@ package final class SnapshotKeeper: @unchecked Sendable {
         return .zero
     }
 
+    /// Whether there is anything of a region.
+    func hasKept(_ region: RegionID) throws(NodeError) -> Bool {
+        do throws(FileError) {
+            return try !kept(of: region).isEmpty
+        } catch {
+            throw NodeError(error, directory: files.directory)
+        }
+    }
+
     /// Indexes of what is there, the newest first.
     private func kept(of region: RegionID) throws(FileError) -> [LogIndex] {
         guard files.fileSystem.exists(files.directory) else { return [] }

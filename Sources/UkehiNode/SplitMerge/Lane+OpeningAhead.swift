@@ -49,6 +49,7 @@ extension Lane {
     /// The division that a region awaits is applied: from now on it is one like the others.
     func keysCame(to region: Region) {
         region.awaitsKeys = false
+        region.keysAreLost = false
         awaitingRegions.removeAll { $0 === region }
         region.raft.holdsCampaigns = logStall != nil
         region.heardTick = ticks

@@ -7,28 +7,10 @@ import UkehiRaft
 import UkehiState
 import UkehiWAL
 
-/// A region whose birth was recovered, and whose keys come with the replay of what it came out of.
-struct WaitingRegion {
-    var found: RecoveredRegion
-    var birth: RegionBirth
-    var marks: [SnapshotMark]
-}
-
 extension NodeCore {
     package func knows(_ region: RegionID) -> Bool {
         state.withLock {
             $0.own(region) != nil || $0.waiting[region] != nil || $0.foreignRegion(region) != nil
-        }
-    }
-
-    /// The region whose replay brings the keys of one that waits here; nil: that one does not wait.
-    package func replays(for region: RegionID) -> RegionID? {
-        state.withLock { state in
-            var last: RegionID?
-            while let parent = state.waiting[last ?? region]?.birth.parting?.parent {
-                last = parent
-            }
-            return last
         }
     }
 
@@ -43,13 +25,6 @@ extension NodeCore {
         if isWaiting { return .waiting }
         // Of this life there is none of its own: an entry is applied once in each.
         return gone.contains(region) ? .gone : isHere ? .taken : .new
-    }
-
-    package func isAwaited(_ region: RegionID) -> Bool {
-        state.withLock {
-            !$0.waiting.isEmpty
-                && $0.waiting.values.contains { $0.birth.parting?.parent == region }
-        }
     }
 
     package func openAhead(_ births: [RegionBirth], leaders: [PeerID]) {
@@ -69,9 +44,15 @@ extension NodeCore {
     ) {
         guard let node = nodeID else { return }
         let (waiting, fresh) = state.withLock { state in
-            let waiting = births.filter { state.waiting[$0.region] != nil }.map(\.region)
+            var waiting: [RegionID] = []
             var fresh: [RegionSeed] = []
-            for (birth, leader) in zip(births, leaders) where !waiting.contains(birth.region) {
+            for (birth, leader) in zip(births, leaders) {
+                if let known = state.waiting[birth.region], !known.isOpen {
+                    waiting.append(birth.region)
+                    continue
+                }
+                // One that runs already is given its keys, and nothing else of this.
+                state.waiting[birth.region] = nil
                 fresh.append(RegionSeed(newborn: birth, leader: leader, on: node))
             }
             state.insert([parent] + fresh.map(\.birth.origin))
@@ -87,18 +68,7 @@ extension NodeCore {
         }
         install(fresh, node: node)
         guard !waiting.isEmpty else { return }
-        bootWorker.run { [self] in
-            do throws(NodeError) {
-                let seeds = try seeds(ofWaiting: waiting, node)
-                state.withLock { state in
-                    state.insert(seeds.map(\.current))
-                    for seed in seeds { state.waiting[seed.birth.region] = nil }
-                }
-                install(seeds, node: node)
-            } catch {
-                failed(error)
-            }
-        }
+        wake(waiting, applied: SplitRules.firstApplied, node)
     }
 
     package func gave(_ ranges: [KeyRange], by region: RegionID) {
@@ -109,45 +79,6 @@ extension NodeCore {
         state.withLock { $0.given[region] = nil }
     }
 
-    /// Regions whose keys have come with their parent's replay; and those that came out of them before
-    /// what was kept of them, which they will not replay.
-    private func seeds(
-        ofWaiting regions: [RegionID], _ node: NodeID
-    ) throws(NodeError) -> [RegionSeed] {
-        let waiting = state.withLock { $0.waiting }
-        var seeds: [RegionSeed] = []
-        func add(_ id: RegionID, applied: LogIndex?) throws(NodeError) {
-            guard let region = waiting[id], let own = region.birth.naming.peer(on: node)?.peer
-            else { return }
-            let base: LogIndex
-            if let applied { base = applied } else { base = try open(region.birth) }
-            let seed = try recoveredSeed(
-                region.found, region.birth, own, applied: base, region.marks)
-            seeds.append(seed)
-            for child in waiting.values.sorted(by: { $0.birth.region < $1.birth.region }) {
-                if let parting = child.birth.parting, parting.parent == id, parting.peer == own,
-                    parting.index <= seed.applied
-                {
-                    try add(child.birth.region, applied: nil)
-                }
-            }
-        }
-        for id in regions { try add(id, applied: SplitRules.firstApplied) }
-        return seeds
-    }
-
-    /// Whether a region has no keys before another one here has replayed what it came out of: `applied`
-    /// says how far a peer here has.
-    func waits(
-        _ found: RecoveredRegion, _ birth: RegionBirth,
-        applied: (_ region: RegionID, _ peer: PeerID) -> LogIndex?
-    ) -> Bool {
-        guard let parting = birth.parting, birth.introduction == nil,
-            found.lastIndex >= SplitRules.firstApplied,
-            let applied = applied(parting.parent, parting.peer)
-        else { return false }
-        return applied < parting.index
-    }
 }
 
 extension RegionSeed {
