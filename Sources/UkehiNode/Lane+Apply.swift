@@ -112,6 +112,7 @@ extension Lane {
                     entries: item.entries), region)
             answer(item, region)
             serveApplied(region)
+            if !region.dueReads.isEmpty { serveDueReads(region) }
             if let aim = region.aim, aim.progress == .working, let awaited = aim.confirmation,
                 last.index >= awaited.index
             {

@@ -138,6 +138,9 @@ extension Lane {
         for position in region.roundsToApply.indices {
             expire(&region.roundsToApply[position].reads, now)
         }
+        for position in region.dueReads.indices {
+            expire(&region.dueReads[position].reads, now)
+        }
     }
 
     /// Those that share an entry are not equally patient.
@@ -289,6 +292,12 @@ extension Lane {
             region.raft.storageFetched()
             markDirty(region)
         case .damaged(let entries): found(entries)
+        case .readDue(let id, let read, let time):
+            if let region = regions[id] {
+                holdBack(read, until: time, region)
+            } else {
+                reply(.failed(.rejected(.unavailable("The region is gone from here."))), to: read)
+            }
         case .keysLost(let id): keysAreLost(id)
         case .survey(let done):
             let (heard, standings) = survey()
@@ -376,6 +385,8 @@ extension Lane {
         var reads = region.pendingReads
         while let round = region.roundsInFlight.popFirst() { reads += round.reads }
         while let round = region.roundsToApply.popFirst() { reads += round.reads }
+        for due in region.dueReads { reads += due.reads }
+        region.dueReads = []
         region.pendingReads = []
         for read in reads { reply(.failed(reason), to: read) }
     }

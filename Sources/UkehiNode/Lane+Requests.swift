@@ -59,7 +59,8 @@ extension Lane {
             guard let bytes = admitRead(request) else { return }
             let read = PendingRead(
                 operation: request.operation, key: request.key, sink: request.sink,
-                tag: request.tag, deadline: request.deadline, bytes: bytes)
+                tag: request.tag, deadline: request.deadline, bytes: bytes,
+                mindsClock: mode != .stale)
             if mode == .stale { return serve(read, region) }
             // Lease reads take the same round until leases exist: slower than promised to a
             // caller who trusts clocks, never staler.
@@ -320,6 +321,7 @@ extension Lane {
         while let round = region.roundsInFlight.popFirst() {
             for read in round.reads { reply(answer, to: read) }
         }
+        failDueReads(region)
     }
 
     /// Reads what is applied: from memory here, from disk on the read thread.
@@ -332,8 +334,10 @@ extension Lane {
         }
         // Long reads one after the other are long, too: the read thread has time for them.
         let hasTime = readBytesInPass < Limits.maxReadBytesInPass
+        let now = read.mindsClock && region.isLeader ? wallTimeOfPass() : 0
         let outcome =
-            hasTime ? applier.read(region: region.id, request, tier: .cacheOnly) : .wouldBlock
+            hasTime
+            ? applier.read(region: region.id, request, tier: .cacheOnly, now: now) : .wouldBlock
         readBytesInPass += outcome.readBytes
         if region.isLeader { count(read, outcome, region) }
         switch outcome {
@@ -342,12 +346,14 @@ extension Lane {
             let id = region.id
             let lane = self
             readWorker.run {
-                let outcome = applier.read(region: id, request, tier: .any)
+                let outcome = applier.read(region: id, request, tier: .any, now: now)
+                if case .due(let time) = outcome { return lane.post(due: read, at: time, in: id) }
                 lane.post(
                     readDone: DeferredReply(
                         sink: read.sink, tag: read.tag, reply: Lane.reply(for: outcome),
                         bytes: read.bytes))
             }
+        case .due(let time): holdBack(read, until: time, region)
         default: reply(Lane.reply(for: outcome), to: read)
         }
     }
@@ -401,7 +407,7 @@ extension Lane {
         case .failed(let error) where error.code == .unsupported:
             .failed(.rejected(.invalid("\(error)")))
         case .failed(let error): .failed(.rejected(.unavailable("\(error)")))
-        case .wouldBlock: .failed(.rejected(.overloaded))
+        case .wouldBlock, .due: .failed(.rejected(.overloaded))
         }
     }
 }
@@ -413,7 +419,7 @@ extension ReadOutcome {
         case .value(let value): value?.value.count ?? 0
         case .scan(let page): page.byteCount
         case .query(let bytes): bytes.count
-        case .failed, .wouldBlock: 0
+        case .failed, .wouldBlock, .due: 0
         }
     }
 }

@@ -257,6 +257,8 @@ package final class Lane: @unchecked Sendable {
     var isStopped = false
     var ticks: UInt64 = 0
     package private(set) var passes: UInt64 = 0
+    /// The wall clock as this pass first asked for it; zero: it has not.
+    var passWallTime: UInt64 = 0
     /// Bytes that reads have taken from memory in this pass.
     var readBytesInPass = 0
 
@@ -365,12 +367,23 @@ package final class Lane: @unchecked Sendable {
 
     /// Passes on what the read thread has read; once the lane has stopped, from that thread itself.
     func post(readDone deferred: DeferredReply) {
-        switch mailbox.post(readDone: [deferred]) {
+        switch mailbox.post(read: .readDone([deferred])) {
         case .takenWakeLane: executor.wake(self)
         case .taken, .full: break
         case .closed:
             deferred.sink.reply(deferred.reply, tag: deferred.tag)
             deferred.sink.flush()
+        }
+    }
+
+    /// The same of a read that met what is due.
+    func post(due read: PendingRead, at time: UInt64, in region: RegionID) {
+        switch mailbox.post(read: .readDue(region, read, time)) {
+        case .takenWakeLane: executor.wake(self)
+        case .taken, .full: break
+        case .closed:
+            read.sink.reply(.failed(.rejected(Lane.stopping)), tag: read.tag)
+            read.sink.flush()
         }
     }
 
@@ -408,6 +421,7 @@ package final class Lane: @unchecked Sendable {
         isInPass = true
         passes &+= 1
         readBytesInPass = 0
+        passWallTime = 0
         mailbox.drain(into: &inbox)
         let late = rare.takes(.fewRequests) ? takeLateRequests() : []
         if rare.isOn { leaveSomeForLater() }
@@ -476,6 +490,7 @@ package final class Lane: @unchecked Sendable {
             switch event {
             case .readDone(let replies):
                 for deferred in replies { reply(deferred.reply, deferred.sink, deferred.tag) }
+            case .readDue(_, let read, _): reply(stopped, to: read)
             // Whoever drains the node waits for each of its lanes.
             case .drain(let done): done()
             default: break

@@ -20,6 +20,8 @@ package enum LaneEvent: Sendable {
     case mended(DamagedEntries, MendOutcome)
     /// A read that missed the cache has been answered by the read thread.
     case readDone([DeferredReply])
+    /// What a read met expires at this time, which the clock has passed and logged time has not.
+    case readDue(RegionID, PendingRead, UInt64)
     /// Flushed applied indexes, as asked of the state store.
     case flushed([(region: RegionID, applied: LogIndex)])
     /// A snapshot for a peer was made, or could not be.
@@ -177,11 +179,11 @@ package final class Mailbox: Sendable {
         post { contents in contents.events.append(event) }
     }
 
-    /// Hands in answers from the read thread, unless nobody is left to pass them on.
-    package func post(readDone replies: [DeferredReply]) -> Posted {
+    /// Hands in what the read thread has found, unless nobody is left to pass it on.
+    func post(read event: LaneEvent) -> Posted {
         state.withLock { state in
             guard !state.isClosed else { return .closed }
-            state.contents.events.append(.readDone(replies))
+            state.contents.events.append(event)
             defer { state.isWaking = true }
             return state.isWaking ? .taken : .takenWakeLane
         }

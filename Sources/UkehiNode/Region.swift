@@ -20,7 +20,7 @@ struct PendingWrite {
 }
 
 /// A read that waits for its read index, then for that index to be applied.
-struct PendingRead {
+package struct PendingRead {
     var operation: ClientOperation
     var key: Bytes
     var sink: ReplySink
@@ -28,6 +28,8 @@ struct PendingRead {
     var deadline: MonotonicTime
     /// What it counts for among those that wait.
     var bytes: Int
+    /// Whether it is to see what has expired by the leader's clock.
+    var mindsClock = true
 }
 
 /// An entry this peer proposed and whose commands' clients wait for.
@@ -187,6 +189,8 @@ final class Region {
     var roundsInFlight = Deque<ReadRound>()
     var roundsToApply = Deque<(index: LogIndex, reads: [PendingRead])>()
     var nextReadContext: UInt64 = 1
+    /// Reads that wait for logged time to reach this leader's clock, ascending by entry; see Lane+DueReads.swift.
+    var dueReads: [DueReads] = []
 
     var leader: PeerID = .none
     var isLeader = false

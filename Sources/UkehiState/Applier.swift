@@ -187,8 +187,19 @@ open class Applier: @unchecked Sendable {
     package func applyWithoutWaiting(_ batch: inout ApplyBatch) throws(StateError) -> Bool { false }
 
     /// Reads what is applied; the caller has seen to it that this includes the read index.
-    package func read(region: RegionID, _ request: ReadRequest, tier: ReadTier) -> ReadOutcome {
+    ///
+    /// - Parameter now: The leader's clock: what has expired by it, and not by the region's logged time, is not
+    ///   answered but ``ReadOutcome/due(_:)``. Zero: logged time alone counts.
+    package func read(
+        region: RegionID, _ request: ReadRequest, tier: ReadTier, now: UInt64
+    ) -> ReadOutcome {
         fatalError("an applier reads")
+    }
+
+    package final func read(
+        region: RegionID, _ request: ReadRequest, tier: ReadTier
+    ) -> ReadOutcome {
+        read(region: region, request, tier: tier, now: 0)
     }
 
     /// The region's digest at its applied index. Reads all of the region's data: off the lane

@@ -20,7 +20,8 @@ public enum Expectation: Hashable, Sendable {
 ///
 /// Each command that is carried out raises the region's revision by one; what it writes has that
 /// revision as its version. A command whose condition fails, or that is at fault, changes nothing.
-/// `expiresAt` is in nanoseconds since 1970 and compared with the region's logged time.
+/// `expiresAt` is in nanoseconds since 1970 and compared with the region's logged time, which is carried on to
+/// the leader's clock before a linearizable read is answered with what has expired by that.
 public enum Command: Hashable, Sendable {
     /// Sets a key.
     case put(key: Bytes, value: Bytes, expiresAt: UInt64? = nil)

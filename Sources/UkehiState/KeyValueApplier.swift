@@ -316,7 +316,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     // MARK: Reads
 
     package override func read(
-        region id: RegionID, _ request: ReadRequest, tier: ReadTier
+        region id: RegionID, _ request: ReadRequest, tier: ReadTier, now: UInt64
     ) -> ReadOutcome {
         if tier == .cacheOnly, rare.takes(.cacheMissed) { return .wouldBlock }
         do throws(StateError) {
@@ -324,10 +324,10 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             switch request {
             case .get(let key):
                 return try key.withUnsafeBytes { key throws(StateError) in
-                    try get(key, region, tier)
+                    try get(key, region, tier, now)
                 }
             case .scan(let lower, let upper, let limit):
-                return .scan(try scan(lower, upper, limit, region, tier))
+                return try scan(lower, upper, limit, region, tier, now)
             case .query:
                 throw StateError(
                     .unsupported,
@@ -339,12 +339,13 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     }
 
     private func get(
-        _ key: UnsafeRawBufferPointer, _ region: OpenRegion, _ tier: ReadTier
+        _ key: UnsafeRawBufferPointer, _ region: OpenRegion, _ tier: ReadTier, _ now: UInt64
     ) throws(StateError) -> ReadOutcome {
         guard region.contains(key) else { throw KeyValueApplier.outside(region.id) }
         let time = region.loggedTime.load(ordering: .acquiring)
         guard let stored = try store.get(region.space, key, tier: tier), stored.isLive(at: time)
         else { return .value(nil) }
+        guard stored.isLive(at: now) else { return .due(stored.expiresAt) }
         return .value(VersionedValue(value: stored.value, version: stored.version))
     }
 
@@ -354,12 +355,13 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     }
 
     private func scan(
-        _ lower: Bytes, _ upper: Bytes, _ limit: Int, _ region: OpenRegion, _ tier: ReadTier
-    ) throws(StateError) -> ScanPage {
+        _ lower: Bytes, _ upper: Bytes, _ limit: Int, _ region: OpenRegion, _ tier: ReadTier,
+        _ now: UInt64
+    ) throws(StateError) -> ReadOutcome {
         guard lower.withUnsafeBytes({ region.contains($0) }) else {
             throw KeyValueApplier.outside(region.id)
         }
-        guard upper.isEmpty || lower < upper else { return ScanPage(pairs: [], next: nil) }
+        guard upper.isEmpty || lower < upper else { return .scan(ScanPage(pairs: [], next: nil)) }
         let isClipped = !region.upper.isEmpty && (upper.isEmpty || region.upper < upper)
         let view = try store.openView(tier: tier)
         defer { view.close() }
@@ -370,6 +372,7 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
         var next: Bytes?
         var bytes = 0
         var expired = 0
+        var due: UInt64 = 0
         let limit = max(limit, 1)
         try view.scan(region.space, from: lower, to: isClipped ? region.upper : upper) { entry in
             guard entry.expiresAt == 0 || entry.expiresAt > time else {
@@ -377,6 +380,10 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
                 expired += 1
                 guard expired > KeyValueApplier.maxExpiredOfPage else { return true }
                 next = Bytes(copying: entry.key)
+                return false
+            }
+            guard entry.expiresAt == 0 || entry.expiresAt > now else {
+                due = entry.expiresAt
                 return false
             }
             let size = entry.key.count + entry.value.count
@@ -395,7 +402,8 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
             return true
         }
         if next == nil, isClipped { next = region.upper }
-        return ScanPage(pairs: pairs, next: next)
+        guard due == 0 else { return .due(due) }
+        return .scan(ScanPage(pairs: pairs, next: next))
     }
 
     /// The region's state in a view; a region that has applied nothing has none there yet.

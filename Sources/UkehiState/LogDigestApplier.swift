@@ -94,10 +94,10 @@ package final class LogDigestApplier: Applier, @unchecked Sendable {
     }
 
     package override func read(
-        region: RegionID, _ request: ReadRequest, tier: ReadTier
+        region: RegionID, _ request: ReadRequest, tier: ReadTier, now: UInt64
     ) -> ReadOutcome {
         guard regions[region] != nil else {
-            return system.read(region: region, request, tier: tier)
+            return system.read(region: region, request, tier: tier, now: now)
         }
         // Nothing is kept, which is a true answer to every read of a key.
         switch request {

@@ -145,10 +145,10 @@ package final class MachineApplier: Applier, @unchecked Sendable {
     }
 
     package override func read(
-        region: RegionID, _ request: ReadRequest, tier: ReadTier
+        region: RegionID, _ request: ReadRequest, tier: ReadTier, now: UInt64
     ) -> ReadOutcome {
         guard let running = regions[region] else {
-            return system.read(region: region, request, tier: tier)
+            return system.read(region: region, request, tier: tier, now: now)
         }
         guard case .query(_, let body) = request else {
             return .failed(

@@ -116,5 +116,8 @@ package enum ReadOutcome: Sendable {
     case query(Bytes)
     /// The answer is not in memory: ask again with ``ReadTier/any`` where blocking is allowed.
     case wouldBlock
+    /// A value that was asked for expires then, which the clock has passed and logged time has not: an entry has to
+    /// carry the clock into the region first.
+    case due(UInt64)
     case failed(StateError)
 }

@@ -288,6 +288,7 @@ extension ReadOutcome {
         case .scan(let page): page.pairs.reduce(0) { $0 + $1.key.count + $1.value.count }
         case .query(let bytes): bytes.count
         case .wouldBlock: 4096
+        case .due: 0
         case .failed: 0
         }
     }
