@@ -58,10 +58,12 @@ extension Lane {
         }
         // Nor is what is being put in its place cleared away in the middle of that.
         let isBeingReplaced = region.replacement.map { $0.stage != .waiting } ?? false
+        let awaited = host?.awaitedIndex(of: region.id)
         guard region.unflushedChildren.isEmpty, !isBeingDivided, !isBeingReplaced,
             // Nor what a division that is being applied will write.
             !region.awaitsKeys || region.keysAreLost,
-            cannotReplay(region) || !(host?.isAwaited(region.id) ?? false)
+            awaited.map({ cannotReplay(region, upTo: $0) }) ?? true,
+            !isLink(region, isAwaited: awaited != nil)
         else {
             region.leavesAs = last
             return askFlushedChildren()
@@ -103,6 +105,15 @@ extension Lane {
         if leavesTombstone { batch.tombstone(region: region.id, payload: tombstone.encoded()) }
         batchTurns.append(.left(tombstone))
         if !isInPass { scheduleLocally() }
+    }
+
+    /// Whether a crash would undo the division that a region came out of, and only by it is known that what came out
+    /// of itself has to wait for that to be done again.
+    private func isLink(_ region: Region, isAwaited: Bool) -> Bool {
+        guard region.birth.parting != nil, region.birth.introduction == nil,
+            isAwaited || region.descriptor.epoch.version > region.birth.origin.epoch.version
+        else { return false }
+        return host?.isGiven(region.birth.origin.range) ?? false
     }
 
     /// A region's birth or tombstone is durable.

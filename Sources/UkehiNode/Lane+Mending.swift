@@ -73,12 +73,15 @@ extension Lane {
 
     /// Asks another peer for what the last one did not give.
     func askAgain() {
-        for region in allRegions where !region.holes.isEmpty || region.keysAreLost {
+        func go(_ region: Region) {
+            guard !region.holes.isEmpty || region.keysAreLost else { return }
             forgetWritten(region)
             forgetSuperseded(region)
             ask(region)
             askForState(region)
         }
+        if holes > 0 { for region in orderedRegions { go(region) } }
+        for region in awaitingRegions { go(region) }
     }
 
     /// Whether the peer that could give them may never answer: it may be gone for good, by a change of members behind

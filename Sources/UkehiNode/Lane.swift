@@ -60,7 +60,9 @@ package protocol LaneHost: AnyObject, Sendable {
     /// What this node knows of a new region as it replays, or is about to apply, what it came out of.
     func standing(ofChild region: RegionID) -> ChildStanding
     /// Whether regions wait until this one has applied what they came out of.
-    func isAwaited(_ region: RegionID) -> Bool
+    func awaitedIndex(of region: RegionID) -> LogIndex?
+    /// Whether a division that a crash may undo has given keys of a range away here.
+    func isGiven(_ range: KeyRange) -> Bool
     /// A region has what it has up to `index` for good, or, at nil, is gone, and its keys are: of what came out of it
     /// before that it brings no keys any more. It is durable.
     func settled(_ region: RegionID, upTo index: LogIndex?)

@@ -77,7 +77,7 @@ extension Lane {
             load = .full
         } else if logStall != nil {
             load = .stalled
-        } else if ticks < calmAt {
+        } else if ticks < calmAt || awaitsKeysForLong {
             load = .calming
         }
         host.leads(load, lane: index)
@@ -108,6 +108,11 @@ extension Lane {
         } else {
             evenOut(led, own, loads.mapValues(\.seats))
         }
+    }
+
+    /// Whether regions here have had no keys for a while, and could not be led.
+    private var awaitsKeysForLong: Bool {
+        awaitingRegions.contains { ticks >= $0.awaitsKeysSince + 2 * ticksPerSecond }
     }
 
     private static func load(_ region: Region) -> Double { region.load.meter.average.operations }

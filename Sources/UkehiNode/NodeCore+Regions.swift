@@ -129,13 +129,15 @@ extension NodeCore {
                 waiting[found.region] = known
                 continue
             }
-            let seed = try recoveredSeed(
+            var seed = try recoveredSeed(
                 found, birth, own.peer, applied: try open(birth), marks)
-            seeds.append(seed)
             if seed.keysAreLost {
-                (known.isOpen, known.isLost) = (true, true)
+                // What its parent has left here is cleared away first, for good.
+                seed.keysAreLost = birth.parting.map { !gone.contains($0.parent) } ?? true
+                (known.isOpen, known.isLost) = (true, seed.keysAreLost)
                 waiting[found.region] = known
             }
+            seeds.append(seed)
         }
         // Of regions that are here no more.
         for mark in marks
@@ -166,7 +168,7 @@ extension NodeCore {
         seed.applied = resumed.applied
         if let mark = resumed.reset { seed.reset(to: mark) }
         try narrow(&seed)
-        seed.losesKeys()
+        seed.losesKeys(of: peer)
         try seed.check()
         #if BugBank
             if PlantedBug.leadsFirstTermAgain.isPlanted, birth.parting != nil {

@@ -127,6 +127,9 @@ final class Region {
     var awaitsKeys = false
     /// While it does: nothing here will bring them, and its leader is asked for them; see Lane+LostKeys.swift.
     var keysAreLost = false
+    /// The lane's ticks at which it began to await them, and at which it was last told that nobody gives them.
+    var awaitsKeysSince: UInt64 = 0
+    var lostKeysToldAt: UInt64 = 0
     /// Whether its keys survive a crash by themselves, not by its parent's log.
     var hasOwnBase: Bool
     /// An entry that divides the region, proposed by this leader and not applied yet.

@@ -63,11 +63,13 @@ struct LostKeysTests {
     }
 
     /// The newest place of an entry in a member's log.
-    private func rot(_ cluster: TestCluster, _ number: Int, _ index: LogIndex) throws {
+    private func rot(
+        _ cluster: TestCluster, _ number: Int, _ region: RegionID, _ index: LogIndex
+    ) throws {
         var place: LogPosition?
         let disk = cluster.members[number].fileSystem
         try WALInspector(fileSystem: disk, directory: "data/wal").dump { record in
-            if case .entry(let entry) = record, entry.region == TestCluster.id,
+            if case .entry(let entry) = record, entry.region == region,
                 entry.index == index
             {
                 place = entry.position
@@ -82,10 +84,14 @@ struct LostKeysTests {
     }
 
     /// Of what a store has not flushed a crash takes any part: seeds are tried until it takes the division.
-    private func scene(storeSeed: UInt64?, twice: Bool = false) throws -> Scene {
+    ///
+    /// - Parameter link: It is the child's division that cannot be read, not the first one.
+    private func scene(
+        storeSeed: UInt64?, twice: Bool = false, link: Bool = false
+    ) throws -> Scene {
         var seed = storeSeed
         while true {
-            let scene = try drawn(storeSeed: seed, twice: twice)
+            let scene = try drawn(storeSeed: seed, twice: twice || link, link: link)
             guard let store = scene.cluster.members[scene.damaged].store,
                 store.regionState(scene.child) != nil
             else { return scene }
@@ -93,7 +99,7 @@ struct LostKeysTests {
         }
     }
 
-    private func drawn(storeSeed: UInt64?, twice: Bool) throws -> Scene {
+    private func drawn(storeSeed: UInt64?, twice: Bool, link: Bool) throws -> Scene {
         let cluster = TestCluster(
             nodes: 3, regions: 1, storeSeed: storeSeed, flushesUnasked: false
         ) { $0.compactionInterval = 8 }
@@ -105,23 +111,26 @@ struct LostKeysTests {
         let damaged = (leader + 1) % 3
         let third = (leader + 2) % 3
         let child = try split(cluster, at: "h")
-        let divided = try #require(cluster.region(damaged)?.unflushedSplit)
-        try #require(divided > .zero)
+        var divided = try #require(cluster.region(damaged)?.unflushedSplit)
         let grandchild = twice ? try split(cluster, at: "c") : nil
-        try write(cluster)
+        if link { divided = try #require(cluster.region(damaged, child)?.unflushedSplit) }
+        try #require(divided > .zero)
+        // Enough of each log for the others to compact it past the division.
+        try write(cluster, link ? 8 : 1)
         cluster.pass(milliseconds: 500)
+        let rotten = link ? child : TestCluster.id
         for id in [TestCluster.id, child] where cluster.leads(id) == damaged {
             try cluster.transfer(to: leader, id)
         }
         cluster.crash(damaged, seed: 1)
-        try rot(cluster, damaged, divided)
+        try rot(cluster, damaged, rotten, divided)
         for _ in 0..<4 {
             flush(cluster, [leader, third])
             cluster.pass(milliseconds: 2000)
             try write(cluster, 4)
         }
         for number in [leader, third] {
-            let first = try #require(cluster.region(number)?.log.firstIndex)
+            let first = try #require(cluster.region(number, rotten)?.log.firstIndex)
             try #require(first > divided, "\(cluster.dump())")
         }
         return Scene(
@@ -269,18 +278,20 @@ struct LostKeysTests {
             let cluster = scene.cluster
             try cluster.start(scene.damaged)
             var left = steps
-            for _ in 0..<160 where left > 0 {
+            for tick in 0..<200 where left > 0 {
                 guard cluster.region(scene.damaged, scene.child)?.hasOwnBase != true else { break }
                 cluster.clock.advance(milliseconds: 50)
                 for member in cluster.members { member.transport.dial() }
                 for member in cluster.members { member.executor.ticking?.tick() }
                 left -= cluster.settle(atMost: left)
-                flush(cluster, left % 3 == 0 ? [scene.damaged] : [])
+                flush(cluster, tick % 5 == 4 ? [scene.damaged] : [])
             }
             return left
         }
-        let steps = 1_000_000 - (try run(1_000_000, scene(storeSeed: storeSeed)))
-        #expect(steps > 300 && steps < 1_000_000)
+        let whole = try scene(storeSeed: storeSeed)
+        let steps = 1_000_000 - (try run(1_000_000, whole))
+        let restored = try #require(whole.cluster.region(whole.damaged, whole.child))
+        #expect(restored.hasOwnBase && !restored.awaitsKeys)
         for part in 0..<40 {
             let scene = try scene(storeSeed: storeSeed)
             let cluster = scene.cluster
@@ -332,6 +343,49 @@ struct LostKeysTests {
         try expectWhole(scene)
     }
 
+    @Test(
+        "one between two others goes when no crash undoes the division that it came out of",
+        arguments: [nil, 1, 2, 3, 4] as [UInt64?])
+    func linkGoes(storeSeed: UInt64?) throws {
+        let scene = try scene(storeSeed: storeSeed, link: true)
+        let cluster = scene.cluster
+        let grandchild = try #require(scene.grandchild)
+        // As long as it is not flushed, if it is by asking.
+        cluster.network.drops = { self.carries($0, .snapshotRequest, of: scene.child) }
+        try cluster.start(scene.damaged)
+        cluster.pass(milliseconds: 1000)
+        #expect(cluster.region(scene.damaged, scene.child)?.raft.isDamaged == true)
+        let gone = try cluster.peer(on: scene.damaged, scene.child)
+        try cluster.change([.demote(gone)], scene.child)
+        cluster.pass(milliseconds: 200)
+        try cluster.change([.removeLearner(gone)], scene.child)
+        // Whenever the node loses its power, neither holds what is the other's.
+        for round in 0..<12 {
+            cluster.pass(milliseconds: 50 + 150 * round)
+            if cluster.region(scene.damaged)?.unflushedSplit ?? .zero > .zero {
+                #expect(cluster.members[scene.damaged].core?.isGiven(.all) == true)
+                #expect(!isLost(scene, grandchild))
+            }
+            cluster.crash(scene.damaged, seed: UInt64(round))
+            try cluster.start(scene.damaged)
+        }
+        cluster.pass(milliseconds: 3000)
+        flush(cluster, [scene.damaged])
+        cluster.pass(milliseconds: 3000)
+        flush(cluster, [scene.damaged])
+        cluster.pass(milliseconds: 8000)
+        #expect(cluster.region(scene.damaged, scene.child) == nil, "\(cluster.dump())")
+        cluster.network.drops = { _ in false }
+        let peer = try #require(cluster.region(scene.damaged, grandchild), "\(cluster.dump())")
+        #expect(!peer.awaitsKeys, "\(cluster.dump())")
+        cluster.pass(milliseconds: 2000)
+        try cluster.change([.addLearner(PeerID(900), on: cluster.node(scene.damaged))], scene.child)
+        cluster.pass(milliseconds: 3000)
+        try cluster.change([.promote(PeerID(900))], scene.child)
+        cluster.pass(milliseconds: 1000)
+        try expectWhole(scene)
+    }
+
     @Test("so does a peer whose keys are lost, and nothing of it stays", arguments: stores)
     func childGoes(storeSeed: UInt64?) throws {
         let scene = try scene(storeSeed: storeSeed)
@@ -379,7 +433,7 @@ struct LostKeysTests {
             firstIndex: SplitRules.firstApplied + 1, lastIndex: SplitRules.firstApplied + 3,
             compactedTerm: SplitRules.firstAppliedTerm, terms: [], applied: .zero,
             campaignsFirst: false)
-        seed.losesKeys()
+        seed.losesKeys(of: PeerID(8))
         #expect(!seed.keysAreLost && seed.hasKeys)
         #expect(throws: NodeError.self) { try seed.check() }
     }

@@ -20,7 +20,7 @@ extension Lane {
         let lately = UInt64(Limits.secondsHeard * 1000 / options.tickMilliseconds)
         let heard = outboxes.filter { $0.heardTick > 0 && $0.heardTick + lately >= ticks }
             .map(\.node)
-        return (heard, orderedRegions.map { standing($0) })
+        return (heard, allRegions.map { standing($0) })
     }
 
     private func standing(_ region: Region) -> PeerStanding {
@@ -33,7 +33,8 @@ extension Lane {
             term: raft.hardState.term, lastTerm: region.raft.lastTerm,
             lastIndex: region.raft.lastIndex, committed: raft.hardState.commit,
             applied: region.applied,
-            isDamaged: !region.holes.isEmpty || region.replacement != nil,
+            // Without keys it cannot lead, either.
+            isDamaged: !region.holes.isEmpty || region.replacement != nil || region.awaitsKeys,
             hasChanges: !region.handedChanges.isEmpty || !region.heldApplies.isEmpty)
     }
 

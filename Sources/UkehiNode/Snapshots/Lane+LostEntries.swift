@@ -37,6 +37,7 @@ extension Lane {
 
     /// Asks the leader for an offer, where that is all that helps.
     func askForState(_ region: Region) {
+        if region.keysAreLost { tellOfLostKeys(region) }
         guard needsState(region), region.keysAreLost || !region.awaitsKeys,
             region.replacement == nil,
             snapshots.incoming(region.id) == nil, region.leader != .none,

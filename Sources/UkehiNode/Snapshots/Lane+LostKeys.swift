@@ -26,10 +26,33 @@ extension Lane {
         askForState(region)
     }
 
-    /// Whether a region will not apply what its log holds, and none can be got from peers by one that is a member no
-    /// more.
-    func cannotReplay(_ region: Region) -> Bool {
-        region.keysAreLost || region.holes.contains { $0.entries.last > region.applied }
+    /// Whether a region will not apply its log up to `index`: there are entries that it lacks, and that nobody gives to
+    /// one that is a member no more.
+    func cannotReplay(_ region: Region, upTo index: LogIndex) -> Bool {
+        region.keysAreLost
+            || region.holes.contains { hole in
+                let isLacking =
+                    switch hole.progress {
+                    case .asking, .beyondRepair: true
+                    case .mending, .writing: false
+                    }
+                return isLacking && hole.entries.last > region.applied
+                    && hole.entries.first <= index
+            }
+    }
+
+    /// Where nobody leads a region nobody can give it its keys: that is said again and again.
+    func tellOfLostKeys(_ region: Region) {
+        guard region.leader == .none, ticks >= region.lostKeysToldAt + 60 * ticksPerSecond else {
+            return
+        }
+        region.lostKeysToldAt = ticks
+        logger.error(
+            "a region's keys are lost here, and nobody leads it who could give them",
+            metadata: [
+                "region": "\(region.id)",
+                "advice": "see to the nodes of its other members, or recover without them",
+            ])
     }
 
     /// What it has committed is in the snapshot. The core counts what was handed out and is not applied.

@@ -20,9 +20,10 @@ extension Lane {
         guard region.replacement == nil else { return }
         // Its keys are there by its parent's log only, or others' by its own: that log comes first.
         let replacesLost = needsState(region)
+        let awaited = host?.awaitedIndex(of: region.id)
         guard region.keysAreLost || region.hasOwnBase && !region.awaitsKeys,
             // Unless it cannot be replayed any more.
-            replacesLost || !(host?.isAwaited(region.id) ?? false)
+            awaited.map({ replacesLost && cannotReplay(region, upTo: $0) }) ?? true
         else {
             askFlushedChildren()
             return wait(for: message, region)

@@ -32,6 +32,7 @@ extension Lane {
 
     func awaitKeys(of region: Region) {
         region.awaitsKeys = true
+        region.awaitsKeysSince = ticks
         // New ids are the highest, as a rule.
         let before = awaitingRegions.lastIndex { $0.id < region.id }
         awaitingRegions.insert(region, at: before.map { $0 + 1 } ?? 0)

@@ -41,13 +41,18 @@ extension NodeCore {
         }
     }
 
-    package func isAwaited(_ region: RegionID) -> Bool {
-        state.withLock {
-            !$0.waiting.isEmpty
-                && $0.waiting.values.contains {
-                    $0.birth.parting?.parent == region && !$0.isLost
-                }
+    package func awaitedIndex(of region: RegionID) -> LogIndex? {
+        state.withLock { state in
+            guard !state.waiting.isEmpty else { return nil }
+            return state.waiting.values.compactMap { waiting in
+                guard let parting = waiting.birth.parting, !waiting.isLost else { return nil }
+                return parting.parent == region ? parting.index : nil
+            }.max()
         }
+    }
+
+    package func isGiven(_ range: KeyRange) -> Bool {
+        state.withLock { $0.given.values.contains { $0.contains { $0.overlaps(range) } } }
     }
 
     package func settled(_ parent: RegionID, upTo index: LogIndex?) {
@@ -102,7 +107,8 @@ extension NodeCore {
         var seeds: [RegionSeed] = []
         var lost: [RegionID] = []
         func add(_ id: RegionID, applied: LogIndex?) throws(NodeError) {
-            guard let region = waiting[id], let own = region.birth.naming.peer(on: node)?.peer
+            guard let region = waiting[id], !region.isLost,
+                let own = region.birth.naming.peer(on: node)?.peer
             else { return }
             let base: LogIndex
             if let applied { base = applied } else { base = try open(region.birth) }
@@ -162,8 +168,12 @@ extension RegionSeed {
 
     /// The log has all of it, and the state nothing, since its parent will not bring the keys any more: others are to
     /// give it theirs.
-    mutating func losesKeys() {
-        guard birth.parting != nil, birth.introduction == nil, birth.origin.peers.count > 1,
+    mutating func losesKeys(of own: PeerID) {
+        let others = birth.origin.peers.filter { member in
+            member.roles.contains(.voter) && !absent.contains(member.node)
+                && member.peer != own
+        }
+        guard birth.parting != nil, birth.introduction == nil, !others.isEmpty,
             firstIndex == SplitRules.firstApplied + 1, lastIndex >= SplitRules.firstApplied,
             applied < SplitRules.firstApplied
         else { return }

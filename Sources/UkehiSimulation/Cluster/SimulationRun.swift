@@ -109,10 +109,12 @@ package final class SimulationRun {
             report: { log.add(.fault($0)) },
             ended: { log.add(.ended(node: $0, reason: $1)) })
         let world = cluster.world
+        let damageable = options.damagesDisks ? injector.corruptible : []
         members = options.membersEveryMilliseconds.map { [cluster] interval in
             MembershipDriver(
                 world: cluster.world, nodes: cluster.nodes, network: cluster.network,
-                regions: options.regions, everyMilliseconds: interval, seed: seed)
+                regions: options.regions, everyMilliseconds: interval, damageable: damageable,
+                seed: seed)
         }
         splits = options.splitsEveryMilliseconds.map { [cluster, keys] interval in
             SplitDriver(
@@ -372,7 +374,9 @@ package final class SimulationRun {
         }
         return Set(
             view.descriptor.peers.compactMap { cluster.network.number(of: $0.node) }
-                .filter { !(cluster.nodes[$0].lane?.isClearing(id) ?? false) })
+                .filter {
+                    !cluster.nodes[$0].isLost && !(cluster.nodes[$0].lane?.isClearing(id) ?? false)
+                })
     }
 
     /// Whether regions may have other members than at their beginning.

@@ -187,14 +187,17 @@ package struct SwarmOptions: Sendable {
         drawDamage(seed)
     }
 
-    /// Disks damage what they hold, too, in one seed of two whose members stay: where they change, a minority of the
-    /// nodes may be most of a region's.
+    /// Disks damage what they hold, too, in one seed of two.
     private mutating func drawDamage(_ seed: UInt64) {
         var random = SeededRandom(seed: seed ^ 0x4441_4d41)
-        guard membersEveryMilliseconds == nil, random.oneIn(2) else { return }
-        let kinds: [FaultKind] = [.corruption, .misdirection, .rottenEntries]
-        faultKinds += kinds.filter { _ in random.next() % 3 != 0 }
+        guard random.oneIn(2) else { return }
+        faultKinds += Self.damage.filter { _ in random.next() % 3 != 0 }
     }
+
+    private static let damage: [FaultKind] = [.corruption, .misdirection, .rottenEntries]
+
+    /// Whether what is on a disk may be lost.
+    var damagesDisks: Bool { faultKinds.contains(where: Self.damage.contains) }
 
     /// Half of the seeds have regions that are divided by themselves, with or without somebody who asks for
     /// it, too.

@@ -11,6 +11,8 @@ final class MembershipDriver {
     private let network: SimulatedNetwork
     private let regions: [RegionID]
     private let interval: UInt64
+    /// Nodes whose disks may lose what they hold: they are never half of those that vote.
+    private let damageable: Set<Int>
     private var random: SeededRandom
     /// Past every id that the cluster gave out itself.
     private var nextPeer: UInt64 = 1 << 20
@@ -20,13 +22,14 @@ final class MembershipDriver {
 
     init(
         world: World, nodes: [SimulatedNode], network: SimulatedNetwork, regions: Int,
-        everyMilliseconds: UInt64, seed: UInt64
+        everyMilliseconds: UInt64, damageable: Set<Int>, seed: UInt64
     ) {
         self.world = world
         self.nodes = nodes
         self.network = network
         self.regions = (0..<regions).map { RegionID(UInt64($0 + 2)) } + [.system]
         interval = everyMilliseconds * 1_000_000
+        self.damageable = damageable
         random = SeededRandom(seed: seed ^ 0x4d45_4d42)
     }
 
@@ -86,12 +89,30 @@ final class MembershipDriver {
             case 5: change = learner.map { MemberChange([.removeLearner($0.peer)]) }
             default: change = .leaveJoint
             }
-            guard let change else { continue }
+            guard let change, isSafe(change, view.descriptor) else { continue }
             do throws(ChangeRefusal) {
                 try lane.propose(change, in: view.descriptor.region)
                 proposed += 1
                 return
             } catch {}
         }
+    }
+
+    /// Whether most of those that vote afterwards have disks that lose nothing.
+    private func isSafe(_ change: MemberChange, _ descriptor: RegionDescriptor) -> Bool {
+        guard !damageable.isEmpty else { return true }
+        var voters = Set(descriptor.peers.filter { $0.roles.contains(.voter) }.map(\.peer))
+        for step in change.steps {
+            switch step {
+            case .promote(let peer): voters.insert(peer)
+            case .demote(let peer): voters.remove(peer)
+            default: break
+            }
+        }
+        let atRisk = descriptor.peers.count { member in
+            voters.contains(member.peer)
+                && network.number(of: member.node).map(damageable.contains) ?? true
+        }
+        return atRisk * 2 < voters.count
     }
 }
