@@ -20,7 +20,9 @@ extension Lane {
         let lately = UInt64(Limits.secondsHeard * 1000 / options.tickMilliseconds)
         let heard = outboxes.filter { $0.heardTick > 0 && $0.heardTick + lately >= ticks }
             .map(\.node)
-        return (heard, allRegions.map { standing($0) })
+        // Of those without keys the range is still another one's, but where they are lost.
+        let shown = allRegions.filter { !$0.awaitsKeys || $0.keysAreLost }
+        return (heard, shown.map { standing($0) })
     }
 
     private func standing(_ region: Region) -> PeerStanding {
