@@ -1,6 +1,7 @@
 // One `ukehi serve` process, as an operator would run it.
 
 import Foundation
+import Synchronization
 
 /// A running node in a process of its own; ends with the test.
 final class ServerProcess: @unchecked Sendable {
@@ -89,9 +90,12 @@ final class ServerProcess: @unchecked Sendable {
     }
 }
 
+private let givenPorts = Mutex<Set<in_port_t>>([])
+
 /// Addresses on the loopback interface that were free a moment ago, with ports below those that the
 /// system gives to outgoing connections: one of these could have the port of a node that is down, and
-/// the node could not come back.
+/// the node could not come back. No test gets a port that another one of this process was given: by chance alone
+/// two in a run of all would, one time in ten.
 func freeAddresses(_ count: Int) throws -> [String] {
     var sockets: [Int32] = []
     defer { for socket in sockets { close(socket) } }
@@ -101,6 +105,7 @@ func freeAddresses(_ count: Int) throws -> [String] {
         guard descriptor >= 0, sockets.count < 1000 else { throw POSIXError(.EMFILE) }
         sockets.append(descriptor)
         let port = in_port_t.random(in: 15_000..<32_000)
+        guard givenPorts.withLock({ $0.insert(port).inserted }) else { continue }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
