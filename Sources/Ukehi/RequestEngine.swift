@@ -180,9 +180,6 @@ final class RequestEngine: Sendable {
         cache.withLock { $0.regionAtOrAbove(key) }
     }
 
-    /// All regions, as far as known, ascending by range.
-    var knownRegions: [RegionInfo] { cache.withLock { $0.all } }
-
     /// Asks one node for its view of the cluster.
     func refresh(until deadline: MonotonicTime) async throws(RequestError) -> Topology {
         let request = EngineRequest(operation: .topology, key: Bytes(), isWrite: false)

@@ -59,7 +59,7 @@ package protocol LaneHost: AnyObject, Sendable {
     func keepsGiven(by region: RegionID)
     /// What this node knows of a new region as it replays, or is about to apply, what it came out of.
     func standing(ofChild region: RegionID) -> ChildStanding
-    /// Whether regions wait until this one has applied what they came out of.
+    /// The last division that regions wait for this one to apply, since their keys come with it; nil: none do.
     func awaitedIndex(of region: RegionID) -> LogIndex?
     /// Whether a division that a crash may undo has given keys of a range away here.
     func isGiven(_ range: KeyRange) -> Bool

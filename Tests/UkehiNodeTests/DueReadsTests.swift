@@ -46,6 +46,17 @@ struct DueReadsTests {
         cluster.leads().flatMap { cluster.region($0)?.raft.lastIndex }
     }
 
+    /// A read is confirmed, and an entry reaches nobody.
+    private func holdEntries(of number: Int, _ cluster: TestCluster) {
+        let own = cluster.node(number)
+        cluster.network.drops = { packet in
+            packet.from == own
+                && packet.messages.contains {
+                    $0.message.kind == .appendEntries && !$0.message.entries.isEmpty
+                }
+        }
+    }
+
     @Test("it is gone for who asks the leader, at the cost of one entry", arguments: [nil, 1])
     func expires(storeSeed: UInt64?) throws {
         let cluster = try started(storeSeed: storeSeed)
@@ -121,19 +132,13 @@ struct DueReadsTests {
         #expect(cluster.members[leader].core?.lanes[0].waitingReadBytes == 0)
     }
 
-    @Test("who waits when the leader is one no more is sent on, and nothing is answered twice")
+    @Test("who waits when the leader is one no more is sent on")
     func leaderLeaves() throws {
         let cluster = try started(storeSeed: 1)
         let leader = try #require(cluster.leads())
         cluster.pass(milliseconds: Self.lifetime + 1000)
         let own = cluster.node(leader)
-        // It is confirmed, and its entry reaches nobody.
-        cluster.network.drops = { packet in
-            packet.from == own
-                && packet.messages.contains {
-                    $0.message.kind == .appendEntries && !$0.message.entries.isEmpty
-                }
-        }
+        holdEntries(of: leader, cluster)
         let tag = cluster.submit(leader, .get(.linearizable), key: "soon")
         cluster.settle()
         #expect(cluster.sink.replies[tag] == nil)
@@ -158,13 +163,7 @@ struct DueReadsTests {
         let cluster = try started(storeSeed: 1)
         let leader = try #require(cluster.leads())
         cluster.pass(milliseconds: Self.lifetime + 1000)
-        let own = cluster.node(leader)
-        cluster.network.drops = { packet in
-            packet.from == own
-                && packet.messages.contains {
-                    $0.message.kind == .appendEntries && !$0.message.entries.isEmpty
-                }
-        }
+        holdEntries(of: leader, cluster)
         let tag = cluster.submit(leader, .get(.linearizable), key: "soon", patience: 500)
         cluster.pass(milliseconds: 2500)
         guard case .failed(.rejected(.timedOut))? = cluster.sink.replies[tag] else {
