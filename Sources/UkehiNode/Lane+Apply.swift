@@ -28,6 +28,7 @@ extension Lane {
             }
         }
         applyBytes += bytes
+        if region.isFirstLed, !applier.appliesInline { servingNext.append(region) }
         if hasChange { return handChanges(message.entries, region) }
         applyBatch.append(
             region: region.id, entries: message.entries, wantsResults: !region.proposals.isEmpty)
@@ -49,6 +50,10 @@ extension Lane {
                 completeApply(batch)
             }
             return
+        }
+        if !servingNext.isEmpty {
+            for region in servingNext { applyAtOnce(region) }
+            servingNext.removeAll()
         }
         guard !isApplying, !applyBatch.isEmpty else { return }
         if rare.isOn, waitsToDivide() { return }
@@ -86,7 +91,6 @@ extension Lane {
 
     /// A batch is applied: tells the groups, answers waiting clients and reads.
     func completeApply(_ batch: ApplyBatch) {
-        if !applier.appliesInline { isApplying = false }
         for item in batch.items {
             for entry in item.entries { applyBytes -= entry.recordBytes }
             guard let region = regions[item.region], let last = item.entries.last else { continue }

@@ -327,12 +327,7 @@ extension Lane {
         case .snapshotChecked(let id, let snapshot, let header): checked(snapshot, id, header)
         case .snapshotInstalled(let descriptor): installed(descriptor)
         case .install(let seeds, let node, let cluster, let router):
-            do {
-                self.cluster = cluster
-                try install(seeds, node: node, router: router)
-            } catch {
-                fail(error)
-            }
+            take(seeds, node: node, cluster: cluster, router: router)
         case .drain(let done): drain(done)
         case .bear(let birth): bear(birth)
         case .splitsFlushed(let splits): splitsFlushed(splits)

@@ -43,7 +43,7 @@ package protocol LaneHost: AnyObject, Sendable {
     func loads() -> [NodeID: NodeLoads.Load]
     /// New regions come out of a division that is on its way to the state, and whose births are durable: they
     /// are to be opened ahead of their keys.
-    func openAhead(_ births: [RegionBirth], leaders: [PeerID])
+    func openAhead(_ births: [RegionBirth], leaders: [PeerID], by lane: Lane)
     /// A region of this node was divided; new regions of this node are to be opened.
     func divided(_ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID])
     /// A division that this node led is applied; it is the first to lead these of the new regions.
@@ -226,6 +226,8 @@ package final class Lane: @unchecked Sendable {
     var applyBatch = ApplyBatch()
     var applyBytes = 0
     var isApplying = false
+    /// Regions that serve once what was handed to apply in this pass is applied.
+    var servingNext: [Region] = []
     /// The tick from which on a division is applied that was to wait; simulations only.
     var dividesAt: UInt64 = 0
     /// Log bytes written when the store was last asked to flush.
@@ -428,7 +430,10 @@ package final class Lane: @unchecked Sendable {
         let late = rare.takes(.fewRequests) ? takeLateRequests() : []
         if rare.isOn { leaveSomeForLater() }
         if let ticket = inbox.durable { completeDurable(upTo: ticket) }
-        for batch in inbox.applied { completeApply(batch) }
+        for batch in inbox.applied {
+            isApplying = false
+            completeApply(batch)
+        }
         for delivery in inbox.deliveries { receive(delivery) }
         for event in inbox.events { handle(event) }
         if isStopped {

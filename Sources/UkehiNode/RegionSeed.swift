@@ -73,8 +73,17 @@ extension RegionSeed {
 }
 
 extension Lane {
-    /// Opens regions, and the router that finds them. On the lane's thread.
-    func install(_ seeds: [RegionSeed], node: NodeID, router: Router) throws(NodeError) {
+    /// Opens regions, and the router that finds them; the node fails where that fails. On the lane's thread.
+    func take(_ seeds: [RegionSeed], node: NodeID, cluster: ClusterID, router: Router) {
+        self.cluster = cluster
+        do throws(NodeError) {
+            try install(seeds, node: node, router: router)
+        } catch {
+            fail(error)
+        }
+    }
+
+    private func install(_ seeds: [RegionSeed], node: NodeID, router: Router) throws(NodeError) {
         let isSameRouter = router.generation <= self.router.generation
         if !isSameRouter { self.router = router }
         self.node = node

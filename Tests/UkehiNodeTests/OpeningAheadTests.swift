@@ -293,4 +293,41 @@ struct OpeningAheadTests {
         #expect(cluster.sink.replies[write] != nil)
         #expect(cluster.failures.isEmpty)
     }
+
+    @Test("what a new region commits first does not wait for what the apply thread does for others")
+    func appliedBesideThread() throws {
+        let setting = try Setting()
+        let cluster = setting.cluster
+        let applier = setting.appliers[setting.leader]
+        // Nothing of it is committed before the division is applied everywhere.
+        cluster.network.drops = { packet in
+            packet.messages.contains {
+                $0.region == Self.child && $0.message.kind == .appendEntriesResponse
+            }
+        }
+        try setting.divide(heldOn: [])
+        let child = try #require(cluster.region(setting.leader, Self.child))
+        #expect(!child.awaitsKeys && child.isFirstLed && child.applied == SplitRules.firstApplied)
+        applier.isHolding = true
+        let write = cluster.submit(
+            setting.leader, .write(record: try Command.increment(key: "n", by: 1).encoded()),
+            key: "n")
+        cluster.settle()
+        #expect(applier.held.count == 1)
+        cluster.network.drops = { _ in false }
+        cluster.pass(milliseconds: 300)
+        #expect(child.applied == SplitRules.firstApplied + 1 && !child.isFirstLed)
+        #expect(applier.held.count == 1 && cluster.sink.replies[write] == nil)
+        #expect(cluster.members[setting.leader].core?.splitRecords().last?.servedAt != nil)
+        // What follows is in order behind it, as for every other region.
+        let next = cluster.submit(
+            setting.leader, .write(record: try Command.put(key: "a", value: "new").encoded()),
+            key: "a")
+        cluster.settle()
+        #expect(cluster.sink.replies[next] == nil)
+        setting.release()
+        #expect(cluster.sink.replies[write] != nil && cluster.sink.replies[next] != nil)
+        #expect(try setting.value(of: "a") == "new")
+        #expect(cluster.failures.isEmpty)
+    }
 }

@@ -27,7 +27,7 @@ extension Lane {
         // One that an earlier life has left behind is read from the log, with its keys.
         let births = split.births.filter { host?.standing(ofChild: $0.region) == .new }
         guard !births.isEmpty else { return }
-        host?.openAhead(births, leaders: split.leaders(of: births))
+        host?.openAhead(births, leaders: split.leaders(of: births), by: self)
     }
 
     func awaitKeys(of region: Region) {
@@ -62,12 +62,14 @@ extension Lane {
     }
 
     /// Applies what a new region has committed already, its first leader's entry as a rule, before anything of
-    /// others that waits: until then it acknowledges nothing.
-    private func applyAtOnce(_ region: Region) {
-        guard !isApplying, !rare.takes(.appliedOnThread) else { return }
+    /// others, which may be on the apply thread: until then it acknowledges nothing.
+    func applyAtOnce(_ region: Region) {
         var own = ApplyBatch()
         own.items = applyBatch.items.filter { $0.region == region.id }
-        guard !own.items.isEmpty else { return }
+        // One thread at a time applies a region: nothing of this one may be under way.
+        guard own.items.first?.entries.first?.index == region.applied + 1,
+            !rare.takes(.appliedOnThread)
+        else { return }
         do throws(StateError) {
             guard try applier.applyWithoutWaiting(&own) else { return }
         } catch {

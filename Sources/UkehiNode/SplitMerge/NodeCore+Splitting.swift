@@ -27,7 +27,7 @@ extension NodeCore {
         return gone.contains(region) ? .gone : isHere ? .taken : .new
     }
 
-    package func openAhead(_ births: [RegionBirth], leaders: [PeerID]) {
+    package func openAhead(_ births: [RegionBirth], leaders: [PeerID], by own: Lane) {
         // The parent holds the range until the division is applied: the tables stay as they are.
         let (router, record) = state.withLock { ($0.router, $0.identity.record) }
         guard let node = nodeID, let cluster = record?.cluster else { return }
@@ -35,7 +35,12 @@ extension NodeCore {
             let seeds = zip(births, leaders).filter { self.lane(of: $0.0.region) == lane.index }
                 .map { RegionSeed(newborn: $0, leader: $1, on: node, hasKeys: false) }
             guard !seeds.isEmpty else { continue }
-            lane.post(.install(seeds, node: node, cluster: cluster, router: router))
+            if lane === own {
+                // In this very pass: another one may be long in coming.
+                lane.take(seeds, node: node, cluster: cluster, router: router)
+            } else {
+                lane.post(.install(seeds, node: node, cluster: cluster, router: router))
+            }
         }
     }
 
