@@ -123,6 +123,12 @@
         case replaysBeforeSplit
         /// A new region counts its revisions from the beginning.
         case versionsBeginAgain
+        /// What may be read before a division is read after it, whoever has the key by then (RULES 28).
+        case readsOutlastSplit
+        /// The log out of which new regions' keys would be replayed goes before these survive by themselves (RULES 40).
+        case parentsLogGoesFirst
+        /// A peer comes to be while another region here has its keys still, which it is to come out of (RULES 19).
+        case createsAheadOfSplit
 
         // The map of regions.
         /// What a node tells of its regions is told once, whether or not it is heard (RULES 63).

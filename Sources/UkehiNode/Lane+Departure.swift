@@ -59,7 +59,12 @@ extension Lane {
         // Nor is what is being put in its place cleared away in the middle of that.
         let isBeingReplaced = region.replacement.map { $0.stage != .waiting } ?? false
         let awaited = host?.awaitedIndex(of: region.id)
-        guard region.unflushedChildren.isEmpty, !isBeingDivided, !isBeingReplaced,
+        #if BugBank
+            let waits = !PlantedBug.parentsLogGoesFirst.isPlanted
+        #else
+            let waits = true
+        #endif
+        guard !waits || region.unflushedChildren.isEmpty, !isBeingDivided, !isBeingReplaced,
             // Nor what a division that is being applied will write.
             !region.awaitsKeys || region.keysAreLost,
             awaited.map({ cannotReplay(region, upTo: $0) }) ?? true,

@@ -210,7 +210,12 @@ extension Lane {
     private func keep(_ region: Region, _ keeper: SnapshotKeeper) {
         let kept = keeper.index(of: region.id)
         // Until then what came out of it is made of its log, which begins before.
-        guard region.unflushedChildren.isEmpty else { return }
+        #if BugBank
+            let waits = !PlantedBug.parentsLogGoesFirst.isPlanted
+        #else
+            let waits = true
+        #endif
+        guard !waits || region.unflushedChildren.isEmpty else { return }
         let version = region.descriptor.epoch.version
         guard region.hasOwnBase || region.replacement != nil else {
             return keeper.keep(region.birth.origin, of: cluster, version: version)

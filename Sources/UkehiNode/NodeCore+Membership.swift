@@ -111,8 +111,13 @@ extension NodeCore {
                 return true
             }
             let range = birth.naming.range
+            #if BugBank
+                let looks = !PlantedBug.createsAheadOfSplit.isPlanted
+            #else
+                let looks = true
+            #endif
             // What came out of a region here, and is opened in a moment, is in neither table yet.
-            guard state.table.overlapping(range).isEmpty,
+            guard !looks || state.table.overlapping(range).isEmpty,
                 !state.waiting.values.contains(where: {
                     $0.birth.naming.range.overlaps(range)
                 }),

@@ -25,6 +25,8 @@ package protocol NodeObserver: AnyObject, Sendable {
     func durable(region: RegionID, entries: [Entry])
     /// A snapshot stands for the log up to and with this entry now, durably.
     func replaced(_ descriptor: RegionDescriptor, index: LogIndex, term: Term)
+    /// Nothing on this node brings a region's keys any more: they come from its leader.
+    func lostKeys(region: RegionID)
     /// Entries are committed and go to the state machine; this peer is in `term` now.
     func committed(region: RegionID, entries: [Entry], term: Term)
 }

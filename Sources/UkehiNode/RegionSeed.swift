@@ -109,6 +109,7 @@ extension Lane {
             region.log.makeOffer = { [unowned self, unowned region] in offer(region) }
             if let mark = seed.replaced { finish(mark, seed.hardState, region) }
             observer?.opened(status(region)) { index in region.raft.term(at: index) }
+            if seed.keysAreLost { observer?.lostKeys(region: region.id) }
             for damage in seed.damaged { found(damage) }
             let early = earlyAppends.take(region.id, at: ticks)
             if let leader = seed.firstLeader {

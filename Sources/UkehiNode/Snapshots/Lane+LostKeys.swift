@@ -21,6 +21,7 @@ extension Lane {
             "a region's keys are asked of its leader: what it came out of will not bring them",
             metadata: ["region": "\(id)"])
         region.keysAreLost = true
+        observer?.lostKeys(region: id)
         // It could not go before.
         if let last = region.leavesAs { return leave(region, as: last) }
         askForState(region)

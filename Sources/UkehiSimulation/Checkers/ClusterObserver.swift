@@ -5,7 +5,7 @@
 //   leader completeness      a new leader's log has every entry that was ever committed
 //   state machine safety     all nodes commit the same entry at an index
 //   durability               what is committed is durable on a quorum at that moment, and whoever
-//                            had it durable has it after every restart
+//                            had it durable has it after every restart, a new region's keys too
 //   monotonicity             terms and commits of one process never fall; applied <= committed
 
 import UkehiBase
@@ -63,6 +63,8 @@ final class ClusterObserver {
     var isAsked: (RegionID) -> Bool = { _ in true }
     /// Whether the command that names a region was of a past epoch of the one it is to come out of.
     var isVoid: (RegionID) -> Bool = { _ in false }
+    /// Whether a node's disk was damaged, so that it may lack what it had.
+    var isDamaged: (Int) -> Bool = { _ in false }
     /// What is wrong with a region that one was divided into unasked.
     var judgePart: (RegionDescriptor) -> String? = { _ in nil }
     /// Whether peers that lag may be left behind by the log, and be sent snapshots.
@@ -142,6 +144,11 @@ final class ClusterObserver {
         }
         func forced(_ descriptor: RegionDescriptor, peer: PeerID, absent: Set<NodeID>) {
             observer.forced(number, descriptor, peer, absent)
+        }
+        func lostKeys(region: RegionID) {
+            if isIgnored || observer.isDamaged(number) { return }
+            observer.fail(
+                region, "node-\(number + 1), whose disk is sound, has lost the region's keys")
         }
         func durable(region: RegionID, entries: [Entry]) {
             if isIgnored { return }

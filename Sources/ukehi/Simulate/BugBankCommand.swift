@@ -118,7 +118,8 @@
                 .members
             case .splitNotAtomic, .childBirthVolatile, .splitIgnoresEpoch, .appliesAheadOfKeys,
                 .leadsFirstTermAgain, .replaysBeforeSplit, .sessionsNotSplit,
-                .staleEpochRemembered, .lostReportForgotten, .versionsBeginAgain:
+                .staleEpochRemembered, .lostReportForgotten, .versionsBeginAgain,
+                .readsOutlastSplit, .parentsLogGoesFirst, .createsAheadOfSplit:
                 .splits
             case .wipedNodeKeepsItsID, .deadNodesAreAccepted, .recoveryNotDurable,
                 .replacesWhileApplying:
