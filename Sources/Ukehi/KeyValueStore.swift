@@ -1,5 +1,7 @@
 // The operations that a node in this process and a client elsewhere have in common.
 
+internal import UkehiPOSIX
+
 /// A replicated, ordered map from bytes to bytes.
 ///
 /// Implemented by ``Node``, ``Client`` and ``Session``; write code against it to run in any place. All
@@ -73,6 +75,29 @@ extension KeyValueStore {
     ) async throws(RequestError) -> UInt64 {
         let result = try await run(.put(key: key, value: value), timeout: timeout)
         return try version(of: result)
+    }
+
+    /// Sets `key` for a while, and gives the version it has now.
+    ///
+    /// The end is reckoned by this machine's clock and judged by that of the region's leader: it is as exact as they
+    /// agree. From then on no linearizable read, scan or condition sees the value; a stale read may until the region is
+    /// written to or read so. A later ``put(_:_:timeout:)`` stays.
+    /// - Parameter life: More than nothing; otherwise nothing is done.
+    @discardableResult
+    public func put(
+        _ key: Bytes, _ value: Bytes, expiresAfter life: Duration,
+        timeout: Duration = defaultTimeout
+    ) async throws(RequestError) -> UInt64 {
+        guard life > .zero else {
+            throw .rejected(.invalid("A value's life has to be longer than nothing."))
+        }
+        let (seconds, attoseconds) = life.components
+        // Longer than a century is for ever, and does not overflow.
+        let nanoseconds =
+            UInt64(min(seconds, 1 << 32)) * 1_000_000_000 + UInt64(attoseconds) / 1_000_000_000
+        let end = SystemClock().wallNanoseconds() + max(nanoseconds, 1)
+        let command = Command.put(key: key, value: value, expiresAt: end)
+        return try version(of: try await run(command, timeout: timeout))
     }
 
     /// Removes `key`; succeeds if it is not there.

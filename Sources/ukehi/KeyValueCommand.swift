@@ -12,6 +12,7 @@ struct KeyValueCommand: AsyncParsableCommand {
         abstract: "Read and write keys of a running cluster.",
         discussion: """
               ukehi kv put user/7 Ada
+              ukehi kv put session/7 token --expires-after 3600
               ukehi kv get user/7
               ukehi kv scan --prefix user/ --limit 20
               ukehi kv cas user/7 Grace --expect Ada
@@ -116,13 +117,30 @@ extension KeyValueCommand {
 
         @Argument(help: "The key.") var key: BytesArgument
         @Argument(help: "The value; - reads it from standard input.") var value: String
+        @Option(help: "Seconds from now after which the key is gone by itself.")
+        var expiresAfter: Double?
         @OptionGroup var connection: ConnectionOptions
+
+        func validate() throws {
+            if let expiresAfter, !(0.001...3e9).contains(expiresAfter) {
+                throw ValidationError(
+                    "--expires-after \(expiresAfter): allowed are 0.001 to 3000000000 seconds")
+            }
+        }
 
         func run() async throws {
             let bytes = try valueBytes(value)
             try await connection.withClient { client in
-                let version = try await client.put(
-                    key.bytes, bytes, timeout: connection.patience)
+                let patience = connection.patience
+                let version =
+                    if let expiresAfter {
+                        try await client.put(
+                            key.bytes, bytes,
+                            expiresAfter: .milliseconds(Int64(expiresAfter * 1000)),
+                            timeout: patience)
+                    } else {
+                        try await client.put(key.bytes, bytes, timeout: patience)
+                    }
                 printOutcome("version \(version)", ["version": .int(Int(version))], connection)
             }
         }

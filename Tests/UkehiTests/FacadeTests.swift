@@ -56,6 +56,23 @@ struct FacadeTests {
             #expect(try await node.compareAndSet("a", expected: .value("2"), to: "3") != nil)
             #expect(try await node.get("a")?.value == "3")
 
+            // Gone as soon as the write has returned, though nothing else is written to the region.
+            try await node.put("brief", "1", expiresAfter: .nanoseconds(1))
+            #expect(try await node.get("brief") == nil)
+            #expect(try await node.compareAndSet("brief", expected: .absent, to: "2") != nil)
+            #expect(try await node.get("brief")?.value == "2")
+            try await node.put("long", "1", expiresAfter: .seconds(Int64.max))
+            #expect(try await node.get("long")?.value == "1")
+            await #expect(throws: RequestError.self) {
+                try await node.put("long", "2", expiresAfter: .zero)
+            }
+            await #expect(throws: RequestError.self) {
+                try await node.put("long", "2", expiresAfter: .seconds(-1))
+            }
+            #expect(try await node.get("long")?.value == "1")
+            try await node.delete("long")
+            try await node.delete("brief")
+
             #expect(try await node.increment("n") == 1)
             #expect(try await node.increment("n", by: -5) == -4)
 
