@@ -66,7 +66,9 @@ extension Lane {
             scheduleLocally()
         }
         do throws(StateError) {
-            if !rare.takes(.appliedOnThread), try applier.applyWithoutWaiting(&batch) {
+            if !rare.takes(.appliedOnThread),
+                try applier.applyWithoutWaiting(&batch, atMost: Limits.maxApplyBytesOnLane)
+            {
                 return completeApply(batch)
             }
         } catch {

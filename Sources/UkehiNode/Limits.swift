@@ -23,6 +23,11 @@ package enum Limits {
     static let maxHeldWriteBytes = 4 << 20
     /// Bytes that reads take from memory in one pass of a lane, about; what is more goes to the read thread.
     package static let maxReadBytesInPass = 8 << 20
+    /// Of entries that a lane applies itself where the apply thread does nothing: what takes that thread as long as
+    /// waking it.
+    static let maxApplyBytesOnLane = 4 << 10
+    /// The same of what a new region commits first, once in its life: until then it serves nobody.
+    static let maxFirstApplyBytesOnLane = 32 << 10
     /// Steps of the log's rewriting that one purge waits for, once a second: a quarter of a gigabyte.
     package static let rewritesPerPurge = 32
     /// What a waiting read counts for beside the bytes of its request.

@@ -183,8 +183,11 @@ open class Applier: @unchecked Sendable {
     /// Applies a batch where waiting is not allowed: one that is small, reads nothing, and is taken by
     /// the store at once. A lone write then needs no other thread.
     ///
+    /// - Parameter limit: Bytes of entries that are few.
     /// - Returns: False if nothing was done; the batch is as it was, for ``apply(_:)``.
-    package func applyWithoutWaiting(_ batch: inout ApplyBatch) throws(StateError) -> Bool { false }
+    package func applyWithoutWaiting(
+        _ batch: inout ApplyBatch, atMost limit: Int
+    ) throws(StateError) -> Bool { false }
 
     /// Reads what is applied; the caller has seen to it that this includes the read index.
     ///

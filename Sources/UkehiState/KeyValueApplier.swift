@@ -33,8 +33,6 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     static let maxPageBytes = 1 << 20
     /// Pairs that a page passes over because they have expired.
     static let maxExpiredOfPage = 4096
-    /// Most bytes of entries that are applied without handing them to another thread.
-    static let maxBytesWithoutWaiting = 4 << 10
 
     package init(
         store: any StateStore, rarePaths: RarePaths = .off,
@@ -75,9 +73,9 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     }
 
     package override func applyWithoutWaiting(
-        _ batch: inout ApplyBatch
+        _ batch: inout ApplyBatch, atMost limit: Int
     ) throws(StateError) -> Bool {
-        guard Self.isSmallAndBlind(batch), !(stalls?() ?? false) else { return false }
+        guard Self.isSmallAndBlind(batch, limit), !(stalls?() ?? false) else { return false }
         do throws(StateError) {
             try apply(&batch.items, 0..<batch.items.count, mayWait: false)
             return true
@@ -88,14 +86,14 @@ package final class KeyValueApplier: Applier, @unchecked Sendable {
     }
 
     /// Whether a batch is a few puts and deletes, which read nothing; those of other kinds may.
-    private static func isSmallAndBlind(_ batch: ApplyBatch) -> Bool {
+    private static func isSmallAndBlind(_ batch: ApplyBatch, _ limit: Int) -> Bool {
         var bytes = 0
         for item in batch.items {
             // What divides a region cannot be taken back.
             guard item.change?.parts.isEmpty ?? true else { return false }
             for entry in item.entries {
                 bytes += entry.recordBytes
-                guard bytes <= maxBytesWithoutWaiting else { return false }
+                guard bytes <= limit else { return false }
                 let isBlind = entry.data.withUnsafeBytes { payload in
                     guard !payload.isEmpty else { return true }
                     guard let header = try? EntryPayload(payload) else { return false }

@@ -294,8 +294,10 @@ struct OpeningAheadTests {
         #expect(cluster.failures.isEmpty)
     }
 
-    @Test("what a new region commits first does not wait for what the apply thread does for others")
-    func appliedBesideThread() throws {
+    @Test(
+        "what a new region commits first does not wait for what the apply thread does for others",
+        arguments: [nil, .put(key: "b", value: "1"), .increment(key: "b", by: 1)] as [Command?])
+    func appliedBesideThread(behind: Command?) throws {
         let setting = try Setting()
         let cluster = setting.cluster
         let applier = setting.appliers[setting.leader]
@@ -308,6 +310,12 @@ struct OpeningAheadTests {
         try setting.divide(heldOn: [])
         let child = try #require(cluster.region(setting.leader, Self.child))
         #expect(!child.awaitsKeys && child.isFirstLed && child.applied == SplitRules.firstApplied)
+        // What comes behind the leader's own entry is committed with it; it goes with it, too, unless it reads.
+        let joined = try behind.map {
+            cluster.submit(setting.leader, .write(record: try $0.encoded()), key: $0.key)
+        }
+        cluster.settle()
+        let isTaken = if case .put = behind { true } else { false }
         applier.isHolding = true
         let write = cluster.submit(
             setting.leader, .write(record: try Command.increment(key: "n", by: 1).encoded()),
@@ -316,8 +324,9 @@ struct OpeningAheadTests {
         #expect(applier.held.count == 1)
         cluster.network.drops = { _ in false }
         cluster.pass(milliseconds: 300)
-        #expect(child.applied == SplitRules.firstApplied + 1 && !child.isFirstLed)
+        #expect(child.applied == SplitRules.firstApplied + (isTaken ? 2 : 1) && !child.isFirstLed)
         #expect(applier.held.count == 1 && cluster.sink.replies[write] == nil)
+        if let joined { #expect((cluster.sink.replies[joined] != nil) == isTaken) }
         #expect(cluster.members[setting.leader].core?.splitRecords().last?.servedAt != nil)
         // What follows is in order behind it, as for every other region.
         let next = cluster.submit(
@@ -328,6 +337,10 @@ struct OpeningAheadTests {
         setting.release()
         #expect(cluster.sink.replies[write] != nil && cluster.sink.replies[next] != nil)
         #expect(try setting.value(of: "a") == "new")
+        if let joined {
+            #expect(cluster.sink.replies[joined] != nil)
+            #expect(try setting.value(of: "b") == "1")
+        }
         #expect(cluster.failures.isEmpty)
     }
 }

@@ -200,11 +200,11 @@ struct StallTests {
         ]
         for commands in refused {
             var batch = try batch(commands)
-            #expect(try !applier.applyWithoutWaiting(&batch))
+            #expect(try !applier.applyWithoutWaiting(&batch, atMost: 4 << 10))
         }
         var writes = try batch([.put(key: "a", value: "1"), .delete(key: "b")])
         store.stallsLeft = 1
-        #expect(try !applier.applyWithoutWaiting(&writes))
+        #expect(try !applier.applyWithoutWaiting(&writes, atMost: 4 << 10))
         #expect(store.relieved == 0)
         #expect(try applier.digest(region: RegionID(2)).applied == .zero)
         // The same batch, where waiting is allowed: nothing of the attempt is left.
@@ -215,7 +215,7 @@ struct StallTests {
         next.append(
             region: RegionID(2), entries: [try entry([.delete(key: "a")], index: 2)],
             wantsResults: true)
-        #expect(try applier.applyWithoutWaiting(&next))
+        #expect(try applier.applyWithoutWaiting(&next, atMost: 4 << 10))
         #expect(Array(next.items[0].results[0]) == [.applied(version: 3)])
         #expect(try applier.digest(region: RegionID(2)).applied == LogIndex(2))
     }

@@ -64,19 +64,31 @@ extension Lane {
     /// Applies what a new region has committed already, its first leader's entry as a rule, before anything of
     /// others, which may be on the apply thread: until then it acknowledges nothing.
     func applyAtOnce(_ region: Region) {
-        var own = ApplyBatch()
-        own.items = applyBatch.items.filter { $0.region == region.id }
-        // One thread at a time applies a region: nothing of this one may be under way.
-        guard own.items.first?.entries.first?.index == region.applied + 1,
-            !rare.takes(.appliedOnThread)
+        guard let place = applyBatch.items.firstIndex(where: { $0.region == region.id }),
+            let entry = applyBatch.items[place].entries.first,
+            // One thread at a time applies a region: nothing of this one may be under way.
+            entry.index == region.applied + 1, !rare.takes(.appliedOnThread)
         else { return }
+        let most = Limits.maxFirstApplyBytesOnLane
         do throws(StateError) {
-            guard try applier.applyWithoutWaiting(&own) else { return }
+            var own = ApplyBatch()
+            own.items = applyBatch.items.filter { $0.region == region.id }
+            if try applier.applyWithoutWaiting(&own, atMost: most) {
+                applyBatch.items.removeAll { $0.region == region.id }
+                return completeApply(own)
+            }
+            // Writes came into the log behind it, too many for the lane, or such as have to read.
+            guard entry.data.isEmpty, applyBatch.items[place].entries.count > 1 else { return }
+            var first = ApplyBatch()
+            first.append(
+                region: region.id, entries: [entry],
+                wantsResults: applyBatch.items[place].wantsResults)
+            guard try applier.applyWithoutWaiting(&first, atMost: most) else { return }
+            applyBatch.items[place].entries.removeFirst()
+            completeApply(first)
         } catch {
-            return fail(NodeError(error))
+            fail(NodeError(error))
         }
-        applyBatch.items.removeAll { $0.region == region.id }
-        completeApply(own)
     }
 
     /// Finds the regions that the router has.

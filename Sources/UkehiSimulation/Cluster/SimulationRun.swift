@@ -121,7 +121,7 @@ package final class SimulationRun {
                 world: cluster.world, nodes: cluster.nodes, keys: keys,
                 everyMilliseconds: interval, asksForIDs: options.dividesThemselves, seed: seed)
         }
-        cluster.observer.isDamaged = { [injector] in injector.corruptible.contains($0) }
+        cluster.observer.isDamaged = { damageable.contains($0) }
         cluster.observer.isVoid = { [splits] in splits?.void.contains($0) ?? false }
         cluster.observer.isAsked = { [splits] in splits?.named.contains($0) ?? false }
         cluster.observer.judgePart = { [keys] in Self.problem(ofPart: $0, keys) }
