@@ -142,7 +142,8 @@ package struct RememberedResult: Hashable, Sendable {
         case .response, .staleEpoch, .sessionExpired:
             #if BugBank
                 if PlantedBug.staleEpochRemembered.isPlanted {
-                    self.init(number, .staleEpoch)
+                    // Not the result of that name, which would ask itself for ever.
+                    self.init(number, Kind.staleEpoch)
                     return
                 }
             #endif

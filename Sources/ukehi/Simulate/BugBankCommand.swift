@@ -75,6 +75,8 @@
             var seconds = 0.0
             /// Of the seed that failed, or the promise that was broken; nil: not found.
             var reason: String?
+            /// How a process ended that should have found it.
+            var accident: String?
         }
 
         /// A world that is small enough to be exhausted and large enough for the bug, for those that
@@ -151,8 +153,19 @@
                 WorkerProcess.run(next..<next + 1, settings) { hunt.reason = $0.reason }
                 hunt.seeds += 1
                 hunt.seconds = Self.seconds(of: RUSAGE_CHILDREN) - start
+                if let reason = hunt.reason, Self.isAccident(reason) {
+                    hunt.accident = reason
+                    hunt.reason = nil
+                    break
+                }
             }
             return hunt
+        }
+
+        /// Whether a process died without a word: an assertion says what it found, and a process that runs out
+        /// of stack or memory has found nothing.
+        private static func isAccident(_ reason: String) -> Bool {
+            reason.hasPrefix("because its process ended") && !reason.contains("Fatal error")
         }
 
         private func show(_ bug: PlantedBug, _ hunt: Hunt) {
@@ -165,14 +178,16 @@
                         ("seeds", .int(Int(clamping: hunt.seeds))),
                         ("states", hunt.states.map { .int($0) } ?? .null),
                         ("cpu_seconds", .number(hunt.seconds)),
-                        ("reason", hunt.reason.map { .string($0) } ?? .null),
+                        ("reason", (hunt.reason ?? hunt.accident).map { .string($0) } ?? .null),
                     ]).text)
             } else {
                 let name = bug.rawValue.padded(to: 26)
                 let cost = BenchFormat.ratio(hunt.seconds).padded(to: 8)
-                let reason = hunt.reason.map { String($0.prefix(100)) } ?? "NOT FOUND"
+                let reason =
+                    (hunt.reason ?? hunt.accident).map { String($0.prefix(100)) } ?? ""
+                let verdict = hunt.reason == nil ? "NOT FOUND " : ""
                 let effort = hunt.states.map { "\($0) states" } ?? "\(hunt.seeds) seeds"
-                printLine("\(name) \(cost) s  \(effort)  \(reason)")
+                printLine("\(name) \(cost) s  \(effort)  \(verdict)\(reason)")
             }
             flushOutput()
         }
