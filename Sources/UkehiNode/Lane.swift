@@ -42,7 +42,7 @@ package protocol LaneHost: AnyObject, Sendable {
     /// The same of each node, as far as it said so lately; of this one, too.
     func loads() -> [NodeID: NodeLoads.Load]
     /// New regions come out of a division that is on its way to the state, and whose births are durable: they
-    /// are to be opened ahead of their keys.
+    /// are to be opened ahead of their keys. On that lane's thread: those that live on it are when this returns.
     func openAhead(_ births: [RegionBirth], leaders: [PeerID], by lane: Lane)
     /// A region of this node was divided; new regions of this node are to be opened.
     func divided(_ parent: RegionDescriptor, into births: [RegionBirth], leaders: [PeerID])
